@@ -1,0 +1,30 @@
+"""Tunes tensor programs on this machine and keeps every trial in an SQL database.
+
+>>> import tunedb
+>>> db = tunedb.open("sqlite:///tuning.sqlite")
+>>> workload = tunedb.workload("resnet18.C7")
+>>> result = tunedb.tune(workload, db=db, trials=64)
+>>> kernel = db.best(workload).compile()
+"""
+
+from tuner.errors import TunedbError
+from tuner.workload import Workload, batch_matmul, conv2d, dense, depthwise_conv2d, matmul
+from tuner.workload import parse as workload
+from tunedb.database import Database, open
+from tunedb.tuning import tune
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "Database",
+    "TunedbError",
+    "Workload",
+    "batch_matmul",
+    "conv2d",
+    "dense",
+    "depthwise_conv2d",
+    "matmul",
+    "open",
+    "tune",
+    "workload",
+]

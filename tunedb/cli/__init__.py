@@ -1,0 +1,31 @@
+"""The command line: one file a command group, each thin over what ``import tunedb`` offers."""
+
+import click
+
+from tunedb import __version__
+from tunedb.cli import database, lookup, show, transfer, tune
+from tunedb.cli.common import Commands
+
+
+@click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 120})
+@click.version_option(__version__, "-V", "--version", help="Print the version.")
+def main() -> None:
+    """Tune tensor programs on this machine, keep every trial in a database, and look the best up again.
+
+    A WORKLOAD is a named layer (resnet18.C7), possibly with other arguments (resnet18.C7(layout=NCHW16c)), or a whole
+    key: conv2d(n=1,ci=128,h=28,w=28,co=256,k=3,stride=2,pad=1).
+    """
+
+
+for command in (
+    tune.tune,
+    lookup.best,
+    lookup.top,
+    show.show,
+    show.run,
+    transfer.import_,
+    transfer.export,
+    lookup.stats,
+    database.database,
+):
+    main.add_command(command)

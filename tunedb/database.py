@@ -1,0 +1,103 @@
+"""The database as people call it. ``open`` gives one; docs/schema.md says what is in it."""
+
+import contextlib
+from collections.abc import Iterator
+from types import TracebackType
+
+from sqlalchemy import Connection, Engine
+
+from tunedb import dialect, lookup, migrate
+from tunedb.engine import default_url, describe, make_engine, plain_errors
+from tunedb.lookup import Best, Stats
+from tunedb.sessions import DatabaseHistory, SessionArguments
+from tuner.target import Target
+from tuner.trial import Trial
+from tuner.workload import Workload
+
+
+class Database:
+    """Tuning trials in SQL. Safe to use from several threads and processes at once; a context manager."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+
+    def __enter__(self) -> "Database":
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def __repr__(self) -> str:
+        return f"tunedb.open({self.url!r})"
+
+    @property
+    def url(self) -> str:
+        """Where it is; without the password."""
+        return describe(self._engine.url)
+
+    @property
+    def engine(self) -> Engine:
+        return self._engine
+
+    def close(self) -> None:
+        self._engine.dispose()
+
+    @contextlib.contextmanager
+    def read(self) -> Iterator[Connection]:
+        """A connection to read from, which keeps no writer waiting. Raises DatabaseError for what the driver raises."""
+        with plain_errors(self._engine.url), self._engine.connect() as connection:
+            yield connection
+
+    @contextlib.contextmanager
+    def write(self) -> Iterator[Connection]:
+        """A write unit: all of it is stored when the block ends, or nothing. Raises DatabaseError."""
+        with (
+            plain_errors(self._engine.url),
+            self._engine.connect().execution_options(**dialect.WRITE_OPTIONS) as connection,
+            connection.begin(),
+        ):
+            yield connection
+
+    def session(self, arguments: SessionArguments) -> DatabaseHistory:
+        """The session of these arguments, to be continued or begun. Raises SessionBusyError."""
+        return DatabaseHistory(self, arguments)
+
+    def best(self, workload: Workload, target: Target | None = None) -> Best:
+        """The fastest verified trial on ``target``; without one, on this machine with any number of threads.
+
+        The answer's ``target`` says on which. Raises NotFoundError, which says what is stored instead.
+        """
+        with self.read() as connection:
+            return lookup.best(connection, workload, target)
+
+    def top(self, workload: Workload, n: int = 10, target: Target | None = None) -> tuple[Best, ...]:
+        """The ``n`` fastest schedules, fastest first, each by its best trial. ``target`` is as for ``best``."""
+        with self.read() as connection:
+            return lookup.top(connection, workload, n, target)
+
+    def history(self, workload: Workload, target: Target | None = None) -> tuple[Trial, ...]:
+        """All trials of ``workload``, on ``target`` or on every one, oldest first; failures too."""
+        with self.read() as connection:
+            return lookup.history(connection, workload, target)
+
+    def stats(self) -> Stats:
+        """How much is stored."""
+        with self.read() as connection:
+            return lookup.stats(connection)
+
+
+def open(url: str | None = None) -> Database:
+    """The database at ``url``, else at ``TUNEDB_URL``, else a file in the user's data folder. An empty one is set up.
+
+    Raises DatabaseError, with what to do, when it cannot be used.
+    """
+    engine = make_engine(url or default_url())
+    try:
+        with plain_errors(engine.url):
+            migrate.prepare(engine)
+    except BaseException:
+        engine.dispose()
+        raise
+    return Database(engine)

@@ -1,0 +1,79 @@
+"""All that differs between SQLite and PostgreSQL; nothing else in tunedb asks which of the two it talks to.
+
+SQLite: write-ahead log and ``synchronous=NORMAL``. A commit is then in the operating system's hands when it returns, so
+it outlives the death of the process (SIGKILL included) but not, for the last few commits, a loss of power; the file
+stays whole either way. Write units begin with BEGIN IMMEDIATE: a deferred one that reads first and writes later is
+refused at once when another process wrote in between, and no time limit helps. Readers begin nothing and block nobody.
+"""
+
+import sqlite3
+import time
+from collections.abc import Mapping
+from typing import Any
+
+from sqlalchemy import Connection, Engine, Table, event
+from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.engine.interfaces import DBAPIConnection
+from sqlalchemy.pool import ConnectionPoolEntry
+
+BUSY_SECONDS = 60.0
+"""How long a writer waits for its turn."""
+
+WRITE_OPTIONS = {"sqlite_begin": "IMMEDIATE"}
+"""Execution options of a connection that is going to write."""
+
+_UPGRADE_LOCK = 0x74756E656462  # "tunedb": the key of the advisory lock that upgrades take on PostgreSQL
+
+
+def set_up(engine: Engine) -> None:
+    """Put a new engine's connections into the mode this project relies on."""
+    if engine.dialect.name != "sqlite":
+        return
+    event.listen(engine, "connect", _configure_sqlite)
+    event.listen(engine, "begin", _begin_sqlite)
+
+
+def insert_if_new(connection: Connection, table: Table, values: Mapping[str, Any]) -> bool:
+    """Insert a row unless a unique constraint says it is there already; True if it was inserted."""
+    if connection.dialect.name == "postgresql":
+        result = connection.execute(postgresql.insert(table).on_conflict_do_nothing(), values)
+    else:
+        result = connection.execute(sqlite.insert(table).on_conflict_do_nothing(), values)
+    return result.rowcount > 0
+
+
+def lock_for_upgrade(connection: Connection) -> None:
+    """Let one process at a time upgrade; held until the transaction ends. On SQLite the write unit itself is that lock."""
+    if connection.dialect.name == "postgresql":
+        connection.exec_driver_sql(f"SELECT pg_advisory_xact_lock({_UPGRADE_LOCK})")
+
+
+def _configure_sqlite(dbapi_connection: DBAPIConnection, record: ConnectionPoolEntry) -> None:
+    dbapi_connection.isolation_level = None  # the driver must begin nothing by itself: _begin_sqlite does
+    cursor = dbapi_connection.cursor()
+    cursor.execute(f"PRAGMA busy_timeout = {round(BUSY_SECONDS * 1000)}")
+    cursor.execute("PRAGMA journal_mode")
+    if cursor.fetchone()[0] == "delete":
+        _switch_to_wal(cursor)
+    cursor.execute("PRAGMA synchronous = NORMAL")
+    cursor.execute("PRAGMA foreign_keys = ON")
+    cursor.close()
+
+
+def _switch_to_wal(cursor: Any) -> None:
+    """Processes that open a new file at once race for this; SQLite does not wait its busy time here, so we do."""
+    deadline = time.monotonic() + BUSY_SECONDS
+    while True:
+        try:
+            cursor.execute("PRAGMA journal_mode = WAL")
+            return
+        except sqlite3.OperationalError as error:
+            if error.sqlite_errorcode & 0xFF != sqlite3.SQLITE_BUSY or time.monotonic() > deadline:
+                raise
+            time.sleep(0.01)
+
+
+def _begin_sqlite(connection: Connection) -> None:
+    mode = connection.get_execution_options().get("sqlite_begin")
+    if mode:
+        connection.exec_driver_sql(f"BEGIN {mode}")

@@ -1,0 +1,253 @@
+"""What the database knows: the best schedule, the next best ones, all trials, and how much there is.
+
+``best`` is one SQL statement: a walk to the first entry of an index over (workload, target, verified, seconds). Only a
+verified trial is ever an answer. Of equally fast trials the newest wins.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from sqlalchemy import Connection, Row, ScalarSelect, Select, Table, bindparam, func, select
+
+from tunedb.confidence import Confidence, judge
+from tunedb.errors import NotFoundError
+from tunedb.records import (
+    SCHEDULE,
+    SESSION,
+    TARGET,
+    TRIAL,
+    WORKLOAD,
+    flatten,
+    machine_fingerprint,
+    read_trial,
+    select_trials,
+)
+from tuner.schedule import Schedule
+from tuner.target import Target
+from tuner.trial import Environment, Status, Trial
+from tuner.workload import Workload
+
+if TYPE_CHECKING:
+    from tuner.kernel import Kernel
+
+
+@dataclass(frozen=True)
+class Best:
+    """An answer: a verified trial, how sure its time is, and how it answers the question."""
+
+    trial: Trial
+    fingerprint: str  # of the trial
+    confidence: Confidence
+    source: str  # "exact": this workload was measured on this target
+
+    @property
+    def workload(self) -> Workload:
+        return self.trial.workload
+
+    @property
+    def target(self) -> Target:
+        return self.trial.target
+
+    @property
+    def environment(self) -> Environment:
+        return self.trial.environment
+
+    @property
+    def schedule(self) -> Schedule:
+        return self.trial.schedule
+
+    @property
+    def seconds(self) -> float:
+        """Median of all repeats."""
+        return self.confidence.median
+
+    @property
+    def gflops(self) -> float:
+        return self.workload.flops / self.seconds / 1e9
+
+    @property
+    def error(self) -> float:
+        """Largest difference from the float64 reference, relative to the largest reference value."""
+        assert self.trial.error is not None  # else it would not be verified
+        return self.trial.error
+
+    def compile(self) -> "Kernel":
+        """The kernel, ready to run in this process."""
+        from tuner.kernel import compile_kernel  # looking up needs no compiler
+
+        return compile_kernel(self.workload, self.schedule, self.target)
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "workload": self.workload.key,
+            "target": self.target.to_json(),
+            "source": self.source,
+            "seconds": self.seconds,
+            "gflops": self.gflops,
+            "error": self.error,
+            "verified": True,
+            "confidence": self.confidence.to_json(),
+            "template": self.trial.template,
+            "config": {name: list(v) if isinstance(v, tuple) else v for name, v in self.trial.config.items()},
+            "schedule": self.schedule.to_json(),
+            "trial": self.fingerprint,
+            "environment": dict(self.environment.facts),
+        }
+
+
+@dataclass(frozen=True)
+class Stats:
+    """How much is stored."""
+
+    workloads: int
+    targets: int
+    schedules: int
+    sessions: int
+    trials: int
+    verified: int
+    statuses: Mapping[str, int]  # trials by how they ended
+
+
+def best(connection: Connection, workload: Workload, target: Target | None) -> Best:
+    """The fastest verified trial on ``target``; without one, on this machine with any number of threads.
+
+    Raises NotFoundError, which says what is stored instead.
+    """
+    row = connection.execute(_BEST if target else _BEST_OF_MACHINE, _question(workload, target)).one_or_none()
+    if row is None:
+        raise NotFoundError(_what_is_stored(connection, workload, target))
+    return _answer(row, row.runner_up)
+
+
+def top(connection: Connection, workload: Workload, n: int, target: Target | None) -> tuple[Best, ...]:
+    """The ``n`` fastest schedules, each by its best trial and compared with the next one. Raises as ``best`` does."""
+    statement = _TOP if target else _TOP_OF_MACHINE
+    rows = connection.execute(statement, {**_question(workload, target), "n": n + 1}).all()
+    if not rows:
+        raise NotFoundError(_what_is_stored(connection, workload, target))
+    following = [*(row.times for row in rows[1:]), None]
+    return tuple(_answer(row, times) for row, times in zip(rows[:n], following, strict=False))
+
+
+def history(connection: Connection, workload: Workload, target: Target | None) -> tuple[Trial, ...]:
+    """All trials of a workload, on ``target`` or on every one, oldest first; failures too."""
+    statement = select_trials().where(WORKLOAD.c.fingerprint == workload.fingerprint)
+    if target is not None:
+        statement = statement.where(TARGET.c.fingerprint == target.fingerprint)
+    ordered = statement.order_by(TRIAL.c.created, TRIAL.c.fingerprint)
+    return tuple(map(read_trial, connection.execute(ordered)))
+
+
+def stats(connection: Connection) -> Stats:
+    def count(table: Table) -> ScalarSelect[int]:
+        return select(func.count()).select_from(table).scalar_subquery()
+
+    tables = connection.execute(select(*map(count, (WORKLOAD, TARGET, SCHEDULE, SESSION)))).one()
+    by_status = select(TRIAL.c.status, TRIAL.c.verified, func.count()).group_by(TRIAL.c.status, TRIAL.c.verified)
+    statuses = {status.value: 0 for status in Status}
+    verified = 0
+    for status, is_verified, number in connection.execute(by_status):
+        statuses[status] += number
+        verified += number if is_verified else 0
+    return Stats(*tables, trials=sum(statuses.values()), verified=verified, statuses=statuses)
+
+
+def _question(workload: Workload, target: Target | None) -> dict[str, Any]:
+    where = target.fingerprint if target else machine_fingerprint(Target.host())
+    return {"workload": workload.fingerprint, "where": where}
+
+
+def _answer(row: Row[Any], runner_up: list[list[float]] | None) -> Best:
+    trial = read_trial(row)
+    confidence = judge(trial.times, flatten(runner_up) if runner_up else None)
+    return Best(trial=trial, fingerprint=row.fingerprint, confidence=confidence, source="exact")
+
+
+def _what_is_stored(connection: Connection, workload: Workload, target: Target | None) -> str:
+    of_workload = select(TRIAL.c.status, TRIAL.c.verified, TARGET).select_from(TRIAL.join(TARGET).join(WORKLOAD))
+    rows = connection.execute(of_workload.where(WORKLOAD.c.fingerprint == workload.fingerprint)).all()
+    if not rows:
+        return f"no trial of {workload.label} is stored: tune it with `tunedb tune '{workload.label}'`"
+    where = target or Target.host()
+    machine = machine_fingerprint(where)
+    here = [row for row in rows if (row.fingerprint == where.fingerprint if target else row.machine == machine)]
+    place = f"on {where.name}" if target else "on this machine"
+    if here:
+        ends = ", ".join(f"{sum(row.status == s for row in here)} {s}" for s in sorted({row.status for row in here}))
+        return f"no verified trial of {workload.label} {place}: its {len(here)} trials there ended so: {ends}"
+    others = sorted({row.name for row in rows if row.verified})
+    if not others:
+        return f"no verified trial of {workload.label} is stored anywhere, and none was tried {place}"
+    listing = ", ".join(others[:5]) + (", ..." if len(others) > 5 else "")
+    number = f"{len(others)} other target{'s have' if len(others) > 1 else ' has'} some"
+    return f"no verified trial of {workload.label} {place}; {number}: {listing}"
+
+
+def _fastest_first(trial: Any) -> tuple[Any, ...]:
+    return trial.seconds, trial.created.desc(), trial.fingerprint
+
+
+def _workload_id() -> ScalarSelect[int]:
+    return select(WORKLOAD.c.id).where(WORKLOAD.c.fingerprint == bindparam("workload")).scalar_subquery()
+
+
+def _best_statement(where: str) -> Select[Any]:
+    """Of each target that matches, the first entry of the index; of those, the fastest; beside it, the runner-up."""
+    each = TRIAL.alias("each")
+    place = TARGET.alias("place")
+    fastest = (
+        select(each.c.id)
+        .where(each.c.workload_id == _workload_id(), each.c.target_id == place.c.id, each.c.verified)
+        .order_by(*_fastest_first(each.c))
+        .limit(1)
+        .correlate(place)
+        .scalar_subquery()
+    )
+    other = TRIAL.alias("other")
+    runner_up = (
+        select(other.c.times)
+        .where(
+            other.c.workload_id == TRIAL.c.workload_id,
+            other.c.target_id == TRIAL.c.target_id,
+            other.c.verified,
+            other.c.schedule_id != TRIAL.c.schedule_id,
+        )
+        .order_by(other.c.seconds)
+        .limit(1)
+        .correlate(TRIAL)
+        .scalar_subquery()
+    )
+    fastest_of_each = select(fastest).select_from(place).where(place.c[where] == bindparam("where"))
+    return (
+        select_trials(runner_up.label("runner_up"))
+        .where(TRIAL.c.id.in_(fastest_of_each))
+        .order_by(*_fastest_first(TRIAL.c))
+        .limit(1)
+    )
+
+
+def _top_statement(where: str) -> Select[Any]:
+    each = TRIAL.alias("each")
+    place = TARGET.alias("place")
+    rank = func.row_number().over(
+        partition_by=(each.c.schedule_id, each.c.target_id), order_by=_fastest_first(each.c)
+    )
+    ranked = (
+        select(each.c.id, rank.label("rank"))
+        .select_from(each.join(place))
+        .where(each.c.workload_id == _workload_id(), place.c[where] == bindparam("where"), each.c.verified)
+        .subquery()
+    )
+    return (
+        select_trials()
+        .where(TRIAL.c.id.in_(select(ranked.c.id).where(ranked.c.rank == 1)))
+        .order_by(*_fastest_first(TRIAL.c))
+        .limit(bindparam("n"))
+    )
+
+
+_BEST = _best_statement("fingerprint")
+_BEST_OF_MACHINE = _best_statement("machine")
+_TOP = _top_statement("fingerprint")
+_TOP_OF_MACHINE = _top_statement("machine")

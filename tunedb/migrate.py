@@ -1,0 +1,106 @@
+"""Bring a database to the tables this program knows.
+
+Alembic is imported only when there is something to do: opening a database that is up to date costs one SELECT.
+An upgrade is one transaction, and one process at a time makes it.
+"""
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from sqlalchemy import Connection, Engine, inspect, text
+
+from tunedb import dialect
+from tunedb.engine import describe
+from tunedb.errors import NewerDatabaseError, OutdatedDatabaseError
+from tunedb.tables import REVISION, VERSION_TABLE
+
+if TYPE_CHECKING:
+    from alembic.config import Config
+    from sqlalchemy import URL
+
+
+def current(connection: Connection) -> str | None:
+    """The revision the database is at; None for one without tables of tunedb."""
+    if not inspect(connection).has_table(VERSION_TABLE):
+        return None
+    revision: str | None = connection.scalar(text(f"SELECT version_num FROM {VERSION_TABLE}"))
+    return revision
+
+
+def prepare(engine: Engine) -> None:
+    """Make an empty database ready; refuse one of another age.
+
+    Raises NewerDatabaseError or OutdatedDatabaseError with what to do about it.
+    """
+    with engine.connect() as connection:
+        found = current(connection)
+    if found is None:
+        upgrade(engine)
+    elif found != REVISION:
+        _refuse_newer(engine, found)
+        raise OutdatedDatabaseError(
+            f"{describe(engine.url)} is at revision {found}, this tunedb needs {REVISION}: run `tunedb db upgrade`"
+        )
+
+
+def upgrade(engine: Engine) -> str | None:
+    """Upgrade to this program's revision; returns the one found before. Raises NewerDatabaseError."""
+    from alembic import command
+
+    with engine.connect().execution_options(**dialect.WRITE_OPTIONS) as connection, connection.begin():
+        dialect.lock_for_upgrade(connection)
+        found = current(connection)
+        if found != REVISION:
+            if found is not None:
+                _refuse_newer(engine, found)
+            config = _config()
+            config.attributes["connection"] = connection
+            command.upgrade(config, REVISION)
+    return found
+
+
+def check(engine: Engine) -> None:
+    """Compare the tables of the database with what this program expects; raises OutdatedDatabaseError on a difference."""
+    from alembic import command
+    from alembic.util import CommandError
+
+    with engine.connect() as connection:
+        found = current(connection)
+        if found is not None:
+            _refuse_newer(engine, found)
+        config = _config()
+        config.attributes["connection"] = connection
+        try:
+            command.check(config)
+        except CommandError as error:
+            raise OutdatedDatabaseError(f"{describe(engine.url)}: {error}: run `tunedb db upgrade`") from error
+
+
+def script_location() -> Path:
+    """Where the migrations lie: in the installed package, or in the source tree."""
+    installed = Path(__file__).parent / "_schema"
+    return installed if installed.is_dir() else Path(__file__).parent.parent / "schema"
+
+
+def _config() -> "Config":
+    import io
+
+    from alembic.config import Config
+
+    # Alembic reports to a stream; a library has no business with the terminal.
+    config = Config(stdout=io.StringIO())
+    config.set_main_option("script_location", str(script_location()).replace("%", "%%"))
+    return config
+
+
+def _refuse_newer(engine: Engine, found: str) -> None:
+    from alembic.script import ScriptDirectory
+    from alembic.util import CommandError
+
+    try:
+        ScriptDirectory.from_config(_config()).get_revision(found)
+    except CommandError as error:
+        raise NewerDatabaseError(
+            f"{describe(engine.url)} is at revision {found}, which this tunedb (up to {REVISION}) does not know: "
+            "upgrade tunedb, or name another database"
+        ) from error

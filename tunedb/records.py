@@ -1,0 +1,261 @@
+"""Between the engine's dataclasses and the rows of the tables; no row leaves the package."""
+
+import itertools
+import json
+import math
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from functools import lru_cache
+from typing import Any, Literal, cast
+
+from sqlalchemy import Connection, Row, Select, Table, Text, bindparam, select, update
+from sqlalchemy import cast as sql_cast
+
+from tunedb import dialect, tables
+from tuner.canonical import fingerprint
+from tuner.measure.protocol import Protocol
+from tuner.schedule import Schedule
+from tuner.target import Target
+from tuner.trial import Environment, Status, Trial
+from tuner.workload import Workload, parse
+
+TOLERANCE = Protocol.tolerance
+"""The largest relative error of a verified trial: that of the measuring protocol."""
+
+WORKLOAD = cast(Table, tables.Workload.__table__)
+TARGET = cast(Table, tables.Target.__table__)
+ENVIRONMENT = cast(Table, tables.Environment.__table__)
+TEMPLATE = cast(Table, tables.Template.__table__)
+SCHEDULE = cast(Table, tables.Schedule.__table__)
+SESSION = cast(Table, tables.Session.__table__)
+TRIAL = cast(Table, tables.Trial.__table__)
+
+Rounds = Sequence[Sequence[float]]
+Outcome = Literal["new", "duplicate", "conflict"]
+
+
+def select_trials(*more: Any) -> Select[Any]:
+    """A SELECT of all that ``read_trial`` needs, and ``more`` columns.
+
+    What many trials share comes as text, for ``read_trial`` remembers what it made of each.
+    """
+    return select(
+        TRIAL.c.id,
+        TRIAL.c.fingerprint,
+        WORKLOAD.c.key.label("workload"),
+        sql_cast(TARGET.c.description, Text).label("target"),
+        sql_cast(ENVIRONMENT.c.facts, Text).label("environment"),
+        (TEMPLATE.c.name + "/" + TEMPLATE.c.version).label("template"),
+        sql_cast(SCHEDULE.c.steps, Text).label("schedule"),
+        TRIAL.c.config,
+        TRIAL.c.status,
+        TRIAL.c.times,
+        TRIAL.c.error,
+        TRIAL.c.message,
+        TRIAL.c.compile_seconds,
+        TRIAL.c.run_seconds,
+        TRIAL.c.sequence,
+        TRIAL.c.created,
+        *more,
+    ).select_from(
+        TRIAL.join(WORKLOAD).join(TARGET).join(ENVIRONMENT).join(TEMPLATE).join(SCHEDULE),
+    )
+
+
+def read_trial(row: Row[Any]) -> Trial:
+    """The trial of a row of ``select_trials``."""
+    return Trial(
+        workload=_workload(row.workload),
+        target=_target(row.target),
+        environment=_environment(row.environment),
+        template=row.template,
+        config=read_config(row.config),
+        schedule=_schedule(row.schedule),
+        status=Status(row.status),
+        times=flatten(row.times),
+        error=row.error,
+        message=row.message,
+        compile_seconds=row.compile_seconds,
+        run_seconds=row.run_seconds,
+        sequence=row.sequence,
+        created=row.created,
+    )
+
+
+def read_config(data: Mapping[str, Any]) -> dict[str, int | str | tuple[int, ...]]:
+    return {name: tuple(value) if isinstance(value, list) else value for name, value in data.items()}
+
+
+def flatten(rounds: Rounds) -> tuple[float, ...]:
+    return tuple(itertools.chain.from_iterable(rounds))
+
+
+def machine_fingerprint(target: Target) -> str:
+    """Identity of a target apart from its number of threads."""
+    return fingerprint({name: value for name, value in target.to_json().items() if name != "threads"})
+
+
+def trial_fingerprint(trial: Trial, session: str) -> str:
+    """Identity of a trial: what was measured, where in which session, and when; not what came out, which may grow."""
+    return fingerprint(
+        {
+            "workload": trial.workload.fingerprint,
+            "target": trial.target.fingerprint,
+            "environment": trial.environment.fingerprint,
+            "schedule": trial.schedule.fingerprint,
+            "session": session,
+            "sequence": trial.sequence,
+            "created": trial.created.astimezone(UTC).isoformat(timespec="microseconds"),
+        }
+    )
+
+
+def session_fingerprint(key: str, created: datetime) -> str:
+    """Identity of a session: its arguments and when it was started."""
+    return fingerprint({"key": key, "created": created.astimezone(UTC).isoformat(timespec="microseconds")})
+
+
+class Writer:
+    """Adds content inside one write unit, whatever of it is there already. Remembers ids as long as the unit lasts."""
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+        self._ids: dict[tuple[str, str], int] = {}
+
+    def trial(self, trial: Trial, session: str, session_id: int, rounds: Rounds) -> Outcome:
+        """Add a trial of the session with that fingerprint and id; ``rounds`` are its times, round by round.
+
+        A trial that is stored already gets the rounds that it lacks. Another one that has its place in the session
+        is a conflict, and stays.
+        """
+        identity = trial_fingerprint(trial, session)
+        values = {
+            "fingerprint": identity,
+            "workload_id": self._workload(trial.workload),
+            "target_id": self._target(trial.target),
+            "environment_id": self._environment(trial.environment),
+            "template_id": self._template(trial.template),
+            "schedule_id": self._schedule(trial.schedule),
+            "session_id": session_id,
+            "sequence": trial.sequence,
+            "config": {name: list(v) if isinstance(v, tuple) else v for name, v in trial.config.items()},
+            "status": trial.status.value,
+            "verified": _verified(trial),
+            "seconds": trial.seconds,
+            "spread": trial.spread,
+            "repeats": len(trial.times),
+            "times": [list(each) for each in rounds if each],
+            "error": trial.error if trial.error is not None and math.isfinite(trial.error) else None,
+            "message": trial.message,
+            "compile_seconds": trial.compile_seconds,
+            "run_seconds": trial.run_seconds,
+            "created": trial.created,
+        }
+        if dialect.insert_if_new(self._connection, TRIAL, values):
+            return "new"
+        row = self._connection.execute(_STORED_TIMES, {"fingerprint": identity}).one_or_none()
+        if row is None:
+            return "conflict"
+        if len(values["times"]) > len(row.times):
+            self.set_times(row.id, trial, values["times"])
+        return "duplicate"
+
+    def set_times(self, trial_id: int, trial: Trial, rounds: Rounds) -> None:
+        """Store the times that ``trial``, whose other values are as stored, has after more rounds."""
+        self._connection.execute(
+            _SET_TIMES,
+            {
+                "trial_id": trial_id,
+                "times": [list(each) for each in rounds],
+                "repeats": len(trial.times),
+                "seconds": trial.seconds,
+                "spread": trial.spread,
+                "verified": _verified(trial),
+            },
+        )
+
+    def session(self, arguments: Mapping[str, Any], created: datetime) -> tuple[str, int]:
+        """Fingerprint and id of a session that came from elsewhere; a new one is marked as interrupted."""
+        key = fingerprint(dict(arguments))
+        identity = session_fingerprint(key, created)
+        values = {"key": key, "arguments": dict(arguments), "created": created, "state": "interrupted"}
+        return identity, self._id(SESSION, identity, values)
+
+    def _workload(self, workload: Workload) -> int:
+        values = {"operator": workload.operator, "key": workload.key, "flops": workload.flops}
+        return self._id(WORKLOAD, workload.fingerprint, values)
+
+    def _target(self, target: Target) -> int:
+        values = {
+            "machine": machine_fingerprint(target),
+            "name": target.name,
+            "threads": target.threads,
+            "description": target.to_json(),
+        }
+        return self._id(TARGET, target.fingerprint, values)
+
+    def _environment(self, environment: Environment) -> int:
+        return self._id(ENVIRONMENT, environment.fingerprint, {"facts": dict(environment.facts)})
+
+    def _schedule(self, schedule: Schedule) -> int:
+        return self._id(SCHEDULE, schedule.fingerprint, {"steps": schedule.to_json()})
+
+    def _template(self, template: str) -> int:
+        name, _, version = template.rpartition("/")
+        known = self._ids.get(("template", template))
+        if known is None:
+            named = {"name": name, "version": version}
+            if (known := self._connection.scalar(_FIND_TEMPLATE, named)) is None:
+                dialect.insert_if_new(self._connection, TEMPLATE, named)
+                known = self._connection.execute(_FIND_TEMPLATE, named).scalar_one()
+            self._ids["template", template] = known
+        return known
+
+    def _id(self, table: Table, identity: str, values: Mapping[str, Any]) -> int:
+        known = self._ids.get((table.name, identity))
+        if known is None:
+            find = _FIND[table.name]
+            if (known := self._connection.scalar(find, {"fingerprint": identity})) is None:
+                dialect.insert_if_new(self._connection, table, {"fingerprint": identity, **values})
+                known = self._connection.execute(find, {"fingerprint": identity}).scalar_one()
+            self._ids[table.name, identity] = known
+        return known
+
+
+def _verified(trial: Trial) -> bool:
+    return trial.seconds is not None and trial.error is not None and trial.error <= TOLERANCE
+
+
+_FIND: dict[str, Select[tuple[int]]] = {
+    table.name: select(table.c.id).where(table.c.fingerprint == bindparam("fingerprint"))
+    for table in (WORKLOAD, TARGET, ENVIRONMENT, SCHEDULE, SESSION)
+}
+_FIND_TEMPLATE = select(TEMPLATE.c.id).where(
+    TEMPLATE.c.name == bindparam("name"), TEMPLATE.c.version == bindparam("version")
+)
+_STORED_TIMES = select(TRIAL.c.id, TRIAL.c.times).where(TRIAL.c.fingerprint == bindparam("fingerprint"))
+_SET_TIMES = (
+    update(TRIAL)
+    .where(TRIAL.c.id == bindparam("trial_id"))
+    .values({name: bindparam(name) for name in ("times", "repeats", "seconds", "spread", "verified")})
+)
+
+
+@lru_cache(1024)
+def _workload(key: str) -> Workload:
+    return parse(key)
+
+
+@lru_cache(256)
+def _target(text: str) -> Target:
+    return Target.from_json(json.loads(text))
+
+
+@lru_cache(256)
+def _environment(text: str) -> Environment:
+    return Environment(tuple(sorted(json.loads(text).items())))
+
+
+@lru_cache(4096)
+def _schedule(text: str) -> Schedule:
+    return Schedule.from_json(json.loads(text))

@@ -1,0 +1,61 @@
+"""(workload, schedule, target) -> program: the road from data to LLVM IR in one call."""
+
+from functools import lru_cache
+
+from tuner.codegen.llvm import emit
+from tuner.codegen.program import Argument, Packing, Program
+from tuner.errors import ScheduleError
+from tuner.expression import Expression
+from tuner.loopnest import Nest, PackedOperand
+from tuner.lower import lower
+from tuner.operators.expressions import BY_NAME
+from tuner.schedule import Schedule
+from tuner.target import Target
+from tuner.workload import Workload
+
+LOCAL_LIMIT = 64 * 1024  # bytes of the local tile, which lives in registers or on the stack
+
+
+@lru_cache(maxsize=64)
+def expression_of(workload: Workload) -> Expression:
+    """The tensor expression of ``workload``."""
+    return BY_NAME[workload.operator](workload)
+
+
+def nest_of(workload: Workload, schedule: Schedule) -> Nest:
+    """The loop nest of ``workload`` under ``schedule``. Raises ScheduleError when a step is not legal."""
+    return lower(expression_of(workload), schedule)
+
+
+def build(workload: Workload, schedule: Schedule, target: Target) -> Program:
+    """The program that computes ``workload`` on ``target``. Raises ScheduleError when the schedule is not legal."""
+    nest = nest_of(workload, schedule)
+    for buffer in nest.buffers:
+        if buffer.scope == "local" and 4 * int(buffer.size) > LOCAL_LIMIT:
+            raise ScheduleError(f"the local tile has {buffer.size} elements: at most {LOCAL_LIMIT // 4} are allowed")
+    shapes = {operand.name: operand.shape for operand in workload.operands}
+    packings = {packed.tensor: _packing(packed, shapes[packed.tensor]) for packed in nest.packed}
+    arguments = tuple(
+        Argument(operand.name, operand.role, operand.shape, packings.get(operand.name)) for operand in workload.operands
+    )
+    ir, workspace_bytes = emit(nest, [argument.name for argument in arguments], target.threads)
+    return Program(ir, arguments, workspace_bytes, target.threads)
+
+
+def _packing(packed: PackedOperand, shape: tuple[int, ...]) -> Packing:
+    """The loops that walk through the operand as parts of its dimensions, largest stride first in each."""
+    walks = [(number, d, int(step), int(turns)) for number, (d, step, turns) in enumerate(packed.walks)]
+    parts: list[tuple[int, ...]] = []
+    numbers: list[int] = []
+    for dimension in range(len(shape)):
+        own = sorted((walk for walk in walks if walk[1] == dimension), key=lambda walk: (walk[2], walk[3]), reverse=True)
+        reach = 1
+        for _, _, step, turns in reversed(own):
+            if step != reach and turns > 1:
+                raise ScheduleError(f"the loops over dimension {dimension} of {packed.tensor} do not tile it")
+            reach = step * turns
+        parts.append(tuple(turns for _, _, _, turns in own))
+        numbers += [number for number, _, _, _ in own]
+    # numbers[i] is the position in the packed order of the i-th part; the packing wants the inverse.
+    order = tuple(sorted(range(len(numbers)), key=lambda part: numbers[part]))
+    return Packing(shape, tuple(parts), order)

@@ -1,0 +1,88 @@
+"""LLVM IR to machine code in this process, through llvmlite."""
+
+import ctypes
+from functools import cache
+from typing import Any
+
+import llvmlite.binding as llvm
+
+from tuner.errors import CompileError
+from tuner.target import Target
+
+
+@cache
+def _initialize() -> None:
+    llvm.initialize_all_targets()
+    llvm.initialize_all_asmprinters()
+    try:
+        llvm.load_library_permanently("libgomp.so.1")
+    except RuntimeError as error:
+        raise CompileError(
+            "the OpenMP run-time library libgomp.so.1 was not found: install it (Debian: apt-get install libgomp1)"
+        ) from error
+
+
+def machine(target: Target) -> Any:
+    """LLVM's target machine for ``target``."""
+    _initialize()
+    features = ",".join(f"+{feature}" for feature in target.features)
+    # A vector of 512 bits is one register only where the processor is not told to prefer narrower ones.
+    if target.vector_bits == 512:
+        features += ",-prefer-256-bit"
+    return llvm.Target.from_triple(target.triple).create_target_machine(
+        cpu=target.cpu, features=features, opt=2, reloc="default", codemodel="jitdefault", jit=True
+    )
+
+
+class Module:
+    """Machine code that lives as long as this object."""
+
+    def __init__(self, ir: str, target: Target) -> None:
+        """Compile ``ir``. Raises CompileError with LLVM's own words."""
+        machine_of_target = machine(target)
+        try:
+            module = llvm.parse_assembly(ir)
+            module.verify()
+        except RuntimeError as error:
+            raise CompileError(f"LLVM refused the program: {str(error).strip()}") from error
+        _optimize(module, machine_of_target)
+        self._module = module
+        self._machine = machine_of_target
+        self._engine = llvm.create_mcjit_compiler(module, machine_of_target)
+        self._engine.finalize_object()
+
+    def address(self, name: str) -> int:
+        """Address of a function."""
+        return int(self._engine.get_function_address(name))
+
+    def function(self, name: str, *argument_types: Any) -> Any:
+        """A ctypes function without result. The caller keeps this object alive as long as the function is used."""
+        return ctypes.CFUNCTYPE(None, *argument_types)(self.address(name))
+
+
+def load(ir: str, target: Target) -> Module:
+    """Compile ``ir`` for ``target`` into this process. Raises CompileError."""
+    return Module(ir, target)
+
+
+def assembly(ir: str, target: Target) -> str:
+    """The assembly text that ``ir`` becomes on ``target``. Raises CompileError."""
+    machine_of_target = machine(target)
+    try:
+        module = llvm.parse_assembly(ir)
+        module.verify()
+    except RuntimeError as error:
+        raise CompileError(f"LLVM refused the program: {str(error).strip()}") from error
+    _optimize(module, machine_of_target)
+    return str(machine_of_target.emit_assembly(module))
+
+
+def _optimize(module: Any, machine_of_target: Any) -> None:
+    options = llvm.create_pipeline_tuning_options(speed_level=2)
+    # The vectors and the unrolling are the schedule's; LLVM is asked for registers, scheduling and address arithmetic.
+    options.loop_vectorization = False
+    options.slp_vectorization = False
+    options.loop_unrolling = False
+    options.loop_interleaving = False
+    builder = llvm.create_pass_builder(machine_of_target, options)
+    builder.getModulePassManager().run(module, builder)

@@ -1,0 +1,97 @@
+"""A compiled-to-IR kernel as plain data: what the measuring process and the run-time kernel both need, and nothing else."""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from tuner.errors import ArgumentError
+
+
+@dataclass(frozen=True)
+class Packing:
+    """How a constant operand is laid out for the kernel: each dimension cut into parts, and the parts put in a new order.
+
+    ``parts[d]`` are the extents of dimension ``d``, outermost first; their product may exceed the dimension, and the
+    excess is filled with zeros. ``order`` lists the parts, numbered through all dimensions, outermost first.
+    """
+
+    shape: tuple[int, ...]
+    parts: tuple[tuple[int, ...], ...]
+    order: tuple[int, ...]
+
+    @property
+    def size(self) -> int:
+        """Number of elements of the packed operand."""
+        return math.prod(math.prod(part) for part in self.parts)
+
+    def apply(self, array: npt.NDArray[Any]) -> npt.NDArray[Any]:
+        """The packed copy of ``array``, one-dimensional. Raises ArgumentError when its shape is not the operand's."""
+        if array.shape != self.shape:
+            raise ArgumentError(f"expected an array of shape {self.shape} but got {array.shape}")
+        excess = [(0, math.prod(part) - extent) for part, extent in zip(self.parts, self.shape, strict=True)]
+        if any(after for _, after in excess):
+            array = np.pad(array, excess)
+        extents = [extent for part in self.parts for extent in part]
+        return np.ascontiguousarray(array.reshape(extents).transpose(self.order)).reshape(-1)
+
+    def to_json(self) -> dict[str, Any]:
+        return {"shape": list(self.shape), "parts": [list(part) for part in self.parts], "order": list(self.order)}
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> "Packing":
+        return cls(tuple(data["shape"]), tuple(tuple(part) for part in data["parts"]), tuple(data["order"]))
+
+
+@dataclass(frozen=True)
+class Argument:
+    """One pointer that the kernel takes. ``shape`` is the operand's own; a packed one is stored as ``packing`` says."""
+
+    name: str
+    role: str  # input, constant or output
+    shape: tuple[int, ...]
+    packing: Packing | None = None
+
+    @property
+    def size(self) -> int:
+        """Number of float32 elements behind the pointer."""
+        return self.packing.size if self.packing else math.prod(self.shape)
+
+    def to_json(self) -> dict[str, Any]:
+        packing = self.packing.to_json() if self.packing else None
+        return {"name": self.name, "role": self.role, "shape": list(self.shape), "packing": packing}
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> "Argument":
+        packing = Packing.from_json(data["packing"]) if data["packing"] else None
+        return cls(data["name"], data["role"], tuple(data["shape"]), packing)
+
+
+@dataclass(frozen=True)
+class Program:
+    """LLVM IR with two functions, and what to call them with.
+
+    ``void @kernel(ptr args)`` runs once; ``void @bench(ptr args, i64 n)`` runs it ``n`` times. ``args`` is an array of
+    pointers: the arguments in order, then a workspace of ``workspace_bytes``, aligned to 64 bytes.
+    """
+
+    ir: str
+    arguments: tuple[Argument, ...]
+    workspace_bytes: int
+    threads: int
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "ir": self.ir,
+            "arguments": [argument.to_json() for argument in self.arguments],
+            "workspace_bytes": self.workspace_bytes,
+            "threads": self.threads,
+        }
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> "Program":
+        arguments = tuple(Argument.from_json(item) for item in data["arguments"])
+        return cls(data["ir"], arguments, data["workspace_bytes"], data["threads"])

@@ -1,0 +1,17 @@
+"""Knob features: the values of the knobs themselves.
+
+They say everything about a candidate of one space and nothing across spaces (section 2.5 of the method).
+"""
+
+import numpy as np
+import numpy.typing as npt
+
+from tuner.space import Columns
+
+
+def knob_features(columns: Columns) -> npt.NDArray[np.float32]:
+    """One row a candidate, (N, F): each knob on a log2 scale where all its values are positive, else as it is.
+
+    A tree splits on order alone, so the scale changes nothing for exact splits; it spaces the histogram bins evenly.
+    """
+    return np.stack([np.log2(c) if (c > 0).all() else c for c in columns.values()], axis=1).astype(np.float32)

@@ -1,0 +1,121 @@
+"""A kernel that runs in this process: NumPy in, NumPy out."""
+
+import ctypes
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from tuner.build import build
+from tuner.codegen.cpu import load
+from tuner.codegen.program import Argument, Program
+from tuner.errors import ArgumentError
+from tuner.schedule import Schedule
+from tuner.target import Target
+from tuner.workload import Workload
+
+ALIGNMENT = 64
+
+
+class Packed:
+    """A constant operand in the layout of one kernel; made by ``Kernel.pack``."""
+
+    def __init__(self, argument: Argument, data: npt.NDArray[np.float32]) -> None:
+        self.argument = argument
+        self.data = data
+
+
+class Kernel:
+    """A compiled schedule. Not safe for calls from several threads at once: they would share its workspace."""
+
+    def __init__(self, program: Program, target: Target) -> None:
+        """Raises CompileError when LLVM refuses the program."""
+        self.program = program
+        self.inputs: tuple[Argument, ...] = program.arguments[:-1]
+        self.output: Argument = program.arguments[-1]
+        self._module = load(program.ir, target)
+        self._function = self._module.function("kernel", ctypes.c_void_p)
+        self._workspace = aligned(max(program.workspace_bytes // 4, 1))
+        self._pointers = (ctypes.c_void_p * (len(program.arguments) + 1))()
+        self._pointers[len(program.arguments)] = self._workspace.ctypes.data
+
+    def pack(self, array: npt.ArrayLike, name: str = "weight") -> Packed:
+        """A constant operand in this kernel's own layout, to be packed once and used for many calls.
+
+        Raises ArgumentError when ``name`` is not a constant operand or the shape or dtype is wrong.
+        """
+        argument = next((item for item in self.inputs if item.name == name and item.role == "constant"), None)
+        if argument is None:
+            constants = ", ".join(item.name for item in self.inputs if item.role == "constant") or "none"
+            raise ArgumentError(f"{name} is not a constant operand of this kernel (it has: {constants})")
+        return Packed(argument, self._laid_out(argument, _checked(argument, array)))
+
+    def __call__(
+        self, *operands: "npt.ArrayLike | Packed", out: npt.NDArray[np.float32] | None = None
+    ) -> npt.NDArray[np.float32]:
+        """The output for ``operands`` in the order of the workload's; a constant may be given packed or as it is.
+
+        Arrays that are not contiguous are copied; ``out``, if given, must be contiguous float32 of the output's shape.
+        Raises ArgumentError naming the operand that has a wrong shape or dtype.
+        """
+        if len(operands) != len(self.inputs):
+            names = ", ".join(item.name for item in self.inputs)
+            raise ArgumentError(f"expected {len(self.inputs)} operands ({names}) but got {len(operands)}")
+        arrays: list[npt.NDArray[np.float32]] = []
+        for argument, value in zip(self.inputs, operands, strict=True):
+            if isinstance(value, Packed):
+                if value.argument != argument:
+                    raise ArgumentError(f"{argument.name}: packed for another kernel or operand, pack it with this one")
+                arrays.append(value.data)
+            else:
+                arrays.append(self._laid_out(argument, _checked(argument, value)))
+        if out is None:
+            out = aligned(self.output.size).reshape(self.output.shape)
+        elif out.dtype != np.float32 or out.shape != self.output.shape or not out.flags.c_contiguous:
+            raise ArgumentError(f"out must be a contiguous float32 array of shape {self.output.shape}")
+        elif any(np.may_share_memory(out, array) for array in arrays):
+            raise ArgumentError("out shares memory with an operand, give it memory of its own")
+        self.run(arrays, out)
+        return out
+
+    def run(self, arrays: Sequence[npt.NDArray[np.float32]], out: npt.NDArray[np.float32]) -> None:
+        """The bare call, unchecked and without allocation: contiguous arrays as the kernel lays them out."""
+        pointers = self._pointers
+        for number, array in enumerate(arrays):
+            pointers[number] = array.ctypes.data
+        pointers[len(arrays)] = out.ctypes.data
+        self._function(pointers)
+
+    def _laid_out(self, argument: Argument, array: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+        if argument.packing is None:
+            return array
+        packed = aligned(argument.size)
+        packed[:] = argument.packing.apply(array)
+        return packed
+
+
+def compile_kernel(workload: Workload, schedule: Schedule, target: Target) -> Kernel:
+    """The kernel of ``workload`` under ``schedule``. Raises ScheduleError or CompileError."""
+    return Kernel(build(workload, schedule, target), target)
+
+
+def aligned(size: int) -> npt.NDArray[np.float32]:
+    """An uninitialised float32 array of ``size`` elements that begins at a cache line."""
+    raw = np.empty(4 * size + ALIGNMENT, np.uint8)
+    start = -raw.ctypes.data % ALIGNMENT
+    return raw[start : start + 4 * size].view(np.float32)
+
+
+def _checked(argument: Argument, value: npt.ArrayLike) -> npt.NDArray[np.float32]:
+    array = np.asarray(value)
+    if array.shape != argument.shape:
+        raise ArgumentError(f"{argument.name}: expected an array of shape {argument.shape} but got {array.shape}")
+    if array.dtype != np.float32:
+        raise ArgumentError(f"{argument.name}: expected float32 but got {array.dtype}, convert it with .astype('float32')")
+    return np.ascontiguousarray(array)
+
+
+def run_once(kernel: Kernel, arrays: Mapping[str, npt.NDArray[Any]]) -> npt.NDArray[np.float32]:
+    """Call ``kernel`` with operands by name."""
+    return kernel(*(arrays[argument.name] for argument in kernel.inputs))

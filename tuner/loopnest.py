@@ -1,0 +1,262 @@
+"""The loop-nest IR: loops with extents and annotations, buffers, affine accesses, statements; its printer and its verifier.
+
+A nest is a tree of frozen nodes. Extents, steps and coefficients are integers in a nest that is compiled. In a nest that
+stands for many candidates at once they are NumPy columns, and everything but the code generator works the same.
+
+An index is affine in the *counters* of the loops (0, 1, 2, ...): a loop that walks its axis in steps of 14 contributes
+``14 * stride * counter``. Loops of extent one are kept, so that all candidates of one template have the same shape.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+import numpy as np
+
+from tuner.errors import ScheduleError
+from tuner.schedule import Extent
+
+
+class Kind(StrEnum):
+    """How a loop is executed."""
+
+    SERIAL = "serial"
+    PARALLEL = "parallel"
+    VECTORIZED = "vectorized"
+    UNROLLED = "unrolled"
+
+
+@dataclass(frozen=True)
+class Affine:
+    """``constant + sum(coefficient * counter)``; terms with the same loop are merged, in the order of first use."""
+
+    terms: tuple[tuple[str, Extent], ...] = ()
+    constant: Extent = 0
+
+    def __add__(self, other: "Affine") -> "Affine":
+        merged = dict(self.terms)
+        for loop, coefficient in other.terms:
+            merged[loop] = merged[loop] + coefficient if loop in merged else coefficient
+        return Affine(tuple(merged.items()), self.constant + other.constant)
+
+    def __mul__(self, factor: Extent) -> "Affine":
+        return Affine(tuple((loop, coefficient * factor) for loop, coefficient in self.terms), self.constant * factor)
+
+    def coefficient(self, loop: str) -> Extent:
+        """Change of the value when the counter of ``loop`` grows by one."""
+        return next((coefficient for name, coefficient in self.terms if name == loop), 0)
+
+    def __str__(self) -> str:
+        parts = [loop if _is(coefficient, 1) else f"{coefficient}*{loop}" for loop, coefficient in self.terms]
+        parts += [] if _is(self.constant, 0) and parts else [str(self.constant)]
+        return " + ".join(parts)
+
+
+def _is(value: Extent, number: int) -> bool:
+    return isinstance(value, int) and value == number
+
+
+class Scope(StrEnum):
+    """Where a buffer lives."""
+
+    ARGUMENT = "argument"  # behind a pointer that the kernel is given
+    WORKSPACE = "workspace"  # scratch memory that all threads share
+    THREAD = "thread"  # scratch memory, one copy a thread
+    LOCAL = "local"  # registers, as far as they reach, or the stack
+
+
+@dataclass(frozen=True)
+class Buffer:
+    """A flat array of ``size`` float32 elements."""
+
+    name: str
+    size: Extent
+    scope: Scope
+
+
+# Expressions -------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Load:
+    """The element of ``buffer`` at ``index``."""
+
+    buffer: Buffer
+    index: Affine
+
+    def __str__(self) -> str:
+        return f"{self.buffer.name}[{self.index}]"
+
+
+@dataclass(frozen=True)
+class Constant:
+    """A float32 number."""
+
+    value: float
+
+    def __str__(self) -> str:
+        return repr(self.value)
+
+
+@dataclass(frozen=True)
+class Binary:
+    """``add``, ``mul`` or ``max`` of two expressions."""
+
+    operator: str
+    left: "Expression"
+    right: "Expression"
+
+    def __str__(self) -> str:
+        if self.operator == "max":
+            return f"max({self.left}, {self.right})"
+        return f"({self.left} {'+' if self.operator == 'add' else '*'} {self.right})"
+
+
+@dataclass(frozen=True)
+class Within:
+    """``value`` where every ``0 <= affine < bound`` holds, else zero. Nothing is read where one does not."""
+
+    conditions: tuple[tuple[Affine, int], ...]
+    value: Load
+
+    def __str__(self) -> str:
+        text = " and ".join(f"0 <= {affine} < {bound}" for affine, bound in self.conditions)
+        return f"({self.value} if {text} else 0)"
+
+
+Expression = Load | Constant | Binary | Within
+
+# Statements --------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Store:
+    """``buffer[index] = value``, or ``+=`` when it accumulates."""
+
+    buffer: Buffer
+    index: Affine
+    value: Expression
+    accumulate: bool = False
+
+    def __str__(self) -> str:
+        return f"{self.buffer.name}[{self.index}] {'+=' if self.accumulate else '='} {self.value}"
+
+
+@dataclass(frozen=True)
+class Loop:
+    """A loop over ``axis``: its counter runs to ``extent``, and each turn moves ``step`` along the axis.
+
+    ``tail`` says what is done about the last turn when the axis is not a multiple of ``step``: see ``schedule.Split``.
+    """
+
+    name: str
+    axis: str
+    extent: Extent
+    step: Extent
+    kind: Kind
+    tail: str
+    body: tuple["Node", ...] = field(repr=False)
+
+
+@dataclass(frozen=True)
+class When:
+    """``first`` in the turn in which all these reduction loops are at their first (or last) value, else ``otherwise``."""
+
+    loops: tuple[str, ...]
+    at: str  # "first" or "last"
+    then: tuple["Node", ...]
+    otherwise: tuple["Node", ...]
+
+
+Node = Loop | Store | When
+
+
+@dataclass(frozen=True)
+class PackedOperand:
+    """A constant operand that is packed outside the kernel.
+
+    ``walks``, outermost first: the dimension that the loop walks along, how far one turn goes, and the number of turns.
+    """
+
+    tensor: str
+    walks: tuple[tuple[int, Extent, Extent], ...]
+
+
+@dataclass(frozen=True)
+class Nest:
+    """A whole kernel: statements one after the other, the axes they run over, and the buffers they use."""
+
+    body: tuple[Node, ...]
+    axes: tuple[tuple[str, Extent], ...]  # extent of each axis
+    buffers: tuple[Buffer, ...]  # workspace, thread and local ones
+    packed: tuple[PackedOperand, ...] = ()
+
+    def __str__(self) -> str:
+        lines = [f"{buffer.scope} {buffer.name}[{buffer.size}]" for buffer in self.buffers]
+        return "\n".join([*lines, *_lines(self.body, 0)])
+
+
+def _lines(nodes: tuple[Node, ...], depth: int) -> Iterator[str]:
+    pad = "  " * depth
+    for node in nodes:
+        if isinstance(node, Store):
+            yield f"{pad}{node}"
+        elif isinstance(node, When):
+            yield f"{pad}when {', '.join(node.loops)} at {node.at}:"
+            yield from _lines(node.then, depth + 1)
+            if node.otherwise:
+                yield f"{pad}otherwise:"
+                yield from _lines(node.otherwise, depth + 1)
+        else:
+            step = "" if _is(node.step, 1) else f" step {node.step}"
+            tail = "" if node.tail == "cut" else f" {node.tail}"
+            yield f"{pad}{node.kind} {node.name} < {node.extent}{step}{tail}:"
+            yield from _lines(node.body, depth + 1)
+
+
+# Verifier ----------------------------------------------------------------------------------------------------------
+
+
+def verify(nest: Nest) -> None:
+    """Check what the code generator relies on. Raises ScheduleError for the first rule that is broken."""
+    _verify(nest.body, {}, inside=())
+
+
+def _verify(nodes: tuple[Node, ...], open_loops: dict[str, Loop], inside: tuple[Kind, ...]) -> None:
+    for node in nodes:
+        if isinstance(node, Loop):
+            if node.name in open_loops:
+                raise ScheduleError(f"loop {node.name} is nested in itself")
+            if not isinstance(node.extent, np.ndarray) and node.extent < 1:
+                raise ScheduleError(f"loop {node.name} has no iterations")
+            if node.kind is Kind.PARALLEL and any(kind is not Kind.PARALLEL for kind in inside):
+                raise ScheduleError(f"parallel loop {node.name} is not outermost")
+            if Kind.VECTORIZED in inside:
+                raise ScheduleError(f"loop {node.name} is inside a vectorized loop")
+            if node.kind is Kind.VECTORIZED and not _is(node.step, 1):
+                raise ScheduleError(f"vectorized loop {node.name} has a step of {node.step}")
+            _verify(node.body, {**open_loops, node.name: node}, (*inside, node.kind))
+        elif isinstance(node, When):
+            for name in node.loops:
+                if name not in open_loops:
+                    raise ScheduleError(f"a condition reads loop {name}, which is not open there")
+            _verify(node.then, open_loops, inside)
+            _verify(node.otherwise, open_loops, inside)
+        else:
+            for name in _loops_of(node):
+                if name not in open_loops:
+                    raise ScheduleError(f"{node.buffer.name} is indexed by loop {name}, which is not open there")
+
+
+def _loops_of(store: Store) -> Iterator[str]:
+    yield from (loop for loop, _ in store.index.terms)
+    stack: list[Expression] = [store.value]
+    while stack:
+        expression = stack.pop()
+        if isinstance(expression, Load):
+            yield from (loop for loop, _ in expression.index.terms)
+        elif isinstance(expression, Binary):
+            stack += [expression.left, expression.right]
+        elif isinstance(expression, Within):
+            stack.append(expression.value)
+            yield from (loop for affine, _ in expression.conditions for loop, _ in affine.terms)

@@ -1,0 +1,407 @@
+"""Expression + schedule -> loop nest.
+
+First the steps are applied to each stage's list of loops; then the nest is built: the outer loops of the main stage, the
+stages and operand copies that are computed at one of them, and inside a local tile that is set to zero, accumulated
+over the reduction loops, and written back through the epilogue. Only arithmetic is done on extents, so that factors
+may be columns with one entry a candidate.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from math import prod
+
+import numpy as np
+
+from tuner import expression as ex
+from tuner import schedule as sc
+from tuner.errors import ScheduleError
+from tuner.loopnest import (
+    Affine,
+    Binary,
+    Buffer,
+    Constant,
+    Expression,
+    Kind,
+    Load,
+    Loop,
+    Nest,
+    Node,
+    PackedOperand,
+    Scope,
+    Store,
+    When,
+    Within,
+    verify,
+)
+from tuner.schedule import Extent
+
+
+@dataclass
+class _LoopPlan:
+    axis: str
+    extent: Extent
+    step: Extent
+    tail: str = "cut"
+    kind: Kind = Kind.SERIAL
+
+
+@dataclass
+class _StagePlan:
+    """The loops of one stage while steps are applied to it."""
+
+    stage: ex.Stage
+    extents: dict[str, Extent]  # of the axes; smaller than the stage's own when only a region is computed
+    loops: dict[str, _LoopPlan] = field(default_factory=dict)
+    order: list[str] = field(default_factory=list)
+    cache_write: str | None = None
+    packs: dict[str, sc.Pack] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        for axis in self.stage.all_axes:
+            self.loops[axis.name] = _LoopPlan(axis.name, self.extents[axis.name], 1)
+            self.order.append(axis.name)
+
+    def loops_of(self, axis: str) -> list[str]:
+        return [name for name in self.order if self.loops[name].axis == axis]
+
+    def reduces(self, loop: str) -> bool:
+        return any(axis.name == self.loops[loop].axis for axis in self.stage.reduce)
+
+
+def lower(expression: ex.Expression, schedule: sc.Schedule) -> Nest:
+    """The loop nest of ``expression`` under ``schedule``. Raises ScheduleError naming the step that is not legal."""
+    names = {stage.name for stage in expression.stages}
+    for step in schedule.steps:
+        if step.stage not in names:
+            raise ScheduleError(f"{step}: there is no stage {step.stage}, only {', '.join(sorted(names))}")
+    main = _StagePlan(expression.main, {axis.name: axis.extent for axis in expression.main.all_axes})
+    _apply(main, [step for step in schedule.steps if step.stage == main.stage.name])
+    nest = _NestBuilder(expression, schedule, main).build()
+    verify(nest)
+    return nest
+
+
+# Applying steps ----------------------------------------------------------------------------------------------------
+
+
+def _apply(plan: _StagePlan, steps: Sequence[sc.Step]) -> None:
+    for step in steps:
+        if isinstance(step, sc.Split):
+            _split(plan, step)
+        elif isinstance(step, sc.Reorder):
+            if sorted(step.loops) != sorted(plan.order):
+                raise ScheduleError(f"{step}: the loops are {', '.join(plan.order)}; name each of them once")
+            plan.order = list(step.loops)
+        elif isinstance(step, sc.Parallel):
+            if tuple(plan.order[: len(step.loops)]) != step.loops:
+                raise ScheduleError(f"{step}: parallel loops must be the outermost ones, in order")
+            if any(plan.reduces(name) for name in step.loops):
+                raise ScheduleError(f"{step}: a reduction loop cannot be parallel")
+            _annotate(plan, step, step.loops, Kind.PARALLEL)
+        elif isinstance(step, sc.Unroll):
+            _annotate(plan, step, step.loops, Kind.UNROLLED)
+        elif isinstance(step, sc.Vectorize):
+            if plan.order[-1] != step.loop or plan.reduces(step.loop):
+                raise ScheduleError(f"{step}: the vectorized loop must be the innermost one and not a reduction")
+            _annotate(plan, step, (step.loop,), Kind.VECTORIZED)
+        elif isinstance(step, sc.CacheWrite):
+            _known(plan, step, step.loop)
+            plan.cache_write = step.loop
+        elif isinstance(step, sc.Pack):
+            _known(plan, step, step.at, *step.loops)
+            plan.packs[step.tensor] = step
+
+
+def _known(plan: _StagePlan, step: sc.Step, *loops: str) -> None:
+    for name in loops:
+        if name and name not in plan.loops:
+            raise ScheduleError(f"{step}: there is no loop {name}, only {', '.join(plan.order)}")
+
+
+def _annotate(plan: _StagePlan, step: sc.Step, loops: tuple[str, ...], kind: Kind) -> None:
+    _known(plan, step, *loops)
+    for name in loops:
+        if plan.loops[name].kind is not Kind.SERIAL:
+            raise ScheduleError(f"{step}: loop {name} is already {plan.loops[name].kind}")
+        plan.loops[name].kind = kind
+
+
+def _split(plan: _StagePlan, step: sc.Split) -> None:
+    if step.axis not in plan.order or plan.loops[step.axis].axis != step.axis:
+        raise ScheduleError(f"{step}: there is no axis {step.axis} left to split, only {', '.join(plan.order)}")
+    if step.tail not in ("cut", "shift"):
+        raise ScheduleError(f"{step}: the tail is cut or shift")
+    if any(not isinstance(factor, np.ndarray) and factor < 1 for factor in step.factors):
+        raise ScheduleError(f"{step}: factors are at least 1")
+    position = plan.order.index(step.axis)
+    outer = plan.loops.pop(step.axis)
+    extents: list[Extent] = []
+    steps: list[Extent] = [1]
+    for factor in reversed(step.factors):
+        extents.insert(0, factor)
+        steps.insert(0, steps[0] * factor)
+    extents.insert(0, -(-outer.extent // steps[0]))
+    names = [f"{step.axis}.{number}" for number in range(len(extents))]
+    for number, name in enumerate(names):
+        tail = step.tail if number == 0 else "cut"
+        plan.loops[name] = _LoopPlan(step.axis, extents[number], steps[number], tail)
+    plan.order[position : position + 1] = names
+
+
+# Building the nest -------------------------------------------------------------------------------------------------
+
+
+class _NestBuilder:
+    """Turns the plan of the main stage, and what is computed inside it, into nodes."""
+
+    def __init__(self, expression: ex.Expression, schedule: sc.Schedule, main: _StagePlan) -> None:
+        self.expression = expression
+        self.schedule = schedule
+        self.main = main
+        self.buffers: list[Buffer] = []
+        self.packed: list[PackedOperand] = []
+        self.at: dict[str, list[Node]] = {}  # nodes that open the body of a loop; "" = the kernel itself
+        self.axes: dict[str, Extent] = dict(main.extents)
+        # How an access of the main stage to a tensor is indexed, when not as the tensor lies in memory.
+        self.index_of: dict[str, tuple[Buffer, Affine]] = {}
+
+    def build(self) -> Nest:
+        for producer in self.expression.stages[:-1]:
+            self._compute_at(producer)
+        for pack in self.main.packs.values():
+            self._pack(pack)
+        body = self._main()
+        axes = tuple((name, extent) for name, extent in self.axes.items())
+        return Nest((*self.at.get("", []), *body), axes, tuple(self.buffers), tuple(self.packed))
+
+    def _open_loops(self, at: str, step: str) -> tuple[str, ...]:
+        """The loops of the main stage that are open inside ``at``."""
+        if not at:
+            return ()
+        if at not in self.main.order:
+            raise ScheduleError(f"{step}: there is no loop {at}, only {', '.join(self.main.order)}")
+        opened = tuple(self.main.order[: self.main.order.index(at) + 1])
+        parallel = [name for name in self.main.order if self.main.loops[name].kind is Kind.PARALLEL]
+        if any(name not in opened for name in parallel):
+            raise ScheduleError(f"{step}: loop {at} is inside the parallel task space, choose {parallel[-1]} or deeper")
+        if len(opened) > self._tile_position():
+            raise ScheduleError(f"{step}: loop {at} is inside the local tile")
+        return opened
+
+    def _tile_position(self) -> int:
+        """How many loops are outside the local tile: given by cache_write, else all before the first reduction."""
+        order = self.main.order
+        if self.main.cache_write is None:
+            return next((i for i, name in enumerate(order) if self.main.reduces(name)), len(order))
+        return order.index(self.main.cache_write) + 1 if self.main.cache_write else 0
+
+    def _compute_at(self, stage: ex.Stage) -> None:
+        steps = [step for step in self.schedule.steps if step.stage == stage.name]
+        at = next((step.loop for step in steps if isinstance(step, sc.ComputeAt)), "")
+        opened = self._open_loops(at, f"{stage.name}.compute_at({at})")
+        access = _find(self.main.stage.body, stage.output)
+        # The region that is needed: along each dimension a start that the open loops give, and an extent.
+        starts: list[Affine] = []
+        extents: list[Extent] = []
+        inner = Affine()
+        for dimension in access.indices:
+            start = Affine(constant=dimension.constant)
+            extent: Extent = 1
+            for axis, coefficient in dimension.terms:
+                outside = [name for name in opened if self.main.loops[name].axis == axis]
+                span = self.main.loops[outside[-1]].step if outside else self.main.extents[axis]
+                start = start + self._counter(axis, outside) * coefficient
+                extent = extent + coefficient * (span - 1)
+            starts.append(start)
+            extents.append(extent)
+        for number, dimension in enumerate(access.indices):
+            stride = _product(extents[number + 1 :])
+            for axis, coefficient in dimension.terms:
+                inside = [name for name in self.main.loops_of(axis) if name not in opened]
+                inner = inner + self._counter(axis, inside) * (coefficient * stride)
+        buffer = Buffer(stage.output.name, _product(extents), Scope.THREAD if opened else Scope.WORKSPACE)
+        self.buffers.append(buffer)
+        self.index_of[stage.output.name] = (buffer, inner)
+        plan = _StagePlan(stage, {axis.name: extent for axis, extent in zip(stage.axes, extents, strict=True)})
+        _apply(plan, [step for step in steps if not isinstance(step, sc.ComputeAt)])
+        if opened and any(loop.kind is Kind.PARALLEL for loop in plan.loops.values()):
+            raise ScheduleError(f"stage {stage.name} is computed inside a loop and cannot be parallel itself")
+        self.axes.update(plan.extents)
+        origin = dict(zip((axis.name for axis in stage.axes), starts, strict=True))
+        local = {axis.name: _counter(plan, axis.name, plan.loops_of(axis.name)) for axis in stage.axes}
+        place = {name: origin[name] + local[name] for name in origin}
+        index = _flatten([local[axis.name] for axis in stage.axes], extents)
+        value = self._expression(stage.body, place)
+        nest = _wrap(plan, plan.order, (Store(buffer, index, value),))
+        self.at.setdefault(at, []).extend(nest)
+
+    def _pack(self, pack: sc.Pack) -> None:
+        access = _find(self.main.stage.body, pack.tensor)
+        dimensions = [self._place(index) for index in access.indices]
+        for name in self.main.order:
+            uses = any(not _is_zero(index.coefficient(name)) for index in dimensions)
+            if self.main.loops[name].tail == "shift" and uses:
+                raise ScheduleError(f"{pack}: loop {name} has a shifted tail and cannot index a packed operand")
+        loops = [name for name in self.main.order if any(name in dict(index.terms) for index in dimensions)]
+        if access.tensor.role == "constant":
+            if sorted(loops) != sorted(pack.loops):
+                raise ScheduleError(f"{pack}: the loops that walk through {pack.tensor} are {', '.join(loops)}")
+            self.packed.append(self._packed_constant(pack, dimensions))
+            buffer = Buffer(pack.tensor, _product([self.main.loops[name].extent for name in pack.loops]), Scope.ARGUMENT)
+            self.index_of[pack.tensor] = (buffer, self._packed_index(pack.loops))
+            return
+        opened = self._open_loops(pack.at, str(pack))
+        inside = [name for name in loops if name not in opened]
+        if sorted(inside) != sorted(pack.loops):
+            raise ScheduleError(f"{pack}: the loops that walk through {pack.tensor} there are {', '.join(inside)}")
+        size = _product([self.main.loops[name].extent for name in pack.loops])
+        buffer = Buffer(f"{pack.tensor}.packed", size, Scope.THREAD if opened else Scope.WORKSPACE)
+        self.buffers.append(buffer)
+        index = self._packed_index(pack.loops)
+        copy = Store(buffer, index, Load(*self._memory(access.tensor, dimensions)))
+        outer, last = pack.loops[0], pack.loops[-1]
+        vectorized = self.main.loops[last].kind is Kind.VECTORIZED
+        kinds = dict.fromkeys(pack.loops, Kind.SERIAL)
+        if vectorized:
+            kinds[last] = Kind.VECTORIZED
+        if not opened and outer != last:
+            kinds[outer] = Kind.PARALLEL
+        self.at.setdefault(pack.at, []).extend(_wrap(self.main, pack.loops, (copy,), kinds))
+        self.index_of[pack.tensor] = (buffer, index)
+
+    def _packed_index(self, loops: Sequence[str]) -> Affine:
+        index = Affine()
+        for number, name in enumerate(loops):
+            index = index + Affine(((name, _product([self.main.loops[n].extent for n in loops[number + 1 :]])),))
+        return index
+
+    def _packed_constant(self, pack: sc.Pack, dimensions: Sequence[Affine]) -> PackedOperand:
+        walks = tuple(
+            (next(d for d, index in enumerate(dimensions) if name in dict(index.terms)), name) for name in pack.loops
+        )
+        return PackedOperand(
+            pack.tensor,
+            tuple((d, dimensions[d].coefficient(name), self.main.loops[name].extent) for d, name in walks),
+        )
+
+    def _main(self) -> tuple[Node, ...]:
+        plan, stage = self.main, self.main.stage
+        position = self._tile_position()
+        outer, inner = plan.order[:position], plan.order[position:]
+        spatial = [name for name in inner if not plan.reduces(name)]
+        outer_reductions = tuple(name for name in outer if plan.reduces(name))
+        for name in spatial:
+            if plan.loops[name].tail == "shift":
+                raise ScheduleError(f"loop {name} has a shifted tail inside the local tile: it would be summed up twice")
+        if outer_reductions and any(plan.loops[name].tail == "shift" for name in outer):
+            raise ScheduleError("a shifted tail needs all reduction loops inside the local tile")
+        place = {axis.name: self._counter(axis.name, plan.loops_of(axis.name)) for axis in stage.all_axes}
+        output, output_index = self._memory(stage.output, [place[axis.name] for axis in stage.axes])
+        tile = Buffer("tile", _product([plan.loops[name].extent for name in spatial]), Scope.LOCAL)
+        self.buffers.append(tile)
+        tile_index = _flatten([Affine(((name, 1),)) for name in spatial], [plan.loops[name].extent for name in spatial])
+        total = Load(tile, tile_index)
+
+        start: tuple[Node, ...] = (Store(tile, tile_index, Constant(0.0)),)
+        finish: tuple[Node, ...] = (Store(output, output_index, self._expression(stage.epilogue, place, total)),)
+        if outer_reductions:
+            resume = (Store(tile, tile_index, Load(output, output_index)),)
+            start = (When(outer_reductions, "first", start, resume),)
+            finish = (When(outer_reductions, "last", finish, (Store(output, output_index, total),)),)
+        accumulate = Store(tile, tile_index, self._expression(stage.body, place), accumulate=True)
+        inside = (
+            *_wrap(plan, spatial, start),
+            *_wrap(plan, inner, (accumulate,)),
+            *_wrap(plan, spatial, finish),
+        )
+        for name in reversed(outer):
+            inside = (_loop(plan, name, (*self.at.get(name, []), *inside)),)
+        return inside
+
+    def _counter(self, axis: str, loops: Sequence[str]) -> Affine:
+        return _counter(self.main, axis, loops)
+
+    def _place(self, index: Affine) -> Affine:
+        """An index over axes as one over the counters of the main stage's loops."""
+        result = Affine(constant=index.constant)
+        for axis, coefficient in index.terms:
+            result = result + self._counter(axis, self.main.loops_of(axis)) * coefficient
+        return result
+
+    def _memory(self, tensor: ex.Tensor, dimensions: Sequence[Affine]) -> tuple[Buffer, Affine]:
+        return Buffer(tensor.name, prod(tensor.shape), Scope.ARGUMENT), _flatten(dimensions, tensor.shape)
+
+    def _expression(self, node: ex.Scalar, place: Mapping[str, Affine], total: Expression | None = None) -> Expression:
+        if isinstance(node, ex.Total):
+            assert total is not None
+            return total
+        if isinstance(node, ex.Number):
+            return Constant(node.value)
+        if isinstance(node, ex.Binary):
+            left, right = (self._expression(side, place, total) for side in (node.left, node.right))
+            return Binary(node.operator, left, right)
+        if isinstance(node, ex.Inside):
+            conditions = tuple((_substitute(affine, place), bound) for affine, bound in node.conditions)
+            value = self._expression(node.access, place)
+            assert isinstance(value, Load)
+            return Within(conditions, value)
+        if node.tensor.name in self.index_of:
+            return Load(*self.index_of[node.tensor.name])
+        return Load(*self._memory(node.tensor, [_substitute(index, place) for index in node.indices]))
+
+
+def _find(body: ex.Scalar, tensor: "ex.Tensor | str") -> ex.Access:
+    """The access of ``body`` to a tensor. Raises ScheduleError when there is none."""
+    name = tensor if isinstance(tensor, str) else tensor.name
+    stack = [body]
+    while stack:
+        node = stack.pop()
+        if isinstance(node, ex.Binary):
+            stack += [node.left, node.right]
+        elif isinstance(node, ex.Inside):
+            stack.append(node.access)
+        elif isinstance(node, ex.Access) and node.tensor.name == name:
+            return node
+    raise ScheduleError(f"nothing reads an operand {name} there")
+
+
+def _counter(plan: _StagePlan, axis: str, loops: Sequence[str]) -> Affine:
+    return Affine(tuple((name, plan.loops[name].step) for name in loops if plan.loops[name].axis == axis))
+
+
+def _substitute(index: Affine, place: Mapping[str, Affine]) -> Affine:
+    result = Affine(constant=index.constant)
+    for axis, coefficient in index.terms:
+        result = result + place[axis] * coefficient
+    return result
+
+
+def _flatten(dimensions: Sequence[Affine], extents: Sequence[Extent]) -> Affine:
+    result = Affine()
+    for number, index in enumerate(dimensions):
+        result = result + index * _product(extents[number + 1 :])
+    return result
+
+
+def _product(extents: Sequence[Extent]) -> Extent:
+    result: Extent = 1
+    for extent in extents:
+        result = result * extent
+    return result
+
+
+def _is_zero(value: Extent) -> bool:
+    return isinstance(value, int) and value == 0
+
+
+def _loop(plan: _StagePlan, name: str, body: tuple[Node, ...], kind: Kind | None = None) -> Loop:
+    loop = plan.loops[name]
+    return Loop(name, loop.axis, loop.extent, loop.step, kind or loop.kind, loop.tail, body)
+
+
+def _wrap(
+    plan: _StagePlan, loops: Sequence[str], body: tuple[Node, ...], kinds: Mapping[str, Kind] | None = None
+) -> tuple[Node, ...]:
+    for name in reversed(loops):
+        body = (_loop(plan, name, body, kinds[name] if kinds else None),)
+    return body

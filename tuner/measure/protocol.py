@@ -1,0 +1,61 @@
+"""How a time is taken.
+
+A repeat is one call of ``bench(args, n)``: n calls of the kernel back to back on the same arguments, so caches are warm
+and the working set is whatever the cache hierarchy keeps of it. n is chosen so that a repeat lasts at least
+``min_repeat`` seconds, far above the resolution of the clock. Every repeat is kept, as seconds per call.
+"""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TypeAlias
+
+Timer: TypeAlias = Callable[[int], float]  # seconds that n calls in a row take
+
+
+@dataclass(frozen=True)
+class Protocol:
+    """What a measurement consists of. All times are seconds."""
+
+    repeats: int = 5
+    min_repeat: float = 2e-3
+    slow: float = 2.0  # a candidate that takes this many times as long as the one to beat is cut short ...
+    slow_repeats: int = 2  # ... after so many repeats: one alone could be a hiccup of the machine
+    budget: float = 1.0  # no repeat begins after so much timing; the first one is always taken
+    tolerance: float = 1e-4  # of max |output - reference| / max |reference|
+    seed: int = 0  # of the random inputs
+
+
+def calibrate(timer: Timer, min_repeat: float) -> tuple[int, float]:
+    """Calls in a repeat, and seconds per call of the run that showed that they last long enough.
+
+    The shorter runs before it warm up caches, page tables and threads; a kernel slower than ``min_repeat`` has only
+    the verifying call for that.
+    """
+    calls = 1
+    while (elapsed := timer(calls)) < min_repeat:
+        wanted = 1.2 * calls * min_repeat / max(elapsed, 1e-9)
+        calls = min(math.ceil(wanted), 100 * calls)
+    return calls, elapsed / calls
+
+
+def take_repeats(timer: Timer, protocol: Protocol, beat: float | None) -> list[float]:
+    """Seconds per call of each repeat; fewer of them for a kernel that is clearly slower than ``beat`` or very slow."""
+    calls, first = calibrate(timer, protocol.min_repeat)
+    times = [first]
+    while len(times) < protocol.repeats and sum(times) * calls < protocol.budget:
+        if beat is not None and len(times) >= protocol.slow_repeats and min(times) > protocol.slow * beat:
+            break
+        times.append(timer(calls) / calls)
+    return times
+
+
+def take_rounds(timers: list[Timer], min_repeat: float, rounds: int) -> list[list[float]]:
+    """``rounds`` repeats of each kernel, round robin, so that a drift of the machine touches all of them alike."""
+    calls = [calibrate(timer, min_repeat)[0] for timer in timers]
+    times: list[list[float]] = [[] for _ in timers]
+    for _ in range(rounds):
+        for timer, n, taken in zip(timers, calls, times, strict=True):
+            timer(1)  # the kernel before has filled the caches with its own data
+            taken.append(timer(n) / n)
+    return times

@@ -1,0 +1,66 @@
+"""Depthwise convolution with channel multiplier 1: every channel is convolved with its own kernel."""
+
+from __future__ import annotations
+
+from math import prod
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from tuner.operators.image import (
+    WINDOW,
+    check_channels,
+    check_window,
+    finish,
+    from_layout,
+    image_shape,
+    output_size,
+    windows,
+)
+from tuner.operators.operator import Arrays, Operand, Operator, Reference, epilogue_operands
+from tuner.operators.parameter import SIZE, Parameter
+
+if TYPE_CHECKING:
+    from tuner.workload import Workload
+
+
+def _check(workload: Workload) -> None:
+    check_window(workload)
+    check_channels(workload, "c")
+
+
+def _operands(workload: Workload) -> tuple[Operand, ...]:
+    layout, n, channels = workload.text("layout"), workload.size("n"), workload.size("c")
+    data = image_shape(layout, n, channels, workload.size("h"), workload.size("w"))
+    output = image_shape(layout, n, channels, *output_size(workload))
+    weight = Operand("weight", (channels, 1, *workload.sizes("k")), "constant")
+    return (Operand("data", data, "input"), weight, *epilogue_operands(workload, channels, output))
+
+
+def _flops(workload: Workload) -> int:
+    outputs = workload.size("n") * workload.size("c") * prod(output_size(workload))
+    return 2 * outputs * prod(workload.sizes("k"))
+
+
+def _reference(workload: Workload, arrays: Arrays) -> Reference:
+    data, weight = from_layout(arrays["data"], workload.text("layout")), arrays["weight"].astype(np.float64)
+    result = np.zeros((workload.size("n"), workload.size("c"), *output_size(workload)))
+    for row, column, pixels in windows(workload, data):
+        result += weight[:, 0, row, column, None, None] * pixels
+    return finish(workload, result, arrays)
+
+
+DEPTHWISE_CONV2D = Operator(
+    name="depthwise_conv2d",
+    parameters=(
+        Parameter("n", SIZE, 1),
+        Parameter("c", SIZE),
+        Parameter("h", SIZE),
+        Parameter("w", SIZE),
+        *WINDOW,
+    ),
+    check=_check,
+    operands=_operands,
+    flops=_flops,
+    reference=_reference,
+)

@@ -1,0 +1,64 @@
+"""What an operator is: its parameters, its operands, its cost and its NumPy reference; and the epilogue they share."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+
+from tuner.operators.parameter import Parameter
+
+if TYPE_CHECKING:
+    from tuner.workload import Workload
+
+Arrays: TypeAlias = Mapping[str, npt.NDArray[Any]]
+Reference: TypeAlias = npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Operand:
+    """An array of a call. A constant (a weight, a bias) keeps its value from call to call, so it may be packed once."""
+
+    name: str
+    shape: tuple[int, ...]
+    role: Literal["input", "constant", "output"]
+    dtype: str = "float32"
+
+
+@dataclass(frozen=True)
+class Operator:
+    """An operator. Its functions take a workload of this operator.
+
+    ``check`` raises WorkloadError for arguments that are fine one by one and impossible together. ``operands`` are in
+    the order of the call, the output last. ``flops`` counts two a multiply-add and leaves the epilogue out.
+    ``reference`` takes all operands but the output, by name, and computes the output in float64.
+    """
+
+    name: str
+    parameters: tuple[Parameter, ...]
+    check: Callable[[Workload], None]
+    operands: Callable[[Workload], tuple[Operand, ...]]
+    flops: Callable[[Workload], int]
+    reference: Callable[[Workload, Arrays], Reference]
+
+
+def epilogue_operands(workload: Workload, channels: int, output: tuple[int, ...]) -> tuple[Operand, ...]:
+    """The operands that the epilogue adds, followed by the output itself."""
+    steps = workload.epilogue
+    bias = (Operand("bias", (channels,), "constant"),) if "bias" in steps else ()
+    residual = (Operand("residual", output, "input"),) if "residual" in steps else ()
+    return (*bias, *residual, Operand("output", output, "output"))
+
+
+def apply_epilogue(
+    workload: Workload, result: Reference, bias: Reference | None, residual: Reference | None
+) -> Reference:
+    """``result`` after bias, residual and ReLU. ``bias`` must broadcast against it; NaN passes through the ReLU."""
+    if bias is not None:
+        result = result + bias
+    if residual is not None:
+        result = result + residual
+    return np.maximum(result, 0.0) if "relu" in workload.epilogue else result

@@ -1,0 +1,160 @@
+"""A schedule is data: a list of steps that prints, hashes, serialises and replays.
+
+The vocabulary is that of the loop-transformation literature. A step names a stage of the expression (``conv2d``, ``pad``)
+and loops of it. Splitting the loop ``ow`` twice gives ``ow.0``, ``ow.1`` and ``ow.2``, outermost first.
+Factors are integers in a schedule that is compiled. They may also be NumPy columns with one entry a candidate: the same
+schedule then stands for all of them at once, which is how a whole space is scored in one pass.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
+from typing import Any, ClassVar
+
+import numpy as np
+import numpy.typing as npt
+
+from tuner.canonical import fingerprint
+from tuner.errors import ScheduleError
+
+Extent = int | npt.NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Step:
+    """Base of all steps. ``stage`` is the name of the stage that the step changes."""
+
+    kind: ClassVar[str]
+    stage: str
+
+    def to_json(self) -> list[Any]:
+        values = [getattr(self, field.name) for field in fields(self)]
+        return [self.kind, *(list(value) if isinstance(value, tuple) else value for value in values)]
+
+    def __str__(self) -> str:
+        values = [getattr(self, field.name) for field in fields(self)][1:]
+        text = ", ".join("(" + ", ".join(map(str, v)) + ")" if isinstance(v, tuple) else str(v) for v in values)
+        return f"{self.stage}.{self.kind}({text})"
+
+
+@dataclass(frozen=True)
+class Split(Step):
+    """Split ``axis`` into ``len(factors) + 1`` loops; ``factors`` are the extents of all but the outermost.
+
+    ``tail`` says what happens to the last, partial tile: "cut" peels it off with exact bounds; "shift" moves it back so
+    that it overlaps the one before, which needs each tile to be computed wholly and independently.
+    """
+
+    kind: ClassVar[str] = "split"
+    axis: str
+    factors: tuple[Extent, ...]
+    tail: str = "cut"
+
+
+@dataclass(frozen=True)
+class Reorder(Step):
+    """Put the loops of the stage in this order, outermost first. All loops are named."""
+
+    kind: ClassVar[str] = "reorder"
+    loops: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Parallel(Step):
+    """Share the iterations of these outermost loops, taken together as one task space, among the threads."""
+
+    kind: ClassVar[str] = "parallel"
+    loops: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Unroll(Step):
+    """Write the bodies of these loops out."""
+
+    kind: ClassVar[str] = "unroll"
+    loops: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Vectorize(Step):
+    """Run this innermost loop as one vector operation; its extent is the number of lanes."""
+
+    kind: ClassVar[str] = "vectorize"
+    loop: str
+
+
+@dataclass(frozen=True)
+class CacheWrite(Step):
+    """Accumulate in a local tile for all loops inside ``loop``, and write it back when they are done ("" = no loop)."""
+
+    kind: ClassVar[str] = "cache_write"
+    loop: str
+
+
+@dataclass(frozen=True)
+class Pack(Step):
+    """Store operand ``tensor`` in the order in which ``loops`` of this stage walk through it.
+
+    A constant operand is packed once, outside the timed call. Any other one is packed by the kernel itself, inside the
+    loop ``at`` ("" = before all loops); ``at`` is ignored for constants.
+    """
+
+    kind: ClassVar[str] = "pack"
+    tensor: str
+    loops: tuple[str, ...]
+    at: str = ""
+
+
+@dataclass(frozen=True)
+class ComputeAt(Step):
+    """Compute this stage inside ``loop`` of the stage that reads it, just the region that is needed there ("" = all, before it)."""
+
+    kind: ClassVar[str] = "compute_at"
+    loop: str
+
+
+_KINDS: dict[str, type[Step]] = {
+    step.kind: step for step in (Split, Reorder, Parallel, Unroll, Vectorize, CacheWrite, Pack, ComputeAt)
+}
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """Steps, in the order in which they are applied."""
+
+    steps: tuple[Step, ...] = ()
+
+    def to_json(self) -> list[list[Any]]:
+        """Lists of plain integers and strings: ``[["split", "conv2d", "ow", [14], "shift"], ...]``."""
+        return [step.to_json() for step in self.steps]
+
+    @classmethod
+    def from_json(cls, data: Sequence[Sequence[Any]]) -> "Schedule":
+        """The schedule that ``to_json`` wrote. Raises ScheduleError naming the first step that is not one."""
+        return cls(tuple(_read_step(number, row) for number, row in enumerate(data)))
+
+    @property
+    def fingerprint(self) -> str:
+        """Identity of the content, 64 hexadecimal digits."""
+        return fingerprint(self.to_json())
+
+    def __str__(self) -> str:
+        return "\n".join(map(str, self.steps))
+
+
+def _read_step(number: int, row: Sequence[Any]) -> Step:
+    if isinstance(row, str) or not isinstance(row, Sequence) or not row or row[0] not in _KINDS:
+        raise ScheduleError(f"schedule step {number}: expected one of {', '.join(sorted(_KINDS))} but found {row!r}")
+    kind = _KINDS[row[0]]
+    names = fields(kind)
+    if len(row) - 1 != len(names):
+        raise ScheduleError(f"schedule step {number}: {row[0]} takes {len(names)} values but {len(row) - 1} were given")
+    values: list[Any] = []
+    for field, value in zip(names, row[1:], strict=True):
+        expects_list = field.name in ("factors", "loops")
+        if expects_list != isinstance(value, list):
+            raise ScheduleError(f"schedule step {number}: {row[0]} has a bad {field.name}: {value!r}")
+        item_type = int if field.name == "factors" else str
+        if not all(isinstance(item, item_type) for item in (value if expects_list else [value])):
+            raise ScheduleError(f"schedule step {number}: {row[0]} has a bad {field.name}: {value!r}")
+        values.append(tuple(value) if expects_list else value)
+    return kind(*values)

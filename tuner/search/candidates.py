@@ -1,0 +1,75 @@
+"""What a tuner may choose from: the legal configurations of a space, less those that were already proposed."""
+
+from collections.abc import Callable, Sequence
+from functools import cached_property
+from typing import Protocol, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+
+from tuner.space import Columns, Indices, Space
+
+Illegal: TypeAlias = Callable[[Columns], npt.NDArray[np.bool_]]
+
+LISTABLE = 2**21  # spaces up to this size are listed, once, to find the legal configurations
+_CHUNK = 2**18
+_ROUNDS = 64
+
+
+class Tuner(Protocol):
+    """Ask and tell. Nothing is proposed twice, and nothing that was observed is proposed."""
+
+    def propose(self, count: int) -> list[int]:
+        """Up to ``count`` new legal configurations; fewer only when there are no more."""
+
+    def observe(self, indices: Sequence[int], scores: Sequence[float]) -> None:
+        """Learn how fast configurations are, proposed or not. Higher is better, zero is a failure."""
+
+
+class Candidates:
+    """The legal configurations of ``space`` that were not proposed yet.
+
+    ``illegal`` takes columns of values (see ``Space.columns``) and says which candidates cannot be built.
+    """
+
+    def __init__(self, space: Space, illegal: Illegal) -> None:
+        self.space = space
+        self.illegal = illegal
+        self._seen: set[int] = set()
+
+    @cached_property
+    def listed(self) -> Indices | None:
+        """All legal configurations in order, or None when the space is too large to list."""
+        if self.space.size > LISTABLE:
+            return None
+        chunks = [np.arange(start, min(start + _CHUNK, self.space.size)) for start in range(0, self.space.size, _CHUNK)]
+        return np.concatenate([chunk[self.legal(chunk)] for chunk in chunks])
+
+    def legal(self, indices: Indices) -> npt.NDArray[np.bool_]:
+        """Which of these configurations can be built."""
+        return ~np.asarray(self.illegal(self.space.columns(indices)), dtype=np.bool_)
+
+    def unseen(self, indices: Indices) -> npt.NDArray[np.bool_]:
+        """Which of these configurations were not proposed yet."""
+        return ~np.isin(indices, np.fromiter(self._seen, dtype=np.int64, count=len(self._seen)))
+
+    def take(self, indices: npt.ArrayLike) -> list[int]:
+        """Mark configurations as proposed."""
+        taken: list[int] = np.asarray(indices, dtype=np.int64).tolist()
+        self._seen.update(taken)
+        return taken
+
+    def random(self, rng: np.random.Generator, count: int) -> Indices:
+        """``count`` distinct random legal ones that were not proposed; fewer when there are not, or hardly, as many."""
+        if self.listed is not None:
+            left = self.listed[self.unseen(self.listed)]
+            return rng.choice(left, size=min(count, len(left)), replace=False)
+        found = np.empty(0, dtype=np.int64)
+        for _ in range(_ROUNDS):
+            drawn = self.space.sample(rng, max(4 * count, 1024))
+            drawn = drawn[self.unseen(drawn)]
+            drawn = drawn[self.legal(drawn)]
+            found = np.concatenate([found, drawn[~np.isin(drawn, found)]])
+            if len(found) >= count:
+                break
+        return found[:count]

@@ -1,0 +1,153 @@
+"""Depthwise convolution on a CPU: lanes over channels where they lie side by side, else over the pixels of a row."""
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from tuner.operators.image import channel_block, output_size
+from tuner.schedule import (
+    CacheWrite,
+    ComputeAt,
+    Pack,
+    Parallel,
+    Reorder,
+    Schedule,
+    Split,
+    Step,
+    Unroll,
+    Vectorize,
+)
+from tuner.space import Choice, Columns, Config, Flag, Knob, Space
+from tuner.target import Target
+from tuner.templates.template import UNROLL_LIMIT, Template, ceil, tiles, up_to
+from tuner.workload import Workload
+
+STAGE = "depthwise_conv2d"
+OUTERS = ("c,oh", "oh,c")
+
+
+class _Shape:
+    def __init__(self, workload: Workload, target: Target) -> None:
+        self.n, self.c = workload.size("n"), workload.size("c")
+        self.blocked = channel_block(workload.text("layout"), self.c)
+        self.oh, self.ow = output_size(workload)
+        self.kh, self.kw = workload.sizes("k")
+        self.stride, self.dilation = workload.sizes("stride"), workload.sizes("dilation")
+        self.lanes = min(target.lanes, self.blocked or self.ow)
+        self.parts = ceil(self.blocked, self.lanes) if self.blocked else 1
+        self.groups = self.c // self.blocked if self.blocked else self.c
+        self.across = self.ow if self.blocked else ceil(self.ow, self.lanes)  # tiles of a row are counted in these
+        self.padded = any(workload.sizes("pad"))
+        self.width = workload.size("w") + workload.sizes("pad")[1] + workload.sizes("pad")[3]
+
+
+def _space(workload: Workload, target: Target) -> Space:
+    shape = _Shape(workload, target)
+    knobs: list[Knob] = [
+        Choice("tile_oh", tiles(shape.oh, 7)),
+        Choice("tile_ow", tiles(shape.across, target.registers - 4)),
+        Choice("block_oh", up_to(shape.oh, (1, 2, 4, 7, 14, 28, 56, 112))),
+        Flag("unroll_kh"),
+        Flag("unroll_kw"),
+        Choice("outer", OUTERS),
+    ]
+    if shape.padded:
+        knobs.append(Choice("pad", ("first", "task")))
+    return Space(knobs)
+
+
+def _schedule(workload: Workload, target: Target, config: Config) -> Schedule:
+    shape = _Shape(workload, target)
+    values: dict[str, Any] = dict(config)
+    steps: list[Step] = [Split(STAGE, "oh", (values["block_oh"], values["tile_oh"]))]
+    if shape.blocked:
+        steps.append(Split(STAGE, "ow", (values["tile_ow"],), "shift"))
+        group, tile = "cb", ["oh.2", "ow.1", "c"]
+        if shape.parts > 1:
+            steps.append(Split(STAGE, "c", (shape.lanes,)))
+            tile = ["oh.2", "ow.1", "c.0", "c.1"]
+    else:
+        steps.append(Split(STAGE, "ow", (values["tile_ow"], shape.lanes)))
+        group, tile = "c", ["oh.2", "ow.1", "ow.2"]
+    tasks = ["n", group, "oh.0"] if values["outer"] == "c,oh" else ["n", "oh.0", group]
+    unrolled = [*tile[:-1], *(name for name in ("kh", "kw") if values[f"unroll_{name}"])]
+    steps += [
+        Reorder(STAGE, (*tasks, "oh.1", "ow.0", "kh", "kw", *tile)),
+        CacheWrite(STAGE, "ow.0"),
+        Parallel(STAGE, tuple(tasks)),
+        Unroll(STAGE, tuple(unrolled)),
+        Vectorize(STAGE, tile[-1]),
+    ]
+    if shape.blocked:
+        steps.append(Pack(STAGE, "weight", (group, "kh", "kw", *tile[2:])))
+    if shape.padded:
+        at = tasks[-1] if values["pad"] == "task" else ""
+        steps.append(ComputeAt("pad", at))
+        if shape.blocked:
+            steps.append(Vectorize("pad", "pb"))
+        else:
+            steps += [Split("pad", "px", (min(target.lanes, shape.width),)), Vectorize("pad", "px.1")]
+        if not at:
+            steps.append(Parallel("pad", ("pn", "pc", "py")))
+    return Schedule(tuple(steps))
+
+
+def _quantities(workload: Workload, target: Target, columns: Columns) -> dict[str, npt.NDArray[np.float64]]:
+    shape = _Shape(workload, target)
+    tile_oh, tile_ow = columns["tile_oh"].astype(float), columns["tile_ow"].astype(float)
+    block_oh = np.minimum(columns["block_oh"], ceil(shape.oh, columns["tile_oh"])).astype(float)
+    sums = tile_oh * tile_ow * shape.parts
+    unrolled = sums * np.where(columns["unroll_kh"] == 1, shape.kh, 1) * np.where(columns["unroll_kw"] == 1, shape.kw, 1)
+    tasks = shape.n * shape.groups * np.ceil(shape.oh / (block_oh * tile_oh))
+    rows = (block_oh * tile_oh - 1) * shape.stride[0] + (shape.kh - 1) * shape.dilation[0] + 1
+    fresh = ((tile_oh - 1) * shape.stride[0] + shape.kh) * ((tile_ow - 1) * shape.stride[1] + shape.kw)
+    return {
+        "sums": sums,
+        "registers": (sums + 2) / target.registers,
+        "loads": fresh / (sums * shape.kh * shape.kw),
+        "unrolled": unrolled,
+        "tasks": tasks,
+        "idle": np.ceil(tasks / target.threads) * target.threads / tasks,
+        "waste": np.ceil(shape.across / tile_ow) * tile_ow / shape.across,
+        "rows": rows * shape.width * (shape.blocked or 1) * 4 / target.l1,
+        "again": rows / (block_oh * tile_oh * shape.stride[0]),
+    }
+
+
+def _illegal(workload: Workload, target: Target, columns: Columns) -> npt.NDArray[np.bool_]:
+    shape = _Shape(workload, target)
+    known = _quantities(workload, target, columns)
+    result = (known["registers"] > 1) | (known["unrolled"] > UNROLL_LIMIT)
+    result |= (columns["block_oh"] > 1) & (columns["block_oh"] > ceil(shape.oh, columns["tile_oh"]))
+    result |= (columns["unroll_kw"] == 1) & (shape.kw == 1)
+    result |= (columns["unroll_kh"] == 1) & ((shape.kh == 1) | (columns["unroll_kw"] == 0))
+    return np.asarray(result)
+
+
+def _features(workload: Workload, target: Target, columns: Columns) -> npt.NDArray[np.float32]:
+    derived = [np.log2(value) for value in _quantities(workload, target, columns).values()]
+    knobs = [np.log2(column + 1.0) for column in columns.values()]
+    return np.stack([*derived, *knobs], axis=1).astype(np.float32)
+
+
+def _default(workload: Workload, target: Target) -> dict[str, Any]:
+    shape, space = _Shape(workload, target), _space(workload, target)
+    values: dict[str, Any] = {knob.name: knob.values for knob in space.knobs}
+    widths = [w for w in values["tile_ow"] if w * shape.parts <= target.registers // 2]
+    tile_ow = max(widths, key=lambda w: (w / (ceil(shape.across, w) * w), w))
+    block_oh = max(b for b in values["block_oh"] if b <= max(1, shape.oh // 4))
+    config: dict[str, Any] = {
+        "tile_oh": 1,
+        "tile_ow": tile_ow,
+        "block_oh": block_oh,
+        "unroll_kh": int(shape.kh > 1 and shape.kw > 1 and shape.kh * shape.kw * tile_ow * shape.parts <= UNROLL_LIMIT),
+        "unroll_kw": int(shape.kw > 1 and shape.kw * tile_ow * shape.parts <= UNROLL_LIMIT),
+        "outer": "c,oh",
+    }
+    if shape.padded:
+        config["pad"] = "task"
+    return config
+
+
+DEPTHWISE = Template("depthwise_conv2d", 1, _space, _schedule, _illegal, _features, _default)

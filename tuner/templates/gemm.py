@@ -1,0 +1,138 @@
+"""Matrix products on a CPU: an outer product of columns by rows, held in registers; dense, matmul and batch_matmul."""
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from tuner.schedule import CacheWrite, Pack, Parallel, Reorder, Schedule, Split, Step, Unroll, Vectorize
+from tuner.space import Choice, Columns, Config, Flag, Knob, Space
+from tuner.target import Target
+from tuner.templates.template import UNROLL_LIMIT, Template, ceil, register_tile, tiles, up_to
+from tuner.workload import Workload
+
+OUTERS = ("n,m", "m,n", "m")  # the task space; with "m" a task makes all columns of its rows
+
+
+class _Shape:
+    def __init__(self, workload: Workload, target: Target) -> None:
+        self.dense = workload.operator == "dense"
+        self.m = workload.size("m")
+        self.k = workload.size("ci" if self.dense else "k")
+        self.n = workload.size("co" if self.dense else "n")
+        self.batch = workload.size("b") if workload.operator == "batch_matmul" else 1
+        self.rows_of, self.columns_of = ("data", "weight") if self.dense else ("a", "b")
+        self.lanes = min(target.lanes, self.n)
+        self.vectors = ceil(self.n, self.lanes)
+
+
+def _space(workload: Workload, target: Target) -> Space:
+    shape = _Shape(workload, target)
+    knobs: list[Knob] = [
+        Choice("tile_n", up_to(min(shape.vectors, target.registers // 2), (1, 2, 3, 4, 6, 8))),
+        Choice("tile_m", tiles(shape.m, target.registers - 2)),
+        Choice("block_n", up_to(shape.vectors, (1, 2, 4, 8))),
+        Choice("block_m", up_to(shape.m, (1, 2, 4, 8, 16))),
+        Choice("chunk_k", (*up_to(shape.k - 1, (64, 128, 256, 512, 1024))[1:], shape.k)),
+        Choice("unroll_k", up_to(shape.k, (1, 2, 4, 8))),
+        Choice("outer", OUTERS),
+        Flag("pack_rows"),
+    ]
+    if not shape.dense:
+        knobs.append(Flag("pack_columns"))
+    return Space(knobs)
+
+
+def _schedule(workload: Workload, target: Target, config: Config) -> Schedule:
+    shape, stage = _Shape(workload, target), workload.operator
+    values: dict[str, Any] = dict(config)
+    batch = ["b"] if workload.operator == "batch_matmul" else []
+    tasks = {
+        "n,m": [*batch, "n.0", "m.0"],
+        "m,n": [*batch, "m.0", "n.0"],
+        "m": [*batch, "m.0"],
+    }[values["outer"]]
+    rest = [] if "n.0" in tasks else ["n.0"]
+    outer = [*tasks, *rest, "k.0", "m.1", "n.1"]
+    inner = ["k.1", "k.2", "m.2", "n.2", "n.3"]
+    chunk = ceil(values["chunk_k"], values["unroll_k"])
+    steps: list[Step] = [
+        Split(stage, "n", (values["block_n"], values["tile_n"], shape.lanes)),
+        Split(stage, "m", (values["block_m"], values["tile_m"])),
+        Split(stage, "k", (chunk, values["unroll_k"])),
+        Reorder(stage, (*outer, *inner)),
+        CacheWrite(stage, "n.1"),
+        Parallel(stage, tuple(tasks)),
+        Unroll(stage, ("k.2", "m.2", "n.2")),
+        Vectorize(stage, "n.3"),
+    ]
+    if shape.dense:
+        steps.append(Pack(stage, "weight", ("n.0", "k.0", "n.1", "k.1", "k.2", "n.2", "n.3")))
+    elif values["pack_columns"]:
+        steps.append(Pack(stage, "b", (*batch, "n.0", "k.0", "n.1", "k.1", "k.2", "n.2", "n.3")))
+    if values["pack_rows"]:
+        steps.append(Pack(stage, shape.rows_of, ("k.0", "m.1", "k.1", "k.2", "m.2"), tasks[-1]))
+    return Schedule(tuple(steps))
+
+
+def _quantities(workload: Workload, target: Target, columns: Columns) -> dict[str, npt.NDArray[np.float64]]:
+    shape = _Shape(workload, target)
+    tile_n, tile_m = columns["tile_n"].astype(float), columns["tile_m"].astype(float)
+    block_n = np.minimum(columns["block_n"], ceil(shape.vectors, columns["tile_n"])).astype(float)
+    block_m = np.minimum(columns["block_m"], ceil(shape.m, columns["tile_m"])).astype(float)
+    chunk = columns["chunk_k"].astype(float)
+    tasks = shape.batch * np.ceil(shape.m / (tile_m * block_m))
+    tasks *= np.where(columns["outer"] == OUTERS.index("m"), 1, np.ceil(shape.vectors / (tile_n * block_n)))
+    lane_bytes = 4 * shape.lanes
+    return {
+        "sums": tile_n * tile_m,
+        "registers": (tile_n * tile_m + tile_n + 1) / target.registers,
+        "loads": (tile_n + tile_m) / (tile_n * tile_m),
+        "unrolled": tile_n * tile_m * columns["unroll_k"],
+        "tasks": tasks,
+        "idle": np.ceil(tasks / target.threads) * target.threads / tasks,
+        "waste": np.ceil(shape.m / tile_m) * tile_m / shape.m,
+        "chunks": np.ceil(shape.k / chunk),
+        "panel": tile_n * lane_bytes * chunk / target.l1,
+        "block": block_n * tile_n * lane_bytes * chunk / target.l2,
+        "rows": block_m * tile_m * chunk * 4 / target.l2,
+    }
+
+
+def _illegal(workload: Workload, target: Target, columns: Columns) -> npt.NDArray[np.bool_]:
+    shape = _Shape(workload, target)
+    known = _quantities(workload, target, columns)
+    result = (known["registers"] > 1) | (known["unrolled"] > UNROLL_LIMIT)
+    result |= (columns["block_n"] > 1) & (columns["block_n"] > ceil(shape.vectors, columns["tile_n"]))
+    result |= (columns["block_m"] > 1) & (columns["block_m"] > ceil(shape.m, columns["tile_m"]))
+    result |= columns["chunk_k"] % columns["unroll_k"] != 0
+    return np.asarray(result)
+
+
+def _features(workload: Workload, target: Target, columns: Columns) -> npt.NDArray[np.float32]:
+    derived = [np.log2(value) for value in _quantities(workload, target, columns).values()]
+    knobs = [np.log2(column + 1.0) for column in columns.values()]
+    return np.stack([*derived, *knobs], axis=1).astype(np.float32)
+
+
+def _default(workload: Workload, target: Target) -> dict[str, Any]:
+    shape, space = _Shape(workload, target), _space(workload, target)
+    values: dict[str, Any] = {knob.name: knob.values for knob in space.knobs}
+    pairs = [(n, m) for n in values["tile_n"] for m in values["tile_m"]]
+    tile_n, tile_m = register_tile(pairs, shape.vectors, shape.m, target.registers)
+    config: dict[str, Any] = {
+        "tile_n": tile_n,
+        "tile_m": tile_m,
+        "block_n": 1,
+        "block_m": 1,
+        "chunk_k": shape.k,
+        "unroll_k": max(u for u in values["unroll_k"] if shape.k % u == 0 and u <= 4 and u * tile_n * tile_m <= UNROLL_LIMIT),
+        "outer": "n,m",
+        "pack_rows": 0,
+    }
+    if not shape.dense:
+        config["pack_columns"] = int(shape.m > tile_m)
+    return config
+
+
+GEMM = Template("gemm", 1, _space, _schedule, _illegal, _features, _default)

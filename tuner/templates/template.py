@@ -1,0 +1,81 @@
+"""What a template is: an operator's space on a kind of target, and how a configuration becomes a schedule."""
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from tuner.schedule import Schedule
+from tuner.space import Columns, Config, Space
+from tuner.target import Target
+from tuner.workload import Workload
+
+UNROLL_LIMIT = 512  # multiply-adds written out in the innermost straight code; beyond it the code outgrows its caches
+TASKS_LIMIT = 1 << 20
+
+
+@dataclass(frozen=True)
+class Template:
+    """``version`` changes when the meaning of a configuration does.
+
+    ``space``: all configurations, numbered. ``schedule``: one of them as steps; integer values may be columns.
+    ``illegal``: for columns of N candidates, which of them the target cannot run well or at all (bool, N).
+    ``features``: for columns of N candidates, (N, F) float32 values that say more to a cost model than the knobs do.
+    ``default``: the configuration to use before anything is measured.
+    """
+
+    name: str
+    version: int
+    space: Callable[[Workload, Target], Space]
+    schedule: Callable[[Workload, Target, Config], Schedule]
+    illegal: Callable[[Workload, Target, Columns], npt.NDArray[np.bool_]]
+    features: Callable[[Workload, Target, Columns], npt.NDArray[np.float32]]
+    default: Callable[[Workload, Target], dict[str, Any]]
+
+    @property
+    def key(self) -> str:
+        """``name/version``, as trials record it."""
+        return f"{self.name}/{self.version}"
+
+
+def up_to(limit: int, values: Iterable[int]) -> tuple[int, ...]:
+    """The distinct ``values`` that are at most ``limit``; 1 is always among them."""
+    return tuple(sorted({value for value in values if value <= limit} | {1}))
+
+
+def tiles(extent: int, largest: int, waste: float = 0.25) -> tuple[int, ...]:
+    """Tile sizes of a loop of ``extent`` turns whose last, partial tile leaves at most ``waste`` of the work idle."""
+    sizes = range(1, min(extent, largest) + 1)
+    return tuple(size for size in sizes if -(-extent // size) * size <= extent * (1 + waste))
+
+
+def ceil(value: Any, by: Any) -> Any:
+    """Quotient rounded up; of integers or of columns."""
+    return -(-value // by)
+
+
+def register_tile(
+    candidates: Iterable[tuple[int, int]], vectors: int, pixels: int, registers: int, parts: int = 1
+) -> tuple[int, int]:
+    """The (vectors, pixels) tile that an outer-product kernel should be quickest with, by counting its instructions.
+
+    For each step of the reduction a tile of ``v`` vectors by ``p`` pixels takes ``v * p`` multiply-adds, ``v`` vector
+    loads and ``p`` broadcasts; two of either kind start in a cycle, and eight sums must be under way to hide the latency
+    of the adder. ``vectors`` and ``pixels`` are what there is to do; partial tiles count as whole. ``parts`` is the
+    number of registers that one vector of the layout takes.
+    """
+
+    def cycles(tile: tuple[int, int]) -> float:
+        v, p = tile
+        whole = ceil(vectors, v) * ceil(pixels, p)
+        return float(whole * max(v * parts * p / 2, (v * parts + p) / 2, 4))
+
+    legal = [tile for tile in candidates if tile[0] * parts * (tile[1] + 1) + 1 <= registers]
+    return min(legal or [(1, 1)], key=lambda tile: (cycles(tile), -tile[0] * tile[1]))
+
+
+def numeric(config: Mapping[str, Any], space: Space) -> Columns:
+    """One configuration as columns of length one."""
+    return space.columns(np.array([space.index(config)]))

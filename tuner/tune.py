@@ -1,0 +1,300 @@
+"""Tuning: choose a candidate, build it, measure it, keep the trial, learn; at the end confirm the best few.
+
+This is Algorithm 1 of the AutoTVM paper with the tuner behind an ask-and-tell interface, so that the model-guided one
+and its baselines run under the same accounting: every measured candidate is a trial, failures included.
+"""
+
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Protocol
+
+import numpy as np
+
+from tuner.build import build
+from tuner.codegen.program import Program
+from tuner.cost_model import gbt
+from tuner.environment import detect
+from tuner.errors import CompileError, ScheduleError, TunedbError
+from tuner.schedule import Schedule
+from tuner.search.candidates import Candidates, Tuner
+from tuner.search.genetic import Genetic
+from tuner.search.model_guided import ModelGuided, Plan
+from tuner.search.simple import Grid, Random
+from tuner.space import Value
+from tuner.target import Target
+from tuner.templates import Template, template_for
+from tuner.trial import History, Status, Trial
+from tuner.workload import Workload
+
+
+class Measured(Protocol):
+    """What measuring one candidate has shown; times are seconds per call."""
+
+    @property
+    def status(self) -> Status: ...
+    @property
+    def times(self) -> tuple[float, ...]: ...
+    @property
+    def error(self) -> float | None: ...
+    @property
+    def message(self) -> str | None: ...
+    @property
+    def compile_seconds(self) -> float | None: ...
+    @property
+    def run_seconds(self) -> float | None: ...
+
+
+class Measuring(Protocol):
+    """What ``tune`` needs of a measurer."""
+
+    def measure(self, workload: Workload, program: Program, beat: float | None) -> Measured:
+        """Compile, verify and time; what cannot beat ``beat`` seconds may be cut short."""
+
+    def confirm(self, workload: Workload, programs: Sequence[Program], rounds: int) -> Sequence[tuple[float, ...]]:
+        """``rounds`` more repeats of each program, interleaved."""
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How the search works; the defaults suit one machine that measures serially."""
+
+    plan: Plan = Plan()
+    model: gbt.Settings = gbt.Settings()
+    confirm: int = 3  # this many of the best are measured again at the end
+    rounds: int = 10  # repeats that confirm
+
+
+@dataclass(frozen=True)
+class Result:
+    """How a session stands. ``shares`` are the seconds this call spent on each part of its work."""
+
+    trials: tuple[Trial, ...]  # all of the session, by sequence
+    best: Trial | None  # the fastest correct one, by the median of all its repeats
+    default: Trial | None  # the default schedule of the template: the first trial
+    measured: int  # trials that this call added
+    failed: int  # trials of the session that are not correct
+    confirmed: int  # trials that were measured again at the end
+    shares: Mapping[str, float]
+
+    @property
+    def seconds_per_trial(self) -> float | None:
+        """Average cost of a trial of this call, all included; None when it had none."""
+        return sum(self.shares.values()) / self.measured if self.measured else None
+
+
+def tune(
+    workload: Workload,
+    target: Target,
+    *,
+    history: History,
+    measurer: Measuring,
+    trials: int,
+    tuner: str = "model",
+    seed: int = 0,
+    on_trial: Callable[[Trial], None] | None = None,
+    template: Template | None = None,
+    settings: Settings = Settings(),
+) -> Result:
+    """Search for a fast schedule of ``workload`` on ``target`` until the session has ``trials`` trials.
+
+    The trials that ``history`` already has count and are learned from, not measured again. The first candidate is always
+    the default schedule. No schedule is measured twice. The session ends early when the space is used up. A
+    KeyboardInterrupt leaves the history complete up to the last finished trial.
+
+    Raises:
+        TunedbError: ``tuner`` is unknown, or ``seed`` is negative.
+        ScheduleError: the history belongs to another template or another version of it.
+        MeasureError: the measuring process cannot be kept alive.
+    """
+    clock = _Clock()
+    with clock.part("choose"):
+        template = template or template_for(workload, target)
+        session = list(history.trials())
+        search = _Search(workload, target, template, tuner, seed, settings, session)
+    known = len(session)
+    while len(session) < trials:
+        with clock.part("choose"):
+            choice = search.next()
+        if choice is None:
+            break
+        index, config, schedule = choice
+        best = min((trial.seconds for trial in session if trial.seconds is not None), default=None)
+        trial = Trial(
+            workload=workload,
+            target=target,
+            environment=detect(),
+            template=template.key,
+            config=config,
+            schedule=schedule,
+            status=Status.CONSTRAINTS,
+            sequence=session[-1].sequence + 1 if session else 0,
+        )
+        trial = _measure(trial, measurer, best, clock)
+        with clock.part("store"):
+            history.add(trial)
+        session.append(trial)
+        with clock.part("choose"):
+            search.learn(index, trial)
+        if on_trial is not None:
+            on_trial(trial)
+    confirmed = 0
+    if len(session) > known:
+        with clock.part("confirm"):
+            confirmed = _confirm(session, history, measurer, settings)
+    return Result(
+        trials=tuple(session),
+        best=next(iter(_ranking(session)), None),
+        default=session[0] if session else None,
+        measured=len(session) - known,
+        failed=sum(trial.status is not Status.CORRECT for trial in session),
+        confirmed=confirmed,
+        shares=clock.shares(),
+    )
+
+
+def _measure(trial: Trial, measurer: Measuring, beat: float | None, clock: "_Clock") -> Trial:
+    """``trial`` with what came of it."""
+    try:
+        with clock.part("build"):
+            program = build(trial.workload, trial.schedule, trial.target)
+    except ScheduleError as problem:
+        return replace(trial, status=Status.CONSTRAINTS, message=str(problem))
+    except CompileError as problem:
+        return replace(trial, status=Status.COMPILE, message=str(problem))
+    with clock.part("measure"):
+        measured = measurer.measure(trial.workload, program, beat)
+    clock.move("measure", "compile", measured.compile_seconds or 0.0)
+    return replace(
+        trial,
+        status=measured.status,
+        times=measured.times,
+        error=measured.error,
+        message=measured.message,
+        compile_seconds=measured.compile_seconds,
+        run_seconds=measured.run_seconds,
+    )
+
+
+def _confirm(session: list[Trial], history: History, measurer: Measuring, settings: Settings) -> int:
+    """Measure the best few again, interleaved, until the best is one of them; how many got new repeats.
+
+    The lowest of many noisy medians is low by luck as well as by merit (the winner's curse). Whoever leads on luck falls
+    behind when it is measured again, and then those who lead now have to prove themselves.
+    """
+    asked: set[int] = set()
+    confirmed = 0
+    while (ranking := _ranking(session)) and ranking[0].sequence not in asked:
+        chosen = [trial for trial in ranking[: settings.confirm] if trial.sequence not in asked]
+        programs = [build(trial.workload, trial.schedule, trial.target) for trial in chosen]
+        repeats = measurer.confirm(chosen[0].workload, programs, settings.rounds)
+        asked.update(trial.sequence for trial in chosen)
+        for trial, times in zip(chosen, repeats, strict=True):
+            if times:
+                history.extend_times(trial.sequence, times)
+                session[session.index(trial)] = replace(trial, times=(*trial.times, *times))
+                confirmed += 1
+    return confirmed
+
+
+def _ranking(session: Sequence[Trial]) -> list[Trial]:
+    """The correct trials, fastest first."""
+    timed = [(trial.seconds, trial.sequence, trial) for trial in session if trial.seconds is not None]
+    return [trial for _, _, trial in sorted(timed, key=lambda entry: entry[:2])]
+
+
+# The tuners that need nothing but candidates; "model" is the other one.
+_SIMPLE: dict[str, Callable[[Candidates, np.random.Generator], Tuner]] = {
+    "random": Random,
+    "genetic": Genetic,
+    "grid": lambda candidates, _: Grid(candidates),
+}
+TUNERS = ("model", *_SIMPLE)
+
+
+class _Search:
+    """The space, the tuner, and the schedules that were already tried."""
+
+    def __init__(
+        self,
+        workload: Workload,
+        target: Target,
+        template: Template,
+        tuner: str,
+        seed: int,
+        settings: Settings,
+        session: Sequence[Trial],
+    ) -> None:
+        self.workload, self.target, self.template = workload, target, template
+        self.space = template.space(workload, target)
+        if seed < 0:
+            raise TunedbError(f"the seed is {seed}: it has to be zero or more")
+        if tuner not in TUNERS:
+            raise TunedbError(f"there is no tuner {tuner!r}: use one of {', '.join(TUNERS)}")
+        # A session that goes on draws other numbers than it drew before it stopped, and the same ones each time.
+        rng = np.random.default_rng([seed, len(session)])
+        candidates = Candidates(self.space, lambda columns: template.illegal(workload, target, columns))
+        self.tuner: Tuner
+        if tuner == "model":
+            model = gbt.GradientBoostedTrees(settings.model, seed)
+            features = partial(template.features, workload, target)
+            self.tuner = ModelGuided(candidates, rng, model, features, settings.plan)
+        else:
+            self.tuner = _SIMPLE[tuner](candidates, rng)
+        self.scores: dict[str, float] = {}
+        self.start: int | None = None if session else self.space.index(template.default(workload, target))
+        for trial in session:
+            if trial.template != template.key:
+                raise ScheduleError(
+                    f"the history was made with template {trial.template}, not {template.key}: "
+                    "start a new session"
+                )
+            self.learn(self.space.index(trial.config), trial)
+
+    def next(self) -> tuple[int, dict[str, Value], Schedule] | None:
+        """A candidate whose schedule was not tried yet, or None when there are no more."""
+        while True:
+            proposed = [self.start] if self.start is not None else self.tuner.propose(1)
+            self.start = None
+            if not proposed:
+                return None
+            index = proposed[0]
+            config = self.space.config(index)
+            schedule = self.template.schedule(self.workload, self.target, config)
+            if schedule.fingerprint not in self.scores:
+                return index, config, schedule
+            self.tuner.observe([index], [self.scores[schedule.fingerprint]])
+
+    def learn(self, index: int, trial: Trial) -> None:
+        """Tell the tuner how fast a candidate is."""
+        score = trial.gflops or 0.0
+        self.scores[trial.schedule.fingerprint] = score
+        self.tuner.observe([index], [score])
+
+
+class _Clock:
+    """Where the time goes."""
+
+    def __init__(self) -> None:
+        self._start = time.perf_counter()
+        self._seconds = dict.fromkeys(("choose", "build", "compile", "measure", "store", "confirm"), 0.0)
+
+    @contextmanager
+    def part(self, name: str) -> Iterator[None]:
+        start = time.perf_counter()
+        try:
+            yield
+        finally:
+            self._seconds[name] += time.perf_counter() - start
+
+    def move(self, source: str, to: str, seconds: float) -> None:
+        """Count ``seconds`` that were measured as a part of ``source`` for ``to``."""
+        self._seconds[source] -= seconds
+        self._seconds[to] += seconds
+
+    def shares(self) -> dict[str, float]:
+        """Seconds by part; "other" is the rest of the time since the start."""
+        spent = sum(self._seconds.values())
+        return {**self._seconds, "other": time.perf_counter() - self._start - spent}
