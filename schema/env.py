@@ -24,10 +24,9 @@ def plain_types(kind: str, item: Any, autogen_context: Any) -> str | bool:
     return "sa.DateTime(timezone=True)" if kind == "type" and isinstance(item, UtcDateTime) else False
 
 
-def migrate(connection: Connection | None) -> None:
+def migrate(connection: Connection) -> None:
     context.configure(
         connection=connection,
-        dialect_name=None if connection is not None else "sqlite",
         target_metadata=Base.metadata,
         version_table=VERSION_TABLE,
         include_name=only_ours,
@@ -35,7 +34,6 @@ def migrate(connection: Connection | None) -> None:
         render_as_batch=True,
         transactional_ddl=True,  # true of SQLite as well, since dialect.py begins the transaction itself
         transaction_per_migration=False,
-        literal_binds=connection is None,
     )
     with context.begin_transaction():
         context.run_migrations()
@@ -44,8 +42,6 @@ def migrate(connection: Connection | None) -> None:
 handed_over: Connection | None = context.config.attributes.get("connection")
 if handed_over is not None:
     migrate(handed_over)
-elif context.is_offline_mode():
-    migrate(None)
 else:
     engine = make_engine(context.get_x_argument(as_dictionary=True).get("url") or default_url())
     with engine.connect().execution_options(**dialect.WRITE_OPTIONS) as own, own.begin():

@@ -1,6 +1,9 @@
-"""Every command and every option explains itself, and docs/cli.md has all of them and nothing else."""
+"""Every command and option explains itself, docs/cli.md has all of them and nothing else, and the README is true."""
 
+import os
 import re
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -10,7 +13,10 @@ import pytest
 from tunedb.cli import main
 from tunedb.cli.common import Exit
 
-CLI = Path(__file__).parent.parent / "docs" / "cli.md"
+ROOT = Path(__file__).parent.parent
+README = ROOT / "README.md"
+CLI = ROOT / "docs" / "cli.md"
+PAGES = [README, ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").glob("*.md"))]
 
 
 def commands(command: click.Command, path: str = "tunedb") -> Iterator[tuple[str, click.Command]]:
@@ -47,10 +53,34 @@ def test_the_documentation_has_exactly_the_commands_there_are() -> None:
 @pytest.mark.parametrize("path", COMMANDS)
 def test_the_documentation_has_exactly_the_options_there_are(path: str) -> None:
     documented = set(re.findall(r"^\| `(--[a-z-]+)", sections()[path], flags=re.MULTILINE))
-    options = {item.opts[0] for item in COMMANDS[path].params if isinstance(item, click.Option)}
+    options = {max(item.opts, key=len) for item in COMMANDS[path].params if isinstance(item, click.Option)}
     assert documented == options
 
 
 def test_the_documentation_has_exactly_the_exit_codes_there_are() -> None:
-    documented = {int(code) for code in re.findall(r"^\| (\d+) \|", CLI.read_text(encoding="utf-8"), flags=re.MULTILINE)}
+    documented = {
+        int(code) for code in re.findall(r"^\| (\d+) \|", CLI.read_text(encoding="utf-8"), flags=re.MULTILINE)
+    }
     assert documented == {0, *(int(code) for code in Exit)}
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_a_page_links_only_to_files_that_exist(page: Path) -> None:
+    links = re.findall(r"\]\((?!https?:|#)([^)#]+)", page.read_text(encoding="utf-8"))
+    assert [link for link in links if not (page.parent / link).exists()] == []
+
+
+def test_the_readme_names_only_commands_that_exist() -> None:
+    named = set(re.findall(r"^    (tunedb \w+)", README.read_text(encoding="utf-8"), flags=re.MULTILINE))
+    assert named
+    assert named <= set(COMMANDS)
+
+
+def test_the_python_example_of_the_readme_runs(tmp_path: Path) -> None:
+    (example,) = re.findall(
+        r"^```python\n(.*?)^```", README.read_text(encoding="utf-8"), flags=re.MULTILINE | re.DOTALL
+    )
+    quick = example.replace("trials=64", "trials=2") + "assert y.shape == (1, 256, 14, 14)\n"
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    subprocess.run([sys.executable, "-c", quick], cwd=tmp_path, env=environment, check=True)
+    assert (tmp_path / "tuning.sqlite").exists()

@@ -7,11 +7,11 @@
 >>> kernel = db.best(workload).compile()
 """
 
+from tunedb.database import Database, open
+from tunedb.tuning import tune
 from tuner.errors import TunedbError
 from tuner.workload import Workload, batch_matmul, conv2d, dense, depthwise_conv2d, matmul
 from tuner.workload import parse as workload
-from tunedb.database import Database, open
-from tunedb.tuning import tune
 
 __version__ = "0.1.0"
 

@@ -70,9 +70,7 @@ def judge(times: Sequence[float], runner_up: Sequence[float] | None) -> Confiden
     )
 
 
-def _compare(
-    best: tuple[float, float, float], other: tuple[float, float, float]
-) -> Literal["yes", "no", "undecided"]:
+def _compare(best: tuple[float, float, float], other: tuple[float, float, float]) -> Literal["yes", "no", "undecided"]:
     if min(best[2], other[2]) < _LOWEST:
         return "undecided"
     if best[1] < other[0]:

@@ -13,7 +13,6 @@ from typing import Any
 
 from sqlalchemy import Connection, Engine, Table, event
 from sqlalchemy.dialects import postgresql, sqlite
-from sqlalchemy.engine.interfaces import DBAPIConnection
 from sqlalchemy.pool import ConnectionPoolEntry
 
 BUSY_SECONDS = 60.0
@@ -43,17 +42,17 @@ def insert_if_new(connection: Connection, table: Table, values: Mapping[str, Any
 
 
 def lock_for_upgrade(connection: Connection) -> None:
-    """Let one process at a time upgrade; held until the transaction ends. On SQLite the write unit itself is that lock."""
+    """Let one process at a time upgrade, until its transaction ends. On SQLite the write unit itself is that lock."""
     if connection.dialect.name == "postgresql":
         connection.exec_driver_sql(f"SELECT pg_advisory_xact_lock({_UPGRADE_LOCK})")
 
 
-def _configure_sqlite(dbapi_connection: DBAPIConnection, record: ConnectionPoolEntry) -> None:
+def _configure_sqlite(dbapi_connection: sqlite3.Connection, record: ConnectionPoolEntry) -> None:
     dbapi_connection.isolation_level = None  # the driver must begin nothing by itself: _begin_sqlite does
     cursor = dbapi_connection.cursor()
     cursor.execute(f"PRAGMA busy_timeout = {round(BUSY_SECONDS * 1000)}")
-    cursor.execute("PRAGMA journal_mode")
-    if cursor.fetchone()[0] == "delete":
+    row = cursor.execute("PRAGMA journal_mode").fetchone()
+    if row[0] == "delete":
         _switch_to_wal(cursor)
     cursor.execute("PRAGMA synchronous = NORMAL")
     cursor.execute("PRAGMA foreign_keys = ON")

@@ -16,7 +16,7 @@ from tunedb import dialect
 from tunedb.errors import DatabaseError
 
 _NETWORK_FILE_SYSTEMS = frozenset(
-    "afs beegfs ceph cifs fuse.glusterfs fuse.sshfs gfs2 glusterfs gpfs lustre ncpfs nfs nfs4 ocfs2 smb3 smbfs".split()
+    ("afs", "beegfs", "ceph", "cifs", "fuse.sshfs", "glusterfs", "gpfs", "lustre", "nfs", "nfs4", "smb3", "smbfs")
 )
 
 

@@ -140,17 +140,24 @@ def history(connection: Connection, workload: Workload, target: Target | None) -
 
 
 def stats(connection: Connection) -> Stats:
-    def count(table: Table) -> ScalarSelect[int]:
-        return select(func.count()).select_from(table).scalar_subquery()
+    def count(table: Table) -> int:
+        return connection.execute(select(func.count()).select_from(table)).scalar_one()
 
-    tables = connection.execute(select(*map(count, (WORKLOAD, TARGET, SCHEDULE, SESSION)))).one()
     by_status = select(TRIAL.c.status, TRIAL.c.verified, func.count()).group_by(TRIAL.c.status, TRIAL.c.verified)
     statuses = {status.value: 0 for status in Status}
     verified = 0
     for status, is_verified, number in connection.execute(by_status):
         statuses[status] += number
         verified += number if is_verified else 0
-    return Stats(*tables, trials=sum(statuses.values()), verified=verified, statuses=statuses)
+    return Stats(
+        workloads=count(WORKLOAD),
+        targets=count(TARGET),
+        schedules=count(SCHEDULE),
+        sessions=count(SESSION),
+        trials=sum(statuses.values()),
+        verified=verified,
+        statuses=statuses,
+    )
 
 
 def _question(workload: Workload, target: Target | None) -> dict[str, Any]:
@@ -230,9 +237,7 @@ def _best_statement(where: str) -> Select[Any]:
 def _top_statement(where: str) -> Select[Any]:
     each = TRIAL.alias("each")
     place = TARGET.alias("place")
-    rank = func.row_number().over(
-        partition_by=(each.c.schedule_id, each.c.target_id), order_by=_fastest_first(each.c)
-    )
+    rank = func.row_number().over(partition_by=(each.c.schedule_id, each.c.target_id), order_by=_fastest_first(each.c))
     ranked = (
         select(each.c.id, rank.label("rank"))
         .select_from(each.join(place))

@@ -16,7 +16,6 @@ from tunedb.tables import REVISION, VERSION_TABLE
 
 if TYPE_CHECKING:
     from alembic.config import Config
-    from sqlalchemy import URL
 
 
 def current(connection: Connection) -> str | None:
@@ -60,7 +59,7 @@ def upgrade(engine: Engine) -> str | None:
 
 
 def check(engine: Engine) -> None:
-    """Compare the tables of the database with what this program expects; raises OutdatedDatabaseError on a difference."""
+    """Compare the tables with what this program expects. Raises OutdatedDatabaseError on a difference."""
     from alembic import command
     from alembic.util import CommandError
 

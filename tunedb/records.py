@@ -65,12 +65,12 @@ def select_trials(*more: Any) -> Select[Any]:
 def read_trial(row: Row[Any]) -> Trial:
     """The trial of a row of ``select_trials``."""
     return Trial(
-        workload=_workload(row.workload),
-        target=_target(row.target),
-        environment=_environment(row.environment),
+        workload=read_workload(row.workload),
+        target=read_target(row.target),
+        environment=read_environment(row.environment),
         template=row.template,
         config=read_config(row.config),
-        schedule=_schedule(row.schedule),
+        schedule=read_schedule(row.schedule),
         status=Status(row.status),
         times=flatten(row.times),
         error=row.error,
@@ -129,6 +129,7 @@ class Writer:
         is a conflict, and stays.
         """
         identity = trial_fingerprint(trial, session)
+        stored = [list(each) for each in rounds if each]
         values = {
             "fingerprint": identity,
             "workload_id": self._workload(trial.workload),
@@ -144,7 +145,7 @@ class Writer:
             "seconds": trial.seconds,
             "spread": trial.spread,
             "repeats": len(trial.times),
-            "times": [list(each) for each in rounds if each],
+            "times": stored,
             "error": trial.error if trial.error is not None and math.isfinite(trial.error) else None,
             "message": trial.message,
             "compile_seconds": trial.compile_seconds,
@@ -156,8 +157,8 @@ class Writer:
         row = self._connection.execute(_STORED_TIMES, {"fingerprint": identity}).one_or_none()
         if row is None:
             return "conflict"
-        if len(values["times"]) > len(row.times):
-            self.set_times(row.id, trial, values["times"])
+        if len(stored) > len(row.times):
+            self.set_times(row.id, trial, stored)
         return "duplicate"
 
     def set_times(self, trial_id: int, trial: Trial, rounds: Rounds) -> None:
@@ -226,11 +227,11 @@ def _verified(trial: Trial) -> bool:
     return trial.seconds is not None and trial.error is not None and trial.error <= TOLERANCE
 
 
-_FIND: dict[str, Select[tuple[int]]] = {
+_FIND: dict[str, Select[int]] = {
     table.name: select(table.c.id).where(table.c.fingerprint == bindparam("fingerprint"))
     for table in (WORKLOAD, TARGET, ENVIRONMENT, SCHEDULE, SESSION)
 }
-_FIND_TEMPLATE = select(TEMPLATE.c.id).where(
+_FIND_TEMPLATE: Select[int] = select(TEMPLATE.c.id).where(
     TEMPLATE.c.name == bindparam("name"), TEMPLATE.c.version == bindparam("version")
 )
 _STORED_TIMES = select(TRIAL.c.id, TRIAL.c.times).where(TRIAL.c.fingerprint == bindparam("fingerprint"))
@@ -242,20 +243,20 @@ _SET_TIMES = (
 
 
 @lru_cache(1024)
-def _workload(key: str) -> Workload:
+def read_workload(key: str) -> Workload:
     return parse(key)
 
 
 @lru_cache(256)
-def _target(text: str) -> Target:
+def read_target(text: str) -> Target:
     return Target.from_json(json.loads(text))
 
 
 @lru_cache(256)
-def _environment(text: str) -> Environment:
+def read_environment(text: str) -> Environment:
     return Environment(tuple(sorted(json.loads(text).items())))
 
 
 @lru_cache(4096)
-def _schedule(text: str) -> Schedule:
+def read_schedule(text: str) -> Schedule:
     return Schedule.from_json(json.loads(text))

@@ -146,11 +146,13 @@ def _claim(connection: Connection, arguments: SessionArguments, owner: str) -> t
         identity = session_fingerprint(key, created)
         values = {"fingerprint": identity, "key": key, "arguments": arguments.to_json(), "created": created, **claim}
         if not dialect.insert_if_new(connection, SESSION, values):
-            raise SessionBusyError("another process has just started this tuning session: wait for it or change the seed")
+            raise SessionBusyError(
+                "another process has just started this tuning session: wait for it or change the seed"
+            )
         return connection.execute(select(SESSION.c.id).where(SESSION.c.fingerprint == identity)).scalar_one(), identity
     if found.state == "running" and _alive(found):
         raise SessionBusyError(
-            f"process {found.pid} on {found.host} is running this tuning session: wait for it, end it, or change the seed"
+            f"process {found.pid} on {found.host} is running this tuning session: wait for it or change the seed"
         )
     connection.execute(update(SESSION).where(SESSION.c.id == found.id).values(claim))
     return found.id, found.fingerprint

@@ -1,10 +1,12 @@
 """Tuning with a database behind it: every trial is stored when it is measured, and a stopped session goes on."""
 
-from collections.abc import Callable
+import contextlib
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 from tunedb.database import Database
 from tunedb.database import open as open_database
+from tunedb.sessions import SessionArguments
 from tuner.target import Target
 from tuner.trial import Trial
 from tuner.workload import Workload
@@ -21,31 +23,37 @@ def tune(
     seed: int = 0,
     threads: int | None = None,
     tuner: str = "model",
+    on_start: Callable[[Sequence[Trial]], None] | None = None,
     on_trial: Callable[[Trial], None] | None = None,
 ) -> "Result":
     """Search for a fast schedule of ``workload`` on this machine until its session in ``db`` has ``trials`` trials.
 
-    The session is found by workload, target, tuner and seed: the same call goes on where an earlier one stopped, for
-    whatever reason it stopped, and measures nothing twice. ``on_trial`` is told each new trial after it was stored.
-    ``db`` defaults to ``tunedb.open()``, ``threads`` to one a core.
+    The session is found by workload, target, template, tuner and seed: the same call goes on where an earlier one
+    stopped, for whatever reason it stopped, and measures nothing twice. ``db`` defaults to ``tunedb.open()``,
+    ``threads`` to one a core. ``on_start`` is told the trials that the session has already, ``on_trial`` each new one
+    after it was stored.
 
     Raises:
-        WorkloadError: no template can tune this workload.
+        ScheduleError: no template can tune this workload.
         DatabaseError: a trial could not be stored; those before it are.
         SessionBusyError: another process is at this session.
         MeasureError: the measuring process cannot be kept alive.
+        TunedbError: there is no such tuner, or the seed is negative.
     """
     # XGBoost takes long to import, and who only looks a schedule up does not need it.
     from tuner.measure import Measurer
+    from tuner.templates import template_for
     from tuner.tune import tune as search
 
-    if db is None:
-        with open_database() as own:
-            return tune(
-                workload, db=own, trials=trials, seed=seed, threads=threads, tuner=tuner, on_trial=on_trial
-            )
-    target = Target.host(threads=threads)
-    with db.session(workload, target, tuner=tuner, seed=seed) as session, Measurer(target) as measurer:
+    target = Target.host(threads)
+    template = template_for(workload, target)
+    arguments = SessionArguments(workload, target, template.key, tuner, seed)
+    with contextlib.ExitStack() as stack:
+        database = db or stack.enter_context(open_database())
+        session = stack.enter_context(database.session(arguments))
+        measurer = stack.enter_context(Measurer(target))
+        if on_start is not None:
+            on_start(session.trials())
         return search(
             workload,
             target,
@@ -55,4 +63,5 @@ def tune(
             tuner=tuner,
             seed=seed,
             on_trial=on_trial,
+            template=template,
         )

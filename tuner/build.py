@@ -8,7 +8,7 @@ from tuner.errors import ScheduleError
 from tuner.expression import Expression
 from tuner.loopnest import Nest, PackedOperand
 from tuner.lower import lower
-from tuner.operators.expressions import BY_NAME
+from tuner.operators import OPERATORS
 from tuner.schedule import Schedule
 from tuner.target import Target
 from tuner.workload import Workload
@@ -19,7 +19,7 @@ LOCAL_LIMIT = 64 * 1024  # bytes of the local tile, which lives in registers or 
 @lru_cache(maxsize=64)
 def expression_of(workload: Workload) -> Expression:
     """The tensor expression of ``workload``."""
-    return BY_NAME[workload.operator](workload)
+    return OPERATORS[workload.operator].expression(workload)
 
 
 def nest_of(workload: Workload, schedule: Schedule) -> Nest:

@@ -7,7 +7,7 @@ and its baselines run under the same accounting: every measured candidate is a t
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Protocol
 
@@ -18,6 +18,7 @@ from tuner.codegen.program import Program
 from tuner.cost_model import gbt
 from tuner.environment import detect
 from tuner.errors import CompileError, ScheduleError, TunedbError
+from tuner.measure import Measurement
 from tuner.schedule import Schedule
 from tuner.search.candidates import Candidates, Tuner
 from tuner.search.genetic import Genetic
@@ -30,27 +31,10 @@ from tuner.trial import History, Status, Trial
 from tuner.workload import Workload
 
 
-class Measured(Protocol):
-    """What measuring one candidate has shown; times are seconds per call."""
-
-    @property
-    def status(self) -> Status: ...
-    @property
-    def times(self) -> tuple[float, ...]: ...
-    @property
-    def error(self) -> float | None: ...
-    @property
-    def message(self) -> str | None: ...
-    @property
-    def compile_seconds(self) -> float | None: ...
-    @property
-    def run_seconds(self) -> float | None: ...
-
-
 class Measuring(Protocol):
     """What ``tune`` needs of a measurer."""
 
-    def measure(self, workload: Workload, program: Program, beat: float | None) -> Measured:
+    def measure(self, workload: Workload, program: Program, beat: float | None) -> Measurement:
         """Compile, verify and time; what cannot beat ``beat`` seconds may be cut short."""
 
     def confirm(self, workload: Workload, programs: Sequence[Program], rounds: int) -> Sequence[tuple[float, ...]]:
@@ -61,8 +45,8 @@ class Measuring(Protocol):
 class Settings:
     """How the search works; the defaults suit one machine that measures serially."""
 
-    plan: Plan = Plan()
-    model: gbt.Settings = gbt.Settings()
+    plan: Plan = field(default_factory=Plan)
+    model: gbt.Settings = field(default_factory=gbt.Settings)
     confirm: int = 3  # this many of the best are measured again at the end
     rounds: int = 10  # repeats that confirm
 
@@ -100,9 +84,10 @@ def tune(
 ) -> Result:
     """Search for a fast schedule of ``workload`` on ``target`` until the session has ``trials`` trials.
 
-    The trials that ``history`` already has count and are learned from, not measured again. The first candidate is always
-    the default schedule. No schedule is measured twice. The session ends early when the space is used up. A
-    KeyboardInterrupt leaves the history complete up to the last finished trial.
+    The trials that ``history`` already has count and are learned from, not measured again. The first candidate is
+    always the default schedule. No schedule is measured twice. The session ends early when the space is used up. At the
+    end the best few are measured again, if there was a new trial. A KeyboardInterrupt leaves the history complete up to
+    the last finished trial.
 
     Raises:
         TunedbError: ``tuner`` is unknown, or ``seed`` is negative.
@@ -181,8 +166,8 @@ def _measure(trial: Trial, measurer: Measuring, beat: float | None, clock: "_Clo
 def _confirm(session: list[Trial], history: History, measurer: Measuring, settings: Settings) -> int:
     """Measure the best few again, interleaved, until the best is one of them; how many got new repeats.
 
-    The lowest of many noisy medians is low by luck as well as by merit (the winner's curse). Whoever leads on luck falls
-    behind when it is measured again, and then those who lead now have to prove themselves.
+    The lowest of many noisy medians is low by luck as well as by merit (the winner's curse). Whoever leads by luck
+    falls behind when it is measured again, and then those who lead now have to prove themselves.
     """
     asked: set[int] = set()
     confirmed = 0
@@ -248,8 +233,7 @@ class _Search:
         for trial in session:
             if trial.template != template.key:
                 raise ScheduleError(
-                    f"the history was made with template {trial.template}, not {template.key}: "
-                    "start a new session"
+                    f"the history was made with template {trial.template}, not {template.key}: start a new session"
                 )
             self.learn(self.space.index(trial.config), trial)
 

@@ -1,32 +1,39 @@
 """``tunedb show`` and ``tunedb run``: what a schedule becomes, and that it works here."""
 
 import sys
+from statistics import median
+from time import perf_counter
 
 import click
 
 import tunedb
 from tunedb.cli.common import (
     Exit,
-    Failure,
+    accuracy,
+    any_threads_option,
     database_option,
     duration,
+    fail,
     json_option,
-    print_columns,
+    print_facts,
     print_json,
     speed,
-    target_of,
-    threads_option,
     workload_argument,
 )
-from tunedb.errors import NotFoundError
+from tuner.build import build, nest_of
+from tuner.codegen.cpu import assembly
+from tuner.kernel import aligned, compile_kernel
+from tuner.measure.protocol import Protocol, take_repeats
+from tuner.measure.verify import verify
 from tuner.schedule import Schedule
 from tuner.target import Target
-from tuner.workload import Workload
+from tuner.templates import template_for
+from tuner.workload import Workload, random_arrays, reference
 
-_LEXERS = {"schedule": "python", "nest": "python", "llvm": "llvm", "asm": "gas"}
+_LEXERS = {"schedule": "text", "nest": "text", "llvm": "llvm", "asm": "gas"}
 
 default_option = click.option(
-    "--default", "use_default", is_flag=True, help="Take the schedule that tuning starts from; no database is needed."
+    "--default", "use_default", is_flag=True, help="Take the schedule that tuning starts from; needs no database."
 )
 
 
@@ -37,19 +44,18 @@ default_option = click.option(
     type=click.Choice(list(_LEXERS)),
     default="schedule",
     show_default=True,
-    help="The steps of the schedule, its loop nest, its LLVM IR, or its machine code.",
+    help="The steps of the schedule, its loop nest, its LLVM IR, or its assembly.",
 )
 @default_option
-@threads_option
+@any_threads_option
 @database_option
 @json_option
 def show(workload: Workload, what: str, use_default: bool, threads: int | None, url: str | None, as_json: bool) -> None:
-    """Print the best schedule of WORKLOAD, or what it becomes."""
-    target = target_of(threads)
-    schedule, source = _schedule(workload, target, use_default, url)
+    """Print the best schedule of WORKLOAD for this machine, or what becomes of it."""
+    schedule, target, source = _find(workload, threads, use_default, url)
     text = _render(workload, schedule, target, what).rstrip("\n")
     if as_json:
-        print_json({"workload": workload.key, "target": target.name, "source": source, "what": what, "text": text})
+        print_json({"workload": workload.key, "target": target.to_json(), "source": source, "what": what, "text": text})
     else:
         _print_code(text, _LEXERS[what])
 
@@ -57,21 +63,15 @@ def show(workload: Workload, what: str, use_default: bool, threads: int | None, 
 @click.command()
 @workload_argument
 @default_option
-@click.option("--seed", type=int, default=0, show_default=True, help="Seed of the random inputs.")
-@threads_option
+@click.option(
+    "--seed", type=click.IntRange(min=0), default=0, show_default=True, metavar="N", help="Seed of the random inputs."
+)
+@any_threads_option
 @database_option
 @json_option
 def run(workload: Workload, use_default: bool, seed: int, threads: int | None, url: str | None, as_json: bool) -> None:
-    """Run the best kernel of WORKLOAD in this process, compare it with the reference and time it."""
-    from time import perf_counter
-
-    from tuner.kernel import aligned, compile_kernel
-    from tuner.measure.protocol import Protocol, take_repeats
-    from tuner.measure.verify import verify
-    from tuner.workload import random_arrays, reference
-
-    target = target_of(threads)
-    schedule, source = _schedule(workload, target, use_default, url)
+    """Run the best kernel of WORKLOAD in this process, compare it with the reference, and time it."""
+    schedule, target, source = _find(workload, threads, use_default, url)
     kernel = compile_kernel(workload, schedule, target)
     arrays = random_arrays(workload, seed)
     operands = [
@@ -86,42 +86,32 @@ def run(workload: Workload, use_default: bool, seed: int, threads: int | None, u
             kernel.run(operands, output)
         return perf_counter() - start
 
-    timer(1)
+    first = timer(1)
     protocol = Protocol(seed=seed)
     verdict = verify(output, reference(workload, arrays), protocol.tolerance)
-    if verdict.problem:
-        raise Failure(f"{workload.label}: {verdict.problem}", Exit.FAILED)
-    seconds = median(take_repeats(timer, protocol, beat=None))
+    if verdict.error is None or verdict.problem is not None:
+        fail(f"{workload.label}: {verdict.problem}", Exit.FAILED)
+    seconds = median(take_repeats(timer, protocol, beat=None, first=first))
     gflops = workload.flops / seconds / 1e9
     if as_json:
-        print_json(
-            {
-                "workload": workload.key,
-                "target": target.name,
-                "source": source,
-                "seconds": seconds,
-                "gflops": gflops,
-                "error": verdict.error,
-                "verified": True,
-            }
-        )
+        identity = {"workload": workload.key, "target": target.to_json(), "source": source}
+        print_json({**identity, "seconds": seconds, "gflops": gflops, "error": verdict.error, "verified": True})
         return
     click.echo(f"{workload.label} on {target.name}, {source} schedule")
-    print_columns(
-        [
-            ("time", f"{duration(seconds)}, {speed(gflops)}"),
-            ("error", f"{verdict.error:.2g} of the largest reference value: correct"),
-        ]
+    print_facts(
+        {"time": f"{duration(seconds)}, {speed(gflops)}", "error": f"{accuracy(verdict.error)}: correct"},
     )
 
 
-def _schedule(workload: Workload, target: Target, use_default: bool, url: str | None) -> tuple[Schedule, str]:
-    """The schedule asked for, and where it is from."""
+def _find(workload: Workload, threads: int | None, use_default: bool, url: str | None) -> tuple[Schedule, Target, str]:
+    """The schedule that was asked for, what it is for, and where it is from."""
     if use_default:
-        return default_schedule(workload, target), "default"
+        target = Target.host(threads)
+        template = template_for(workload, target)
+        return template.schedule(workload, target, template.default(workload, target)), target, "default"
     with tunedb.open(url) as db:
-        best = db.best(workload, target)
-    return best.schedule, best.source
+        best = db.best(workload, Target.host(threads) if threads else None)
+    return best.schedule, best.target, best.source
 
 
 def _render(workload: Workload, schedule: Schedule, target: Target, what: str) -> str:
@@ -141,4 +131,4 @@ def _print_code(text: str, lexer: str) -> None:
     from rich.console import Console
     from rich.syntax import Syntax
 
-    Console().print(Syntax(text, lexer, background_color="default"))
+    Console().print(Syntax("", lexer, theme="ansi_dark").highlight(text), soft_wrap=True)

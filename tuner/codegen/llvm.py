@@ -10,7 +10,7 @@ start of the last tile back. So a body never tests whether it is inside its axis
 """
 
 import struct
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from math import gcd
@@ -42,7 +42,7 @@ class _Region:
 
     top: list[str] = field(default_factory=list)
     lines: list[str] = field(default_factory=list)
-    pointers: dict[tuple[str, str, int], str] = field(default_factory=dict)
+    known: dict[tuple[str, str, int], str] = field(default_factory=dict)  # pointers, sums and tests found in ``top``
     loads: dict[str, dict[tuple[str, int, int], "_Value"]] = field(default_factory=dict)
 
 
@@ -56,6 +56,17 @@ class _Value:
     @property
     def type(self) -> str:
         return f"<{self.lanes} x float>" if self.lanes else "float"
+
+
+@dataclass(frozen=True)
+class _Scattered:
+    """A vector store whose lanes lie ``stride`` elements apart, held back to be joined with its neighbours."""
+
+    buffer: str
+    pointer: str
+    constant: int
+    stride: int
+    value: _Value
 
 
 @dataclass(frozen=True)
@@ -223,6 +234,7 @@ class _Function:
         self.extents: dict[str, int] = {}
         self.limits: dict[str, int] = {}
         self.vector: tuple[str, int] | None = None  # the vectorized loop and its lanes here
+        self.scattered: list[_Scattered] = []
         self.declared: set[str] = set()
         loops, body = _parallel_loops(chunk)
         self.tasks = 1
@@ -248,6 +260,7 @@ class _Function:
         for buffer, size in self.private:
             head.append(f"  {_identifier(buffer.name)} = getelementptr i8, ptr %own, i64 {offset}")
             offset += size
+        self._flush()
         (region,) = self.regions
         return "\n".join([*sorted(self.declared), *head, *region.top, *region.lines, "  ret void", "}"])
 
@@ -270,6 +283,7 @@ class _Function:
         region = _Region()
         self.regions.append(region)
         yield region
+        self._flush()
         self.regions.pop()
         self.regions[-1].lines += region.top + region.lines
         self.regions[-1].loads.clear()
@@ -327,6 +341,7 @@ class _Function:
 
     def _branch(self, condition: str, first: int, second: int) -> Iterator[tuple[bool, int]]:
         """Write two alternatives: yields once for each, while its text is being collected."""
+        self._flush()
         yes, no, end = (self._fresh(stem) for stem in ("then", "else", "end"))
         self._line(f"br i1 {condition}, label %{yes}, label %{no}")
         for taken, label, value in ((True, yes, first), (False, no, second)):
@@ -339,6 +354,7 @@ class _Function:
     @contextmanager
     def _turns(self, begin: str, end: str) -> Iterator[str]:
         """A counting loop from ``begin`` to ``end``; yields the counter's name. Tests before the first turn."""
+        self._flush()
         head, body, done = (self._fresh(stem) for stem in ("head", "body", "done"))
         counter, following, more = (f"%{self._fresh(stem)}" for stem in ("i", "next", "more"))
         before = self.block
@@ -358,6 +374,7 @@ class _Function:
     @contextmanager
     def _counted(self, turns: int) -> Iterator[str]:
         """A loop of a known number of turns, at least one: the test is at its end."""
+        self._flush()
         body, done = self._fresh("body"), self._fresh("done")
         counter, following, more = (f"%{self._fresh(stem)}" for stem in ("i", "next", "more"))
         before = self.block
@@ -484,12 +501,54 @@ class _Function:
             align = self._alignment(store.buffer, store.index)
             self._line(f"store {value.type} {value.name}, ptr {address}, align {align}")
         else:
-            for lane in range(lanes):
-                address = self._address(pointer, constant + lane * stride)
-                element = f"%{self._fresh('e')}"
-                self._line(f"{element} = extractelement {value.type} {value.name}, i64 {lane}")
-                self._line(f"store float {element}, ptr {address}, align 4")
+            self.scattered.append(_Scattered(store.buffer.name, pointer, constant, stride, value))
         self.regions[-1].loads.pop(store.buffer.name, None)
+
+    def _flush(self) -> None:
+        """Write the scattered stores that were held back; those to neighbouring elements as transposed blocks."""
+        held, self.scattered = self.scattered, []
+        families: dict[tuple[str, int, int], dict[int, _Value]] = {}
+        for item in held:
+            families.setdefault((item.pointer, item.stride, item.value.lanes), {})[item.constant] = item.value
+        for (pointer, stride, lanes), columns in families.items():
+            for start, run in _runs(columns, 1 << (lanes.bit_length() - 1)):
+                if len(run) > 2 and lanes & (lanes - 1) == 0:
+                    self._transposed(pointer, start, stride, run)
+                else:
+                    for number, value in enumerate(run):
+                        self._scatter(pointer, start + number, stride, value)
+
+    def _scatter(self, pointer: str, constant: int, stride: int, value: _Value) -> None:
+        for lane in range(value.lanes):
+            address = self._address(pointer, constant + lane * stride)
+            element = f"%{self._fresh('e')}"
+            self._line(f"{element} = extractelement {value.type} {value.name}, i64 {lane}")
+            self._line(f"store float {element}, ptr {address}, align 4")
+
+    def _transposed(self, pointer: str, start: int, stride: int, columns: Sequence[_Value]) -> None:
+        """Store vectors whose lanes are rows in memory, as rows: ``log2`` rounds of interleaving halves transpose them.
+
+        Seen as one array of ``width * lanes`` elements, each round turns the bits of the element's number by one.
+        """
+        lanes, width = columns[0].lanes, 1 << (len(columns) - 1).bit_length()
+        type_ = f"<{lanes} x float>"
+        vectors = [value.name for value in columns] + ["poison"] * (width - len(columns))
+        for _ in range(width.bit_length() - 1):
+            half, turned = width // 2, list[str]()
+            for left, right in zip(vectors[:half], vectors[half:], strict=True):
+                for first in (0, lanes // 2):
+                    order = ", ".join(f"i32 {first + i // 2 + (i % 2) * lanes}" for i in range(lanes))
+                    turned.append(f"%{self._fresh('x')}")
+                    self._line(f"{turned[-1]} = shufflevector {type_} {left}, {type_} {right}, <{lanes} x i32> <{order}>")
+            vectors = turned
+        count = len(columns)
+        for row in range(lanes):
+            vector, first = vectors[row * width // lanes], row * width % lanes
+            part = f"%{self._fresh('r')}"
+            order = ", ".join(f"i32 {first + i}" for i in range(count))
+            self._line(f"{part} = shufflevector {type_} {vector}, {type_} poison, <{count} x i32> <{order}>")
+            address = self._address(pointer, start + row * stride)
+            self._line(f"store <{count} x float> {part}, ptr {address}, align 4")
 
     def _accumulated(self, old: _Value, value: Expression) -> _Value:
         """``old + value`` with one rounding where the value is a product."""
@@ -546,6 +605,8 @@ class _Function:
     def _load(self, load: Load) -> _Value:
         stride = self._stride(load.index)
         lanes = self.vector[1] if self.vector and stride else 0
+        if any(item.buffer == load.buffer.name for item in self.scattered):
+            self._flush()
         pointer, constant = self._pointer(load.buffer, load.index)
         known = self.regions[-1].loads.setdefault(load.buffer.name, {})
         key = (pointer, constant, lanes * stride)
@@ -577,13 +638,11 @@ class _Function:
             return self._masked(conditions, load)
         tests: list[str] = []
         for affine, bound in conditions:
-            value = self._integer(affine)
-            if isinstance(value, int):
-                if not 0 <= value < bound:
-                    return self._widen(_Value(_literal(0.0)), self.vector[1] if self.vector else 0)
-            else:
-                tests.append(f"%{self._fresh('in')}")
-                self._line(f"{tests[-1]} = icmp ult i64 {value}, {bound}")
+            test = self._inside(affine, bound)
+            if isinstance(test, str):
+                tests.append(test)
+            elif not test:
+                return self._widen(_Value(_literal(0.0)), self.vector[1] if self.vector else 0)
         stride = self._stride(load.index)
         if not tests:
             return self._load(load)
@@ -605,7 +664,7 @@ class _Function:
         tests: list[str] = []
         for affine, bound in conditions:
             step = self._stride(affine)
-            start = self._integer(Affine(tuple(t for t in affine.terms if t[0] != name), affine.constant))
+            start, _ = self._integer(Affine(tuple(t for t in affine.terms if t[0] != name), affine.constant))
             one, all_, sum_, test = (f"%{self._fresh(stem)}" for stem in ("b", "s", "a", "in"))
             offsets = ", ".join(f"i64 {lane * step}" for lane in range(lanes))
             limit = ", ".join([f"i64 {bound}"] * lanes)
@@ -654,12 +713,12 @@ class _Function:
         for depth, value, factor in dynamic:
             region = self.regions[depth]
             key = (pointer, value, factor)
-            if key not in region.pointers:
+            if key not in region.known:
                 offset, following = f"%{self._fresh('o')}", f"%{self._fresh('p')}"
                 region.top.append(f"  {offset} = mul nsw i64 {value}, {factor}")
                 region.top.append(f"  {following} = getelementptr float, ptr {pointer}, i64 {offset}")
-                region.pointers[key] = following
-            pointer = region.pointers[key]
+                region.known[key] = following
+            pointer = region.known[key]
         return pointer, constant
 
     def _address(self, pointer: str, constant: int) -> str:
@@ -669,18 +728,33 @@ class _Function:
         self._line(f"{address} = getelementptr float, ptr {pointer}, i64 {constant}")
         return address
 
-    def _integer(self, index: Affine) -> int | str:
-        """The value of an affine expression of the running loops, as a number or an SSA value."""
+    def _integer(self, index: Affine) -> tuple[int | str, int]:
+        """The value of an affine expression of the running loops, as a number or an SSA value, and its depth."""
         dynamic, constant = self._split(index)
-        if not dynamic:
-            return constant
-        total = str(constant)
-        for _, value, factor in dynamic:
-            term, following = f"%{self._fresh('t')}", f"%{self._fresh('n')}"
-            self._line(f"{term} = mul nsw i64 {value}, {factor}")
-            self._line(f"{following} = add nsw i64 {total}, {term}")
-            total = following
-        return total
+        total: int | str = constant
+        deepest = 0
+        for depth, value, factor in dynamic:
+            region = self.regions[depth]
+            key = (f"{total} +", value, factor)
+            if key not in region.known:
+                term, following = f"%{self._fresh('t')}", f"%{self._fresh('n')}"
+                region.top.append(f"  {term} = mul nsw i64 {value}, {factor}")
+                region.top.append(f"  {following} = add nsw i64 {total}, {term}")
+                region.known[key] = following
+            total, deepest = region.known[key], depth
+        return total, deepest
+
+    def _inside(self, index: Affine, bound: int) -> bool | str:
+        """Whether ``0 <= index < bound``: known, or an SSA value; one unsigned comparison tests both sides."""
+        value, depth = self._integer(index)
+        if isinstance(value, int):
+            return 0 <= value < bound
+        region = self.regions[depth]
+        key = (f"{value} <", "", bound)
+        if key not in region.known:
+            region.known[key] = f"%{self._fresh('in')}"
+            region.top.append(f"  {region.known[key]} = icmp ult i64 {value}, {bound}")
+        return region.known[key]
 
     def _alignment(self, buffer: Buffer, index: Affine) -> int:
         """What is known of the address: operands that come from outside promise nothing, ours begin at a cache line."""
@@ -691,6 +765,20 @@ class _Function:
         for number in (constant, *(factor for _, _, factor in dynamic)):
             common = gcd(common, number)
         return 4 * common
+
+
+def _runs(columns: Mapping[int, _Value], longest: int) -> Iterator[tuple[int, list[_Value]]]:
+    """Stretches of consecutive keys, cut to at most ``longest``, with their values."""
+    run: list[_Value] = []
+    for key in sorted(columns):
+        if run and (key != start + len(run) or len(run) == longest):
+            yield start, run
+            run = []
+        if not run:
+            start = key
+        run.append(columns[key])
+    if run:
+        yield start, run
 
 
 def _literal(value: float) -> str:

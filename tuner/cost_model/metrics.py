@@ -9,7 +9,7 @@ Numbers = npt.NDArray[np.floating]
 
 
 def average_recall(predictions: Numbers, labels: Numbers, top: int) -> float:
-    """Average recall@``top`` of AutoTVM: section 1.4 of the method; higher labels are better.
+    """Average recall@``top`` of AutoTVM; higher labels are better.
 
     Samples are sorted by prediction, and ``rank[i]`` is the true rank of the i-th, from 0. Then
     ``recall(n) = #{i < n : rank[i] <= n} / (n + 1)``, and the metric is the mean of recall(0), ..., recall(top - 1).

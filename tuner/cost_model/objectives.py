@@ -33,10 +33,10 @@ class Pairs:
         return cls(left[differ], right[differ], rows)
 
     def loss(self, scores: npt.NDArray[np.floating]) -> float:
-        """Mean of ``log(1 + exp(-(score of better - score of worse)))`` (section 1.4 of the method)."""
+        """Mean of ``log(1 + exp(-(score of better - score of worse)))``."""
         return float(np.logaddexp(0, scores[self.worse] - scores[self.better]).mean()) if len(self.better) else 0.0
 
-    def gradient(self, scores: npt.NDArray[np.floating]) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
+    def gradient(self, scores: npt.NDArray[np.floating]) -> tuple[npt.NDArray[np.floating], npt.NDArray[np.floating]]:
         """First and second derivatives of the loss by each row's score, (rows,) each.
 
         They are scaled to as many pairs as there are rows, so that the regularisation of a booster means the same for

@@ -1,6 +1,6 @@
 """Knob features: the values of the knobs themselves.
 
-They say everything about a candidate of one space and nothing across spaces (section 2.5 of the method).
+They say everything about a candidate of one space and nothing across spaces.
 """
 
 import numpy as np

@@ -11,13 +11,14 @@ from pathlib import Path
 from time import monotonic
 from typing import Any
 
+from tuner.errors import TunedbError
 from tuner.measure import channel
 
 _START_SECONDS = 60.0  # importing LLVM from a cold disk
 _KEPT_OUTPUT = 500  # bytes of what it printed last
 
 
-class ChildLostError(Exception):
+class ChildLostError(TunedbError):
     """The process has ended, or was ended as its time was up. The text completes "the kernel was ..."."""
 
     def __init__(self, message: str, *, timed_out: bool) -> None:

@@ -19,8 +19,8 @@ class Protocol:
 
     repeats: int = 5
     min_repeat: float = 2e-3
-    slow: float = 2.0  # a candidate that takes this many times as long as the one to beat is cut short ...
-    slow_repeats: int = 2  # ... after so many repeats: one alone could be a hiccup of the machine
+    slow: float = 2.0  # a candidate that takes this many times as long as the one to beat gets one repeat only
+    long: float = 0.05  # a first call that takes so long counts: a cold start is less than a per cent of it
     budget: float = 1.0  # no repeat begins after so much timing; the first one is always taken
     tolerance: float = 1e-4  # of max |output - reference| / max |reference|
     seed: int = 0  # of the random inputs
@@ -29,8 +29,7 @@ class Protocol:
 def calibrate(timer: Timer, min_repeat: float) -> tuple[int, float]:
     """Calls in a repeat, and seconds per call of the run that showed that they last long enough.
 
-    The shorter runs before it warm up caches, page tables and threads; a kernel slower than ``min_repeat`` has only
-    the verifying call for that.
+    That run and the shorter ones before it warm up caches, page tables and threads; they are no repeats.
     """
     calls = 1
     while (elapsed := timer(calls)) < min_repeat:
@@ -39,13 +38,20 @@ def calibrate(timer: Timer, min_repeat: float) -> tuple[int, float]:
     return calls, elapsed / calls
 
 
-def take_repeats(timer: Timer, protocol: Protocol, beat: float | None) -> list[float]:
-    """Seconds per call of each repeat; fewer of them for a kernel that is clearly slower than ``beat`` or very slow."""
-    calls, first = calibrate(timer, protocol.min_repeat)
-    times = [first]
+def take_repeats(timer: Timer, protocol: Protocol, beat: float | None, first: float) -> list[float]:
+    """Seconds per call of each repeat; only one for a kernel that is clearly slower than ``beat`` seconds.
+
+    ``first`` is what the first call of all took, in seconds: the one whose output was verified.
+    """
+    if first >= protocol.long:
+        calls, times, quickest = 1, [first], first
+    else:
+        calls, warm = calibrate(timer, protocol.min_repeat)
+        times = [timer(calls) / calls]
+        quickest = min(warm, times[0])  # one alone could be a hiccup of the machine
+    if beat is not None and quickest > protocol.slow * beat:
+        return times
     while len(times) < protocol.repeats and sum(times) * calls < protocol.budget:
-        if beat is not None and len(times) >= protocol.slow_repeats and min(times) > protocol.slow * beat:
-            break
         times.append(timer(calls) / calls)
     return times
 

@@ -6,7 +6,6 @@ tuner takes the measuring lock meanwhile), and then the result. ``failed`` may s
 """
 
 import ctypes
-import gc
 import json
 import socket
 import sys
@@ -17,6 +16,7 @@ from typing import Any
 
 from tuner.codegen import cpu
 from tuner.codegen.program import Argument, Program
+from tuner.errors import TunedbError
 from tuner.measure import channel, sandbox
 from tuner.measure.buffers import Buffer
 from tuner.measure.protocol import Protocol, Timer, take_repeats, take_rounds
@@ -28,7 +28,7 @@ from tuner.workload import Workload, parse, random_arrays, reference
 _MOST_PACKINGS = 16  # packed copies of constants kept; a search comes back to the same few
 
 
-class CandidateError(Exception):
+class CandidateError(TunedbError):
     """The program being measured failed, and this process survived to tell."""
 
     def __init__(self, status: Status, message: str, error: float | None = None) -> None:
@@ -115,8 +115,6 @@ class Worker:
     def _prepare(self, request: Mapping[str, Any]) -> dict[str, Any]:
         self._inputs = None  # freed before the next ones are made
         self._inputs = Inputs(parse(request["workload"]), self._protocol.seed)
-        gc.collect()
-        gc.freeze()
         return {"answer": "prepared"}
 
     def _measure(self, request: Mapping[str, Any]) -> dict[str, Any]:
@@ -128,9 +126,9 @@ class Worker:
             loaded = load(module, self._buffers(program))
             self._inputs_now.output.poison()
             loaded.workspace.poison()
-            loaded.timer(1)
+            first = loaded.timer(1)
             self._check(loaded)
-            times = take_repeats(loaded.timer, self._protocol, request["beat"])
+            times = take_repeats(loaded.timer, self._protocol, request["beat"], first)
             verdict = self._check(loaded)  # a second look: a kernel may be right only when it is called first
         except MemoryError as error:
             raise CandidateError(
@@ -156,7 +154,7 @@ class Worker:
         operands.array.fill(0.5)
         (module,) = self._compile(request["ir"])
         loaded = load(module, [operands])
-        return {"answer": "measured", "times": take_repeats(loaded.timer, self._protocol, None)}
+        return {"answer": "measured", "times": take_repeats(loaded.timer, self._protocol, None, loaded.timer(1))}
 
     def _compile(self, *programs: str) -> list[cpu.Module]:
         """Compile, announce it, and wait for the word to run."""

@@ -7,17 +7,28 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from tuner.expression import Axis, Expression, Stage
 from tuner.operators.image import (
     WINDOW,
+    channel_block,
     check_channels,
     check_window,
     finish,
     from_layout,
     image_shape,
     output_size,
+    padded_data,
     windows,
 )
-from tuner.operators.operator import Arrays, Operand, Operator, Reference, epilogue_operands
+from tuner.operators.operator import (
+    Arrays,
+    Operand,
+    Operator,
+    Reference,
+    epilogue_expression,
+    epilogue_operands,
+    tensors,
+)
 from tuner.operators.parameter import SIZE, Parameter
 
 if TYPE_CHECKING:
@@ -54,6 +65,33 @@ def _reference(workload: Workload, arrays: Arrays) -> Reference:
     return finish(workload, result.reshape(n, -1, height, width), arrays)
 
 
+def _expression(workload: Workload) -> Expression:
+    """Blocks of channels are axes of their own: the index of a blocked layout would not be affine otherwise."""
+    known = tensors(workload)
+    (kh, kw), (sh, sw), (dh, dw) = (workload.sizes(name) for name in ("k", "stride", "dilation"))
+    height, width = output_size(workload)
+    stages, data = padded_data(workload, known["data"])
+    weight, output = known["weight"], known["output"]
+    n, y, x = Axis("n", workload.size("n")), Axis("oh", height), Axis("ow", width)
+    ky, kx = Axis("kh", kh, reduce=True), Axis("kw", kw, reduce=True)
+    row, column = y * sh + ky * dh, x * sw + kx * dw
+    layout, all_co, all_ci = workload.text("layout"), workload.size("co"), workload.size("ci")
+    block_co, block_ci = channel_block(layout, all_co), channel_block(layout, all_ci)
+    if block_co is None or block_ci is None:
+        co, ci = Axis("co", all_co), Axis("ci", all_ci, reduce=True)
+        place: tuple[Axis, ...] = (n, co, y, x)
+        body = data[n, ci, row, column] * weight[co, ci, ky, kx]
+        epilogue = epilogue_expression(workload, known, co, place)
+        return Expression((*stages, Stage("conv2d", output, place, (ci, ky, kx), body, epilogue)))
+    cob, co = Axis("cob", all_co // block_co), Axis("co", block_co)
+    cib, ci = Axis("cib", all_ci // block_ci, reduce=True), Axis("ci", block_ci, reduce=True)
+    place = (n, cob, y, x, co)
+    channel = cob * block_co + co.affine
+    body = data[n, cib, row, column, ci] * weight[channel, cib * block_ci + ci.affine, ky, kx]
+    epilogue = epilogue_expression(workload, known, channel, place)
+    return Expression((*stages, Stage("conv2d", output, place, (cib, ci, ky, kx), body, epilogue)))
+
+
 CONV2D = Operator(
     name="conv2d",
     parameters=(
@@ -68,4 +106,5 @@ CONV2D = Operator(
     operands=_operands,
     flops=_flops,
     reference=_reference,
+    expression=_expression,
 )

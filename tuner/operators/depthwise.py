@@ -7,17 +7,29 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from tuner.expression import Axis, Expression, Stage
+from tuner.loopnest import Affine
 from tuner.operators.image import (
     WINDOW,
+    channel_block,
     check_channels,
     check_window,
     finish,
     from_layout,
     image_shape,
     output_size,
+    padded_data,
     windows,
 )
-from tuner.operators.operator import Arrays, Operand, Operator, Reference, epilogue_operands
+from tuner.operators.operator import (
+    Arrays,
+    Operand,
+    Operator,
+    Reference,
+    epilogue_expression,
+    epilogue_operands,
+    tensors,
+)
 from tuner.operators.parameter import SIZE, Parameter
 
 if TYPE_CHECKING:
@@ -50,6 +62,29 @@ def _reference(workload: Workload, arrays: Arrays) -> Reference:
     return finish(workload, result, arrays)
 
 
+def _expression(workload: Workload) -> Expression:
+    known = tensors(workload)
+    (kh, kw), (sh, sw), (dh, dw) = (workload.sizes(name) for name in ("k", "stride", "dilation"))
+    height, width = output_size(workload)
+    stages, data = padded_data(workload, known["data"])
+    weight, output, channels = known["weight"], known["output"], workload.size("c")
+    n, y, x = Axis("n", workload.size("n")), Axis("oh", height), Axis("ow", width)
+    ky, kx = Axis("kh", kh, reduce=True), Axis("kw", kw, reduce=True)
+    row, column = y * sh + ky * dh, x * sw + kx * dw
+    block = channel_block(workload.text("layout"), channels)
+    if block is None:
+        c = Axis("c", channels)
+        place: tuple[Axis, ...] = (n, c, y, x)
+        body = data[n, c, row, column] * weight[c, Affine(), ky, kx]
+        epilogue = epilogue_expression(workload, known, c, place)
+        return Expression((*stages, Stage("depthwise_conv2d", output, place, (ky, kx), body, epilogue)))
+    cb, c = Axis("cb", channels // block), Axis("c", block)
+    place, channel = (n, cb, y, x, c), cb * block + c.affine
+    body = data[n, cb, row, column, c] * weight[channel, Affine(), ky, kx]
+    epilogue = epilogue_expression(workload, known, channel, place)
+    return Expression((*stages, Stage("depthwise_conv2d", output, place, (ky, kx), body, epilogue)))
+
+
 DEPTHWISE_CONV2D = Operator(
     name="depthwise_conv2d",
     parameters=(
@@ -63,4 +98,5 @@ DEPTHWISE_CONV2D = Operator(
     operands=_operands,
     flops=_flops,
     reference=_reference,
+    expression=_expression,
 )

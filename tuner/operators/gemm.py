@@ -7,7 +7,17 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from tuner.operators.operator import Arrays, Operand, Operator, Reference, apply_epilogue, epilogue_operands
+from tuner.expression import Axis, Expression, Stage
+from tuner.operators.operator import (
+    Arrays,
+    Operand,
+    Operator,
+    Reference,
+    apply_epilogue,
+    epilogue_expression,
+    epilogue_operands,
+    tensors,
+)
 from tuner.operators.parameter import DTYPE, EPILOGUE, SIZE, Parameter
 
 if TYPE_CHECKING:
@@ -53,6 +63,24 @@ def _product_reference(workload: Workload, arrays: Arrays) -> Reference:
     return product
 
 
+def _dense_expression(workload: Workload) -> Expression:
+    known = tensors(workload)
+    m, n = Axis("m", workload.size("m")), Axis("n", workload.size("co"))
+    k = Axis("k", workload.size("ci"), reduce=True)
+    body = known["data"][m, k] * known["weight"][n, k]
+    epilogue = epilogue_expression(workload, known, n, (m, n))
+    return Expression((Stage("dense", known["output"], (m, n), (k,), body, epilogue),))
+
+
+def _product_expression(workload: Workload) -> Expression:
+    known = tensors(workload)
+    m, n = Axis("m", workload.size("m")), Axis("n", workload.size("n"))
+    k = Axis("k", workload.size("k"), reduce=True)
+    batch = (Axis("b", workload.size("b")),) if workload.operator == "batch_matmul" else ()
+    body = known["a"][(*batch, m, k)] * known["b"][(*batch, k, n)]
+    return Expression((Stage(workload.operator, known["output"], (*batch, m, n), (k,), body),))
+
+
 DENSE = Operator(
     name="dense",
     parameters=(
@@ -66,6 +94,7 @@ DENSE = Operator(
     operands=_dense_operands,
     flops=_flops,
     reference=_dense_reference,
+    expression=_dense_expression,
 )
 
 MATMUL = Operator(
@@ -75,6 +104,7 @@ MATMUL = Operator(
     operands=_product_operands,
     flops=_flops,
     reference=_product_reference,
+    expression=_product_expression,
 )
 
 BATCH_MATMUL = Operator(
@@ -84,4 +114,5 @@ BATCH_MATMUL = Operator(
     operands=_product_operands,
     flops=_flops,
     reference=_product_reference,
+    expression=_product_expression,
 )

@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from tuner.errors import WorkloadError
+from tuner.expression import Axis, Inside, Stage, Tensor
 from tuner.operators.operator import Arrays, Reference, apply_epilogue
 from tuner.operators.parameter import DTYPE, EPILOGUE, LAYOUT, PADDING, PAIR, Parameter, block, value_text
 
@@ -112,3 +113,16 @@ def finish(workload: Workload, images: Reference, arrays: Arrays) -> Reference:
     bias = arrays["bias"].astype(np.float64)[:, None, None] if "bias" in workload.epilogue else None
     residual = from_layout(arrays["residual"], layout) if "residual" in workload.epilogue else None
     return to_layout(apply_epilogue(workload, images, bias, residual), layout)
+
+
+def padded_data(workload: Workload, data: Tensor) -> tuple[tuple[Stage, ...], Tensor]:
+    """The stage that puts zeros around ``data``, if the workload wants any, and the tensor that the convolution reads."""
+    top, left, bottom, right = workload.sizes("pad")
+    if not any((top, left, bottom, right)):
+        return (), data
+    shape = (*data.shape[:2], data.shape[2] + top + bottom, data.shape[3] + left + right, *data.shape[4:])
+    axes = tuple(Axis(name, extent) for name, extent in zip(("pn", "pc", "py", "px", "pb"), shape, strict=False))
+    y, x = axes[2] - top, axes[3] - left
+    body = Inside(((y, workload.size("h")), (x, workload.size("w"))), data[(*axes[:2], y, x, *axes[4:])])
+    tensor = Tensor("padded", shape, "intermediate")
+    return (Stage("pad", tensor, axes, (), body),), tensor

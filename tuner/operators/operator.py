@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
+from tuner.expression import Axis, Expression, Scalar, Tensor, Total, relu
+from tuner.loopnest import Affine
 from tuner.operators.parameter import Parameter
 
 if TYPE_CHECKING:
@@ -34,7 +36,7 @@ class Operator:
 
     ``check`` raises WorkloadError for arguments that are fine one by one and impossible together. ``operands`` are in
     the order of the call, the output last. ``flops`` counts two a multiply-add and leaves the epilogue out.
-    ``reference`` takes all operands but the output, by name, and computes the output in float64.
+    ``reference`` takes all operands but the output, by name, and computes the output in float64. ``expression`` says the same as index arithmetic.
     """
 
     name: str
@@ -43,6 +45,7 @@ class Operator:
     operands: Callable[[Workload], tuple[Operand, ...]]
     flops: Callable[[Workload], int]
     reference: Callable[[Workload, Arrays], Reference]
+    expression: Callable[[Workload], Expression]
 
 
 def epilogue_operands(workload: Workload, channels: int, output: tuple[int, ...]) -> tuple[Operand, ...]:
@@ -62,3 +65,20 @@ def apply_epilogue(
     if residual is not None:
         result = result + residual
     return np.maximum(result, 0.0) if "relu" in workload.epilogue else result
+
+
+def tensors(workload: Workload) -> dict[str, Tensor]:
+    """The operands of ``workload`` as tensors, by name."""
+    return {operand.name: Tensor(operand.name, operand.shape, operand.role) for operand in workload.operands}
+
+
+def epilogue_expression(
+    workload: Workload, known: Mapping[str, Tensor], channel: Axis | Affine, place: tuple[Axis, ...]
+) -> Scalar:
+    """What becomes of the finished sum at ``place``, in output channel ``channel``."""
+    result: Scalar = Total()
+    if "bias" in workload.epilogue:
+        result = result + known["bias"][channel]
+    if "residual" in workload.epilogue:
+        result = result + known["residual"][place]
+    return relu(result) if "relu" in workload.epilogue else result

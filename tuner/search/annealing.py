@@ -1,6 +1,6 @@
 """Parallel simulated annealing over the digits of a space, for spaces too large to score as a whole.
 
-Section 1.2 of the method: many chains at once, one knob changed a step, temperature falling linearly from one to zero,
+As in AutoTVM: many chains at once, one knob changed a step, temperature falling linearly from one to zero,
 and a heap of the best distinct new candidates ever met, accepted or not. All chains move together in NumPy.
 """
 
@@ -70,6 +70,7 @@ class Annealing:
         places = space.indices(self.chains)
         energies = np.asarray(score(places), dtype=np.float64)
         self._push(heap, places, energies)
+        scale = float(energies.std()) or 1.0  # a temperature of one is one standard deviation of the scores
         idle = 0
         for temperature in np.linspace(1, 0, STEPS + 1):
             moved = self._move(movable)
@@ -78,7 +79,7 @@ class Annealing:
             legal = self.candidates.legal(places)
             if legal.any():
                 values[legal] = score(places[legal])
-            chance = np.exp(np.minimum((values - energies) / (temperature + 1e-5), 1.0))
+            chance = np.exp(np.minimum((values - energies) / (scale * (temperature + 1e-5)), 1.0))
             accepted = self.rng.random(len(places)) < chance
             self.chains[accepted], energies[accepted] = moved[accepted], values[accepted]
             idle = 0 if self._push(heap, places, values) else idle + 1

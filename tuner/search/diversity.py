@@ -13,6 +13,8 @@ def pick(
     are standardised first: a ranking loss fixes them only up to shift and scale, and ``alpha`` must mean the same in
     every round. The objective is submodular, so greedy is near the optimum. ``digits`` is (N, knobs).
     """
+    if not len(scores):
+        return np.empty(0, dtype=np.int64)
     spread = float(scores.std())
     gain = (scores - scores.mean()) / spread if spread > 0 else np.zeros(len(scores))
     covered = np.zeros(digits.shape, dtype=np.bool_)

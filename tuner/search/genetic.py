@@ -1,6 +1,6 @@
 """The genetic tuner: generations of configurations, bred from the last one and the best ever.
 
-The values are those of the baseline of the AutoTVM paper (section 3.2 of the method): a population of 100, 3 elites,
+The values are those of the baseline of the AutoTVM paper: a population of 100, 3 elites,
 mutation with probability 0.1 a knob, one-point crossover, parents drawn in proportion to their throughput.
 """
 

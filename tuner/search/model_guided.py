@@ -35,7 +35,7 @@ class CostModel(Protocol):
 class Plan:
     """How plans are made."""
 
-    warmup: int = 12  # random candidates before there is a model
+    warmup: int = 8  # random candidates before there is a model
     batch: int = 8  # candidates of a plan, at least
     growth: float = 1 / 8  # and at least this part of the data
     epsilon: float = 0.05  # probability that a candidate of a plan is a random one

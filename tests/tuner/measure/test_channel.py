@@ -3,6 +3,7 @@
 import socket
 import threading
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 
@@ -17,8 +18,13 @@ def ends() -> Iterator[tuple[socket.socket, socket.socket]]:
 
 
 def test_messages_arrive_in_order_and_whole(ends: tuple[socket.socket, socket.socket]) -> None:
-    messages = [{"text": "Größe"}, {"large": "x" * 3_000_000}, {"list": [1.5, None]}]
-    sender = threading.Thread(target=lambda: [channel.send(ends[0], message) for message in messages])
+    messages: list[dict[str, Any]] = [{"text": "Größe"}, {"large": "x" * 3_000_000}, {"list": [1.5, None]}]
+
+    def send_all() -> None:
+        for message in messages:
+            channel.send(ends[0], message)
+
+    sender = threading.Thread(target=send_all)
     sender.start()
     assert [channel.receive(ends[1]) for _ in messages] == messages
     sender.join()

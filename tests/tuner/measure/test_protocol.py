@@ -1,6 +1,6 @@
 """The timing protocol, on a clock that is an arithmetic formula."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 import pytest
 
@@ -14,6 +14,11 @@ def kernel(seconds: float, log: list[int] | None = None) -> Callable[[int], floa
         return seconds * calls
 
     return timer
+
+
+def replay(readings: list[float]) -> Callable[[int], float]:
+    clock = iter(readings)
+    return lambda calls: next(clock)
 
 
 @pytest.mark.parametrize("seconds", [1e-9, 1e-6, 3e-4, 1.9e-3])
@@ -32,22 +37,35 @@ def test_a_clock_that_stands_still_does_not_stop_the_calibration() -> None:
 
 
 def test_all_repeats_are_kept_in_seconds_per_call() -> None:
-    assert take_repeats(kernel(1e-4), Protocol(repeats=7), None) == pytest.approx([1e-4] * 7)
+    assert take_repeats(kernel(1e-4), Protocol(repeats=7), None, 1e-4) == pytest.approx([1e-4] * 7)
 
 
 def test_a_candidate_that_is_clearly_slower_is_cut_short() -> None:
-    assert len(take_repeats(kernel(3e-4), Protocol(), 1e-4)) == 2
-    assert len(take_repeats(kernel(1.5e-4), Protocol(), 1e-4)) == 5
+    assert len(take_repeats(kernel(3e-4), Protocol(), 1e-4, 3e-4)) == 1
+    assert len(take_repeats(kernel(1.5e-4), Protocol(), 1e-4, 1.5e-4)) == 5
 
 
 def test_one_hiccup_does_not_make_a_candidate_slow() -> None:
-    readings: Iterator[float] = iter([1e-2, 3e-3, 3e-3, 3e-3, 3e-3])
-    assert len(take_repeats(lambda calls: next(readings), Protocol(), 2e-3)) == 5
+    for readings in ([1e-2, 3e-3, 3e-3, 3e-3, 3e-3, 3e-3], [3e-3, 1e-2, 3e-3, 3e-3, 3e-3, 3e-3]):
+        assert take_repeats(replay(readings), Protocol(), 2e-3, 1e-2) == readings[1:]
 
 
 def test_a_very_slow_kernel_ends_with_the_budget() -> None:
-    assert take_repeats(kernel(0.4), Protocol(budget=1.0), None) == [0.4] * 3
-    assert take_repeats(kernel(5.0), Protocol(budget=1.0), None) == [5.0]
+    assert take_repeats(kernel(0.4), Protocol(budget=1.0), None, 0.4) == [0.4] * 3
+    assert take_repeats(kernel(5.0), Protocol(budget=1.0), None, 5.0) == [5.0]
+
+
+def test_a_long_first_call_is_a_repeat_and_a_short_one_is_a_warm_up() -> None:
+    log: list[int] = []
+    assert take_repeats(kernel(0.1, log), Protocol(repeats=3), None, 0.11) == [0.11, 0.1, 0.1]
+    assert log == [1, 1]
+    assert take_repeats(kernel(0.01), Protocol(repeats=3), None, 0.02) == [0.01] * 3
+
+
+def test_a_long_first_call_is_enough_to_know_that_a_candidate_is_slow() -> None:
+    log: list[int] = []
+    assert take_repeats(kernel(0.1, log), Protocol(), 1e-3, 0.11) == [0.11]
+    assert log == []
 
 
 def test_rounds_are_interleaved() -> None:

@@ -9,7 +9,7 @@ REFERENCE = np.array([[1.0, -4.0], [2.0, 0.5]])
 
 
 def test_the_error_is_relative_to_the_largest_value_whatever_its_sign() -> None:
-    output = REFERENCE.astype(np.float32) + np.float32([[0, 0], [0, 0.25]])
+    output = REFERENCE.astype(np.float32) + np.array([[0, 0], [0, 0.25]], np.float32)
     assert verify(output, REFERENCE, 0.1).error == pytest.approx(0.25 / 4)
     assert verify(output, REFERENCE, 0.1).problem is None
 

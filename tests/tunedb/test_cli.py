@@ -1,0 +1,310 @@
+"""The command line, with a real database that a real session has filled."""
+
+import json
+import re
+import signal
+import sqlite3
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import CliRunner, Result
+
+import tunedb
+from tunedb.cli import main
+from tunedb.cli.common import Exit
+from tunedb.cli.tune import TUNERS
+from tunedb.tables import VERSION_TABLE
+from tuner import tune as tuner_tune
+
+WORKLOAD = "matmul(m=48,k=32,n=64)"
+TRIALS = 6
+Call = Callable[..., Result]
+
+
+def call(*arguments: str, **options: Any) -> Result:
+    return CliRunner().invoke(main, arguments, **options)
+
+
+def error_line(result: Result) -> str:
+    """The one line on standard error."""
+    assert re.fullmatch(r"Error: [^\n]+\n", result.stderr), result.stderr
+    return result.stderr
+
+
+@pytest.fixture(autouse=True)
+def own_database(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A command that names no database must not write into that of whoever runs the tests."""
+    monkeypatch.setenv("TUNEDB_URL", f"sqlite:///{tmp_path / 'own.sqlite'}")
+
+
+@pytest.fixture(scope="module")
+def url(tmp_path_factory: pytest.TempPathFactory) -> str:
+    return f"sqlite:///{tmp_path_factory.mktemp('cli') / 'tuned.sqlite'}"
+
+
+@pytest.fixture(scope="module")
+def tuned(url: str) -> dict[str, Any]:
+    """What ``tune --json`` printed after it filled the database."""
+    result = call(
+        "tune", WORKLOAD, "--trials", str(TRIALS), "--threads", "1", "--tuner", "random", "--db", url, "--json"
+    )
+    assert result.exit_code == 0, result.output
+    found: dict[str, Any] = json.loads(result.stdout)
+    return found
+
+
+def test_tune_reports_under_stable_names(tuned: dict[str, Any]) -> None:
+    names = {
+        "workload",
+        "target",
+        "trials",
+        "measured",
+        "failed",
+        "best_seconds",
+        "default_seconds",
+        "seconds_per_trial",
+    }
+    assert names | {"shares", "confidence", "peak_gflops", "database"} <= tuned.keys()
+    assert tuned["workload"] == WORKLOAD
+    assert tuned["trials"] == TRIALS == tuned["measured"] + tuned["failed"]
+    assert 0 < tuned["best_seconds"] <= tuned["default_seconds"]
+    assert sum(tuned["shares"].values()) == pytest.approx(1)
+
+
+def test_tune_again_measures_nothing_twice(tuned: dict[str, Any], url: str) -> None:
+    arguments = ("tune", WORKLOAD, "--threads", "1", "--tuner", "random", "--db", url)
+    again = json.loads(call(*arguments, "--trials", str(TRIALS), "--json").stdout)
+    assert (again["new"], again["trials"], again["seconds_per_trial"]) == (0, TRIALS, None)
+    assert again["best_seconds"] == tuned["best_seconds"]
+    assert f"{TRIALS}, of which" in call(*arguments, "--trials", str(TRIALS)).stdout
+
+
+def test_tune_ends_with_commands_that_work(tuned: dict[str, Any], url: str) -> None:
+    report = call("tune", WORKLOAD, "--threads", "1", "--tuner", "random", "--trials", "1", "--db", url).stdout
+    commands = re.findall(rf"^  tunedb (\w+) '{re.escape(WORKLOAD)}' --db {url}(.*?)   *\S", report, flags=re.MULTILINE)
+    assert len(commands) >= 3
+    for name, more in commands:
+        assert call(name, WORKLOAD, "--db", url, *more.split()).exit_code == 0
+
+
+def test_tune_is_quiet_in_a_pipe(tuned: dict[str, Any], url: str) -> None:
+    result = call("tune", WORKLOAD, "--threads", "1", "--tuner", "random", "--trials", str(TRIALS), "--db", url)
+    assert result.stderr == ""
+
+
+def test_the_command_line_offers_the_tuners_there_are() -> None:
+    assert sorted(TUNERS) == sorted(tuner_tune.TUNERS)
+
+
+def test_best_reports_under_stable_names(tuned: dict[str, Any], url: str) -> None:
+    best = json.loads(call("best", WORKLOAD, "--db", url, "--json").stdout)
+    names = {
+        "workload",
+        "target",
+        "source",
+        "seconds",
+        "gflops",
+        "error",
+        "verified",
+        "confidence",
+        "schedule",
+        "trial",
+    }
+    assert names | {"environment"} <= best.keys()
+    assert best["seconds"] == tuned["best_seconds"]
+    assert best["verified"] is True
+    assert best["environment"]["llvmlite"]
+
+
+def test_best_for_people_names_the_time_and_the_schedule(tuned: dict[str, Any], url: str) -> None:
+    text = call("best", WORKLOAD, "--db", url).stdout
+    assert "GFLOP/s" in text
+    assert ".vectorize(" in text
+
+
+def test_best_looks_for_the_number_of_threads_it_is_given(tuned: dict[str, Any], url: str) -> None:
+    assert call("best", WORKLOAD, "--threads", "1", "--db", url).exit_code == 0
+    result = call("best", WORKLOAD, "--threads", "63", "--db", url)
+    assert result.exit_code == Exit.NOT_FOUND
+    assert "-1t" in error_line(result)  # what is stored instead
+
+
+def test_top_lists_the_quickest_first(tuned: dict[str, Any], url: str) -> None:
+    schedules = json.loads(call("top", WORKLOAD, "-n", "3", "--db", url, "--json").stdout)["schedules"]
+    times = [item["seconds"] for item in schedules]
+    assert len(times) == 3
+    assert times == sorted(times)
+    assert len(call("top", WORKLOAD, "-n", "3", "--db", url).stdout.splitlines()) == 5
+
+
+def test_stats_count_what_is_stored(tuned: dict[str, Any], url: str) -> None:
+    stats = json.loads(call("stats", "--db", url, "--json").stdout)
+    assert (stats["workloads"], stats["targets"], stats["trials"]) == (1, 1, TRIALS)
+    assert 1 <= stats["schedules"] <= TRIALS
+    assert f"trials     {TRIALS}" in call("stats", "--db", url).stdout
+
+
+@pytest.mark.parametrize(
+    ("what", "part"), [("schedule", ".split("), ("nest", "vectorized"), ("llvm", "define "), ("asm", "\tret")]
+)
+def test_show_prints_every_form_of_a_schedule(tuned: dict[str, Any], url: str, what: str, part: str) -> None:
+    stored = call("show", WORKLOAD, "--what", what, "--db", url)
+    assert part in stored.stdout
+    default = json.loads(call("show", WORKLOAD, "--what", what, "--default", "--json").stdout)
+    assert (default["source"], default["what"]) == ("default", what)
+    assert part in default["text"]
+
+
+def test_run_compares_the_best_kernel_with_the_reference(tuned: dict[str, Any], url: str) -> None:
+    result = json.loads(call("run", WORKLOAD, "--db", url, "--json").stdout)
+    assert result["verified"] is True
+    assert 0 <= result["error"] < 1e-4
+    assert result["seconds"] > 0
+    assert "correct" in call("run", WORKLOAD, "--default", "--threads", "1").stdout
+
+
+def test_export_and_import_give_the_same_best(tuned: dict[str, Any], url: str, tmp_path: Path) -> None:
+    log = str(tmp_path / "trials.jsonl.gz")
+    assert json.loads(call("export", "-o", log, "--db", url, "--json").stdout) == {"written": TRIALS}
+    assert json.loads(call("import", log, "--json").stdout) == imported(read=TRIALS, new=TRIALS)
+    assert json.loads(call("import", log, "--json").stdout) == imported(read=TRIALS, duplicate=TRIALS)
+    assert call("best", WORKLOAD, "--json").stdout == call("best", WORKLOAD, "--db", url, "--json").stdout
+
+
+def test_a_dash_is_standard_output_and_input(tuned: dict[str, Any], url: str) -> None:
+    log = call("export", "--workload", WORKLOAD, "-o", "-", "--db", url).stdout
+    assert len(log.splitlines()) == TRIALS
+    assert f"{TRIALS} new" in call("import", "-", input=log).stdout
+    assert call("export", "--workload", "resnet18.C7", "--db", url).stdout == ""
+
+
+def test_a_broken_line_is_put_aside_with_its_number(tuned: dict[str, Any], url: str) -> None:
+    good = call("export", "--db", url).stdout.splitlines()[0]
+    result = call("import", "-", input=f"{good}\nnonsense\n")
+    assert result.exit_code == 0
+    assert "1 new, 0 duplicate, 1 quarantined" in result.stdout
+    assert "line 2: " in result.stderr
+
+
+def test_an_import_of_nothing_but_nonsense_fails() -> None:
+    assert call("import", "-", input="nonsense\n").exit_code == Exit.FAILED
+
+
+def test_a_file_that_is_not_there_is_one_line() -> None:
+    result = call("import", "nowhere.jsonl")
+    assert result.exit_code == Exit.FAILED
+    assert "nowhere.jsonl" in error_line(result)
+
+
+def imported(*, read: int, new: int = 0, duplicate: int = 0) -> dict[str, Any]:
+    return {"read": read, "new": new, "duplicate": duplicate, "quarantined": 0, "reasons": []}
+
+
+def test_db_commands_make_check_and_name_a_revision(tmp_path: Path) -> None:
+    fresh = f"sqlite:///{tmp_path / 'fresh.sqlite'}"
+    assert json.loads(call("db", "current", "--db", fresh, "--json").stdout)["revision"] is None
+    assert "empty ->" in call("db", "upgrade", "--db", fresh).stdout
+    assert "already" in call("db", "upgrade", "--db", fresh).stdout
+    assert json.loads(call("db", "check", "--db", fresh, "--json").stdout)["matches"] is True
+    assert call("db", "current", "--db", fresh).exit_code == 0
+
+
+def test_an_unknown_workload_gets_near_matches_in_one_line() -> None:
+    result = call("best", "resnet18.C77")
+    assert result.exit_code == Exit.USAGE
+    assert "resnet18.C7" in error_line(result)
+
+
+def test_a_malformed_key_gets_the_position_in_one_line() -> None:
+    result = call("tune", "matmul(m=8,k=8,n==8)")
+    assert result.exit_code == Exit.USAGE
+    assert "position 17" in error_line(result)
+
+
+def test_nothing_stored_has_its_own_exit_code_and_says_what_to_do() -> None:
+    for command in (("best",), ("top",), ("show",), ("run",)):
+        result = call(*command, WORKLOAD)
+        assert result.exit_code == Exit.NOT_FOUND
+        assert "tunedb tune" in error_line(result)
+
+
+@pytest.mark.parametrize("url", ["sqlite:////nowhere/at/all.sqlite", "nonsense", "mysql://localhost/x"])
+def test_a_database_that_cannot_be_used_has_its_own_exit_code(url: str) -> None:
+    for command in (["best", WORKLOAD], ["stats"], ["db", "upgrade"]):
+        result = call(*command, "--db", url)
+        assert result.exit_code == Exit.DATABASE
+        error_line(result)
+
+
+def test_a_database_of_a_newer_program_is_left_alone(tuned: dict[str, Any], url: str, tmp_path: Path) -> None:
+    copy = tmp_path / "newer.sqlite"
+    with sqlite3.connect(url.removeprefix("sqlite:///")) as source, sqlite3.connect(copy) as newer:
+        source.backup(newer)
+        newer.execute(f"UPDATE {VERSION_TABLE} SET version_num = '9999'")
+    for command in (["best", WORKLOAD], ["db", "upgrade"], ["db", "check"]):
+        result = call(*command, "--db", f"sqlite:///{copy}")
+        assert result.exit_code == Exit.DATABASE
+        assert "9999" in error_line(result)
+
+
+def test_an_unknown_option_is_a_mistake_of_usage() -> None:
+    assert call("best", WORKLOAD, "--nonsense").exit_code == Exit.USAGE
+
+
+def test_an_interrupted_session_says_how_to_go_on_and_does(tmp_path: Path) -> None:
+    place = f"sqlite:///{tmp_path / 'interrupted.sqlite'}"
+    code, output, errors = tune_until(signal.SIGINT, place)
+    assert code == Exit.INTERRUPTED
+    assert output == ""
+    assert errors.count("\n") == 1
+    assert "same command" in errors
+    assert_goes_on(place)
+
+
+def test_a_killed_session_has_lost_nothing_and_goes_on(tmp_path: Path) -> None:
+    place = f"sqlite:///{tmp_path / 'killed.sqlite'}"
+    code, _, _ = tune_until(signal.SIGKILL, place)
+    assert code == -signal.SIGKILL
+    assert_goes_on(place)
+
+
+RESUMED = ("tune", WORKLOAD, "--threads", "1", "--tuner", "random")
+
+
+def tune_until(signal_number: signal.Signals, place: str) -> tuple[int, str, str]:
+    """Tune in a process that gets a signal when it has stored a few trials; its exit code, output and errors."""
+    program = [sys.executable, "-m", "tunedb", *RESUMED, "--db", place, "--trials", "100000"]
+    with subprocess.Popen(program, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        wait_for_trials(place, 3)
+        process.send_signal(signal_number)
+        output, errors = process.communicate(timeout=60)
+    return process.returncode, output, errors
+
+
+def assert_goes_on(place: str) -> None:
+    """The same command takes the session up where it stood, and tries no schedule twice."""
+    with tunedb.open(place) as db:
+        stored = len(db.history(tunedb.workload(WORKLOAD)))
+    again = json.loads(call(*RESUMED, "--db", place, "--trials", str(stored + 3), "--json").stdout)
+    assert (again["trials"], again["new"]) == (stored + 3, 3)
+    with tunedb.open(place) as db:
+        history = db.history(tunedb.workload(WORKLOAD))
+    assert [trial.sequence for trial in history] == list(range(stored + 3))
+    assert len({trial.schedule.fingerprint for trial in history}) == stored + 3
+
+
+def wait_for_trials(place: str, number: int) -> None:
+    """Until another process has stored so many."""
+    path = Path(place.removeprefix("sqlite:///"))
+    for _ in range(600):
+        if path.exists():
+            with tunedb.open(place) as db:
+                if db.stats().trials >= number:
+                    return
+        time.sleep(0.1)
+    pytest.fail("no trials were stored")

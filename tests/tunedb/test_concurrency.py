@@ -1,0 +1,65 @@
+"""Several processes, one database. Each really is a process: samples.py, run as a program."""
+
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import tunedb
+from tests.tunedb import samples
+from tunedb.errors import SessionBusyError
+
+
+def start(url: str, seed: int, count: int) -> subprocess.Popen[str]:
+    program = [sys.executable, samples.__file__, url, str(seed), str(count)]
+    root = Path(tunedb.__file__).parents[1]
+    return subprocess.Popen(
+        program, stdout=subprocess.PIPE, text=True, env={"PYTHONPATH": str(root), "LANG": "C.UTF-8"}
+    )
+
+
+def test_processes_that_open_an_empty_database_at_once_and_write_lose_nothing(url: str) -> None:
+    processes = [start(url, seed, 100) for seed in range(4)]
+    printed = [process.communicate(timeout=60)[0] for process in processes]
+    assert [process.returncode for process in processes] == [0, 0, 0, 0]
+    assert [len(text.split()) for text in printed] == [100] * 4
+    with tunedb.open(url) as db:
+        assert (db.stats().trials, db.stats().sessions, db.stats().schedules) == (400, 4, 100)
+        stored = sorted((trial.times[0], trial.sequence) for trial in db.history(samples.WORKLOAD))
+    assert stored == [(0.1 + seed, sequence) for seed in range(4) for sequence in range(100)]
+
+
+def test_a_killed_writer_loses_nothing_it_had_reported_and_the_next_one_goes_on(url: str) -> None:
+    with start(url, 0, 100_000) as process:
+        assert process.stdout
+        reported = [int(process.stdout.readline()) for _ in range(50)]
+        process.send_signal(signal.SIGKILL)
+        reported += map(int, process.stdout.read().split())
+    assert process.returncode == -signal.SIGKILL
+    with tunedb.open(url) as db:
+        before = len(db.history(samples.WORKLOAD))
+        assert before in (len(reported), len(reported) + 1)  # the last one may be stored and not yet reported
+        samples.write(url, 0, before + 10)
+        sequences = [trial.sequence for trial in db.history(samples.WORKLOAD)]
+    assert sequences == list(range(before + 10))
+
+
+def test_the_session_of_a_live_process_is_refused(url: str) -> None:
+    with start(url, 0, 100_000) as process, tunedb.open(url) as db:
+        assert process.stdout
+        process.stdout.readline()
+        try:
+            with pytest.raises(SessionBusyError, match=f"process {process.pid} "):
+                db.session(samples.arguments())
+        finally:
+            process.kill()
+
+
+def test_a_reader_does_not_keep_a_writer_waiting(url: str) -> None:
+    with tunedb.open(url) as db, db.session(samples.arguments()) as session, db.read() as connection:
+        session.add(samples.trial(0))
+        rows = connection.exec_driver_sql("SELECT sequence FROM trial")
+        session.add(samples.trial(1))  # a reader that blocked would end this in a DatabaseError, a minute later
+        assert rows.all()

@@ -1,0 +1,157 @@
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from sqlalchemy import event
+
+from tests.tunedb import samples
+from tunedb import Database
+from tunedb.confidence import judge
+from tunedb.errors import NotFoundError
+from tuner.target import Target
+from tuner.trial import Status, Trial
+from tuner.workload import matmul
+
+
+def store(db: Database, *trials: Trial, seed: int = 0) -> None:
+    with db.session(samples.arguments(seed)) as session:
+        for trial in trials:
+            session.add(trial)
+
+
+@contextmanager
+def statements(db: Database) -> Iterator[list[str]]:
+    seen: list[str] = []
+
+    def listener(connection: Any, cursor: Any, statement: str, *rest: Any) -> None:
+        seen.append(statement)
+
+    event.listen(db.engine, "before_cursor_execute", listener)
+    yield seen
+    event.remove(db.engine, "before_cursor_execute", listener)
+
+
+def test_the_best_is_the_fastest_verified_trial(db: Database) -> None:
+    store(
+        db,
+        samples.trial(0, (0.5,)),
+        samples.trial(1, (0.25,)),
+        samples.trial(2, (0.125,), error=0.1),
+        samples.trial(3, (0.125,), error=None),
+        samples.trial(4, status=Status.CORRECTNESS),
+    )
+    best = db.best(samples.WORKLOAD, samples.TARGET)
+    assert best.trial == samples.trial(1, (0.25,))
+    assert (best.seconds, best.error, best.source) == (0.25, 1e-6, "exact")
+    assert best.gflops == samples.WORKLOAD.flops / 0.25 / 1e9
+    assert best.to_json()["confidence"]["runner_up"] == 0.5
+
+
+def test_the_best_is_one_statement(db: Database) -> None:
+    store(db, samples.trial(0), samples.trial(1))
+    for target in (samples.TARGET, None):
+        with statements(db) as seen:
+            try:
+                db.best(samples.WORKLOAD, target)
+            except NotFoundError:  # this machine is not that of the samples
+                continue
+        assert len(seen) == 1
+
+
+def test_the_best_walks_the_index_instead_of_sorting_all_trials(db: Database) -> None:
+    if db.engine.dialect.name != "sqlite":
+        pytest.skip("the plan is read in SQLite's words")
+    store(db, samples.trial(0))
+    with statements(db) as seen:
+        db.best(samples.WORKLOAD, samples.TARGET)
+    with db.read() as connection:
+        count = seen[0].count("?")
+        plan = [row.detail for row in connection.exec_driver_sql("EXPLAIN QUERY PLAN " + seen[0], ("1",) * count)]
+    assert not [step for step in plan if step.startswith("SCAN")]
+    assert sum("USING INDEX ix_trial_best" in step for step in plan) == 2
+
+
+def test_of_equally_fast_trials_the_newest_is_the_best(db: Database) -> None:
+    store(db, samples.trial(0), samples.trial(1))
+    assert db.best(samples.WORKLOAD, samples.TARGET).trial.sequence == 1
+
+
+def test_without_a_target_any_number_of_threads_of_this_machine_will_do(
+    db: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one, two = (replace(samples.TARGET, threads=threads) for threads in (1, 2))
+    elsewhere = replace(samples.TARGET, model="another processor")
+    store(
+        db,
+        samples.trial(0, (0.5,), target=one),
+        samples.trial(1, (0.25,), target=two),
+        samples.trial(2, (0.125,), target=elsewhere),
+    )
+    monkeypatch.setattr(Target, "host", lambda: one)
+    assert db.best(samples.WORKLOAD).target == two
+    assert [best.target for best in db.top(samples.WORKLOAD)] == [two, one]
+    assert db.best(samples.WORKLOAD, one).target == one
+
+
+def test_top_lists_each_schedule_once_by_its_best_trial(db: Database) -> None:
+    store(
+        db,
+        samples.trial(0, (0.5,), tile=1),
+        samples.trial(1, (0.25,), tile=1),
+        samples.trial(2, (0.375,), tile=2),
+        samples.trial(3, (0.625,), tile=3),
+    )
+    top = db.top(samples.WORKLOAD, 2, samples.TARGET)
+    assert [best.seconds for best in top] == [0.25, 0.375]
+    assert [best.confidence.runner_up for best in top] == [0.375, 0.625]
+
+
+def test_history_keeps_workloads_and_targets_apart(db: Database) -> None:
+    other = replace(samples.TARGET, threads=1)
+    store(db, samples.trial(0), samples.trial(1, target=other), samples.trial(2, workload=matmul(m=1, k=2, n=3)))
+    assert [trial.sequence for trial in db.history(samples.WORKLOAD)] == [0, 1]
+    assert [trial.sequence for trial in db.history(samples.WORKLOAD, other)] == [1]
+
+
+def test_an_unknown_workload_says_how_to_tune_it(db: Database) -> None:
+    with pytest.raises(NotFoundError, match=r"no trial of matmul\(.*\) is stored: tune it with `tunedb tune"):
+        db.best(samples.WORKLOAD, samples.TARGET)
+
+
+def test_a_workload_of_other_targets_names_them(db: Database) -> None:
+    store(db, samples.trial(0))
+    with pytest.raises(NotFoundError, match=r"on cpu-znver5-avx2-7t; 1 other target has some: cpu-znver5-avx2-2t"):
+        db.best(samples.WORKLOAD, replace(samples.TARGET, threads=7))
+
+
+def test_a_workload_that_only_failed_says_how(db: Database) -> None:
+    store(db, samples.trial(0, status=Status.COMPILE), samples.trial(1, status=Status.TIMEOUT))
+    with pytest.raises(NotFoundError, match=r"its 2 trials there ended so: 1 compile, 1 timeout"):
+        db.top(samples.WORKLOAD, 3, samples.TARGET)
+
+
+@pytest.mark.parametrize(
+    ("times", "runner_up", "different"),
+    [
+        ((1.0, 1.1, 1.2, 1.0, 1.1, 1.0), (2.0, 2.1, 2.2, 2.0, 2.1, 2.0), "yes"),
+        ((1.0, 1.1, 1.2, 1.0, 1.1, 1.0), (1.1, 1.2, 1.3, 1.1, 1.2, 1.1), "undecided"),
+        ((1.0,) * 6, (1.001,) * 6, "yes"),
+        ((1.0, 1.002) * 3, (1.001, 1.003) * 3, "no"),
+        ((1.0, 1.1), (2.0, 2.1), "undecided"),
+        ((1.0,) * 6, None, None),
+    ],
+)
+def test_the_verdict_follows_from_the_repeats(
+    times: Sequence[float], runner_up: Sequence[float] | None, different: str | None
+) -> None:
+    assert judge(times, runner_up).different == different
+
+
+def test_the_interval_is_that_of_order_statistics() -> None:
+    confidence = judge([float(i) for i in range(1, 21)], None)
+    assert (confidence.low, confidence.high) == (6.0, 15.0)  # the table of David and Nagaraja for n = 20
+    assert confidence.coverage == pytest.approx(0.9586, abs=1e-4)
+    assert judge([1.0, 2.0, 3.0], None).coverage == 0.75
+    assert judge([1.0], None).coverage == 0.0

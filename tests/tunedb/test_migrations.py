@@ -1,0 +1,106 @@
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from alembic.config import Config
+from alembic.script import ScriptDirectory
+from sqlalchemy import inspect, text
+
+import tunedb
+from tunedb import migrate
+from tunedb.engine import make_engine
+from tunedb.errors import NewerDatabaseError, OutdatedDatabaseError
+from tunedb.tables import REVISION, VERSION_TABLE, Base
+
+
+def test_the_migrations_make_the_tables_that_the_program_declares(url: str) -> None:
+    with tunedb.open(url) as db:
+        migrate.check(db.engine)
+        with db.read() as connection:
+            assert set(inspect(connection).get_table_names()) == {*Base.metadata.tables, VERSION_TABLE}
+
+
+def test_a_difference_from_the_declared_tables_is_found(url: str) -> None:
+    with tunedb.open(url) as db:
+        with db.write() as connection:
+            connection.execute(text("ALTER TABLE workload ADD COLUMN colour INTEGER"))
+        with pytest.raises(OutdatedDatabaseError, match="colour"):
+            migrate.check(db.engine)
+
+
+def test_the_tables_of_other_programs_are_left_alone(url: str) -> None:
+    engine = make_engine(url)
+    with engine.begin() as connection:
+        connection.execute(text("CREATE TABLE alembic_version (version_num VARCHAR(32))"))
+        connection.execute(text("INSERT INTO alembic_version VALUES ('theirs')"))
+    engine.dispose()
+    with tunedb.open(url) as db:
+        migrate.check(db.engine)
+        with db.read() as connection:
+            assert connection.scalar(text("SELECT version_num FROM alembic_version")) == "theirs"
+
+
+def test_upgrading_what_is_up_to_date_changes_nothing(url: str) -> None:
+    engine = make_engine(url)
+    assert migrate.upgrade(engine) is None
+    assert migrate.upgrade(engine) == REVISION
+    engine.dispose()
+
+
+def test_an_upgrade_that_fails_leaves_the_database_as_it_was(url: str) -> None:
+    engine = make_engine(url)
+    with engine.begin() as connection:
+        connection.execute(text("CREATE TABLE workload (id INTEGER)"))
+    with pytest.raises(Exception, match="workload"):
+        migrate.upgrade(engine)
+    with engine.connect() as connection:
+        assert inspect(connection).get_table_names() == ["workload"]
+    engine.dispose()
+
+
+def test_the_declared_revision_is_the_newest_migration() -> None:
+    config = Config()
+    config.set_main_option("script_location", str(migrate.script_location()))
+    assert ScriptDirectory.from_config(config).get_current_head() == REVISION
+
+
+def _set_revision(url: str, revision: str) -> None:
+    with tunedb.open(url) as db, db.write() as connection:
+        connection.execute(text(f"UPDATE {VERSION_TABLE} SET version_num = '{revision}'"))
+
+
+def test_a_newer_database_is_refused_by_name(url: str) -> None:
+    _set_revision(url, "9999")
+    with pytest.raises(NewerDatabaseError, match=f"at revision 9999, which this .*{REVISION}. does not know: upgrade tunedb"):
+        tunedb.open(url)
+    engine = make_engine(url)
+    with pytest.raises(NewerDatabaseError):
+        migrate.upgrade(engine)
+    engine.dispose()
+
+
+def test_an_older_database_is_refused_with_the_command_to_run(
+    url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scripts = tmp_path / "schema"
+    shutil.copytree(migrate.script_location(), scripts, ignore=shutil.ignore_patterns("__pycache__"))
+    newer = f"revision = '0000'\ndown_revision = '{REVISION}'\ndef upgrade() -> None: ...\n"
+    (scripts / "versions" / "0000_test.py").write_text(newer)
+    tunedb.open(url).close()
+    monkeypatch.setattr(migrate, "script_location", lambda: scripts)
+    monkeypatch.setattr(migrate, "REVISION", "0000")
+    with pytest.raises(OutdatedDatabaseError, match="run `tunedb db upgrade`"):
+        tunedb.open(url)
+    engine = make_engine(url)
+    assert migrate.upgrade(engine) == REVISION
+    engine.dispose()
+    tunedb.open(url).close()
+
+
+def test_opening_a_database_that_is_up_to_date_needs_no_alembic(tmp_path: Path) -> None:
+    url = f"sqlite:///{tmp_path / 't.sqlite'}"
+    tunedb.open(url).close()
+    program = f"import sys, tunedb; tunedb.open({url!r}).close(); sys.exit('alembic' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", program], check=False).returncode == 0

@@ -1,0 +1,286 @@
+"""The project's own log format: JSON Lines, one trial a line, each line complete in itself. See docs/log-format.md.
+
+Files can be concatenated, split, sorted and sent in any order: what a line says is recognised by its content, so
+importing it again adds nothing. Numbers keep all their digits.
+"""
+
+import itertools
+import json
+import math
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any, NoReturn, TextIO
+
+from tunedb.errors import FormatError
+from tunedb.formats.common import Imported, Rejected
+from tunedb.records import (
+    SESSION,
+    TARGET,
+    TRIAL,
+    WORKLOAD,
+    Writer,
+    flatten,
+    read_config,
+    read_environment,
+    read_schedule,
+    read_target,
+    read_trial,
+    read_workload,
+    select_trials,
+)
+from tuner.canonical import canonical_json
+from tuner.errors import TunedbError
+from tuner.target import Target
+from tuner.trial import Environment, Status, Trial, describe
+from tuner.workload import Workload
+
+if TYPE_CHECKING:
+    from tunedb.database import Database
+
+NAME = "tunedb"
+VERSION = 1
+
+_BATCH = 500  # records a write unit
+
+
+@dataclass(frozen=True)
+class Record:
+    """One line: a trial, its times round by round, and the session it belongs to."""
+
+    trial: Trial
+    rounds: tuple[tuple[float, ...], ...]
+    session: Mapping[str, Any]  # the arguments of the session
+    session_created: datetime
+
+
+def encode(record: Record) -> str:
+    """The line of a record, without its end."""
+    data = {
+        "format": NAME,
+        "version": VERSION,
+        **describe(record.trial),
+        "times": record.rounds,
+        "session": {"arguments": dict(record.session), "created": _date_text(record.session_created)},
+        "created": _date_text(record.trial.created),
+    }
+    return json.dumps(data, separators=(",", ":"), allow_nan=False)
+
+
+def decode(line: str) -> Record:
+    """The record of a line. Raises FormatError, which names the first field that is not as it should be."""
+    data = _parse(line)
+    _check_header(data)
+    for name in _FIELDS - data.keys():
+        raise FormatError(f"{name} is missing")
+    for name in data.keys() - _FIELDS:
+        raise FormatError(f"unknown field {name!r}")
+    rounds = _rounds(data["times"])
+    session = _dictionary(data["session"], "session")
+    trial = Trial(
+        workload=_workload(data["workload"]),
+        target=_target(data["target"]),
+        environment=_environment(data["environment"]),
+        template=_template(data["template"]),
+        config=_config(data["config"]),
+        schedule=read_schedule(json.dumps(data["schedule"])),
+        status=_status(data["status"]),
+        times=flatten(rounds),
+        error=_number(data["error"], "error"),
+        message=_optional_text(data["message"], "message"),
+        compile_seconds=_number(data["compile_seconds"], "compile_seconds"),
+        run_seconds=_number(data["run_seconds"], "run_seconds"),
+        sequence=_sequence(data["sequence"]),
+        created=_date(data["created"], "created"),
+    )
+    if trial.status is Status.CORRECT and not trial.times:
+        raise FormatError("a correct trial must have times")
+    arguments = _dictionary(session.get("arguments"), "session.arguments")
+    canonical_json(dict(arguments))  # a float in it would make its fingerprint depend on the writer
+    return Record(trial, rounds, arguments, _date(session.get("created"), "session.created"))
+
+
+def export(database: "Database", stream: TextIO, workload: Workload | None = None, target: Target | None = None) -> int:
+    """Write all trials, or those of one workload or target, oldest first. Returns how many."""
+    statement = select_trials(SESSION.c.arguments, SESSION.c.created.label("session_created")).join(
+        SESSION, TRIAL.c.session_id == SESSION.c.id
+    )
+    if workload is not None:
+        statement = statement.where(WORKLOAD.c.fingerprint == workload.fingerprint)
+    if target is not None:
+        statement = statement.where(TARGET.c.fingerprint == target.fingerprint)
+    ordered = statement.order_by(TRIAL.c.created, TRIAL.c.fingerprint).execution_options(yield_per=1000)
+    written = 0
+    with database.read() as connection:
+        for row in connection.execute(ordered):
+            rounds = tuple(map(tuple, row.times))
+            stream.write(encode(Record(read_trial(row), rounds, row.arguments, row.session_created)) + "\n")
+            written += 1
+    return written
+
+
+def import_(database: "Database", lines: Iterable[str]) -> Imported:
+    """Add the trials of ``lines``, a write unit a few hundred. Bad lines are reported and do no harm to the others."""
+    new = duplicate = read = 0
+    rejected: list[Rejected] = []
+    numbered = ((number, line) for number, line in enumerate(lines, 1) if line.strip())
+    for batch in _batches(numbered):
+        good: list[tuple[int, Record]] = []
+        for number, line in batch:
+            try:
+                good.append((number, decode(line)))
+            except (TunedbError, TypeError, ValueError, OverflowError, RecursionError) as error:
+                rejected.append(Rejected(number, str(error)))
+        with database.write() as connection:
+            writer = Writer(connection)
+            for number, record in good:
+                session, session_id = writer.session(record.session, record.session_created)
+                outcome = writer.trial(record.trial, session, session_id, record.rounds)
+                new += outcome == "new"
+                duplicate += outcome == "duplicate"
+                if outcome == "conflict":
+                    place = record.trial.sequence
+                    rejected.append(Rejected(number, f"another trial is stored as number {place} of this session"))
+        read += len(batch)
+    return Imported(read, new, duplicate, tuple(sorted(rejected, key=lambda each: each.line)))
+
+
+_FIELDS = frozenset(
+    (
+        "format",
+        "version",
+        "workload",
+        "target",
+        "environment",
+        "template",
+        "config",
+        "schedule",
+        "status",
+        "times",
+        "error",
+        "message",
+        "compile_seconds",
+        "run_seconds",
+        "session",
+        "sequence",
+        "created",
+    )
+)
+
+
+def _batches(lines: Iterator[tuple[int, str]]) -> Iterator[list[tuple[int, str]]]:
+    while batch := list(itertools.islice(lines, _BATCH)):
+        yield batch
+
+
+def _parse(line: str) -> dict[str, Any]:
+    try:
+        data = json.loads(line, parse_constant=_no_constant)
+        if not line.isascii() or "\\u" in line:
+            json.dumps(data, ensure_ascii=False).encode()
+    except UnicodeEncodeError as error:
+        raise FormatError("the line is not UTF-8") from error
+    except json.JSONDecodeError as error:
+        raise FormatError(f"not JSON: {error.msg} at column {error.colno}") from error
+    return _dictionary(data, "the line")
+
+
+def _no_constant(name: str) -> NoReturn:
+    raise FormatError(f"{name} is not a number of JSON: leave out what was not measured (null)")
+
+
+def _check_header(data: Mapping[str, Any]) -> None:
+    if data.get("format") != NAME:
+        raise FormatError(f"format is {data.get('format')!r}, not {NAME!r}: is this another program's log?")
+    if data.get("version") != VERSION:
+        raise FormatError(f"version {data.get('version')!r} of the format; this tunedb reads {VERSION}: upgrade tunedb")
+
+
+def _dictionary(value: Any, name: str) -> dict[str, Any]:
+    if not isinstance(value, dict):
+        raise FormatError(f"{name} must be an object, not {value!r:.40}")
+    return value
+
+
+def _text(value: Any, name: str) -> str:
+    if not isinstance(value, str):
+        raise FormatError(f"{name} must be text, not {value!r:.40}")
+    return value
+
+
+def _optional_text(value: Any, name: str) -> str | None:
+    return None if value is None else _text(value, name)
+
+
+def _number(value: Any, name: str) -> float | None:
+    if value is None:
+        return None
+    if not isinstance(value, int | float) or isinstance(value, bool) or not math.isfinite(value) or value < 0:
+        raise FormatError(f"{name} must be a number, 0 or more, or null, not {value!r:.40}")
+    return float(value)
+
+
+def _rounds(value: Any) -> tuple[tuple[float, ...], ...]:
+    if not isinstance(value, list) or not all(isinstance(each, list) and each for each in value):
+        raise FormatError(f"times must be a list of rounds, each a list of seconds, not {value!r:.40}")
+    if not all(_number(time, "times") for each in value for time in each):
+        raise FormatError("times must be positive")
+    return tuple(tuple(map(float, each)) for each in value)
+
+
+def _workload(value: Any) -> Workload:
+    workload = read_workload(_text(value, "workload"))
+    if workload.flops >= 2**63:
+        raise FormatError(f"workload: {value:.60} is larger than any machine")
+    return workload
+
+
+def _target(value: Any) -> Target:
+    target = read_target(json.dumps(_dictionary(value, "target")))
+    if not 0 < target.threads < 2**31:
+        raise FormatError(f"target: {target.threads} threads")
+    return target
+
+
+def _environment(value: Any) -> Environment:
+    for name, fact in _dictionary(value, "environment").items():
+        _text(fact, f"environment.{name}")
+    return read_environment(json.dumps(value))
+
+
+def _template(value: Any) -> str:
+    name, _, version = _text(value, "template").rpartition("/")
+    if not 0 < len(name) <= 128 or not 0 < len(version) <= 32:
+        raise FormatError(f"template must be NAME/VERSION, not {value!r:.40}")
+    return f"{name}/{version}"
+
+
+def _config(value: Any) -> dict[str, int | str | tuple[int, ...]]:
+    for name, item in _dictionary(value, "config").items():
+        numbers = item if isinstance(item, list) else [item]
+        if not isinstance(item, str) and not all(isinstance(number, int) for number in numbers):
+            raise FormatError(f"config.{name} must be a number, text or a list of numbers, not {item!r:.40}")
+    return read_config(value)
+
+
+def _status(value: Any) -> Status:
+    if value not in list(Status):
+        raise FormatError(f"status must be one of {', '.join(Status)}, not {value!r:.40}")
+    return Status(value)
+
+
+def _sequence(value: Any) -> int:
+    if not isinstance(value, int) or isinstance(value, bool) or not 0 <= value < 2**31:
+        raise FormatError(f"sequence must be a number, 0 or more, not {value!r:.40}")
+    return value
+
+
+def _date(value: Any, name: str) -> datetime:
+    date = datetime.fromisoformat(_text(value, name))
+    if date.tzinfo is None:
+        raise FormatError(f"{name} must be a date in UTC, such as 2026-01-31T12:00:00+00:00, not {value!r:.40}")
+    return date.astimezone(UTC)
+
+
+def _date_text(date: datetime) -> str:
+    return date.astimezone(UTC).isoformat(timespec="microseconds")
