@@ -15,6 +15,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import tunedb
 from tunedb.formats.native import Record, encode, import_
@@ -27,17 +28,17 @@ LOOKUPS = 5000
 
 
 def lines(trials: int, workloads: list[Workload], targets: list[Target]) -> Iterator[str]:
-    """A log of made-up trials, in sessions of 1,000."""
+    """A log of made-up trials: a session for each workload on each target."""
     rng = random.Random(0)
     start = datetime(2026, 1, 1, tzinfo=UTC)
     environment = Environment((("llvm", "20.1.8"), ("protocol", "1")))
     for number in range(trials):
-        session, sequence = divmod(number, 1000)
+        session, sequence = divmod(number, -(-trials // (len(workloads) * len(targets))))
         factors = tuple(rng.choice((1, 2, 4, 8, 16, 32)) for _ in range(4))
         failed = rng.random() < 0.1
         trial = Trial(
             workload=workloads[session % len(workloads)],
-            target=targets[session // len(workloads) % len(targets)],
+            target=targets[session // len(workloads)],
             environment=environment,
             template="matmul/1",
             config={"tile": factors},
@@ -70,12 +71,18 @@ def main() -> None:
         begun = time.perf_counter()
         db = tunedb.open(url)
         opened = time.perf_counter() - begun
-        report = {"cpu": cpu_model(), "trials": db.stats().trials, "import_seconds": imported, "open_seconds": opened}
+        report: dict[str, Any] = {
+            "cpu": cpu_model(),
+            "trials": db.stats().trials,
+            "import_seconds": imported,
+            "open_seconds": opened,
+        }
         rng = random.Random(1)
-        for name, places in {"best_of_target": targets[:1], "best_of_machine": [None]}.items():
+        questions: dict[str, Target | None] = {"best_of_target": targets[0], "best_of_machine": None}
+        for name, target in questions.items():
             times = []
             for _ in range(LOOKUPS):
-                workload, target = rng.choice(workloads), rng.choice(places)
+                workload = rng.choice(workloads)
                 begun = time.perf_counter()
                 db.best(workload, target)
                 times.append(time.perf_counter() - begun)

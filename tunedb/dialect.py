@@ -32,13 +32,11 @@ def set_up(engine: Engine) -> None:
     event.listen(engine, "begin", _begin_sqlite)
 
 
-def insert_if_new(connection: Connection, table: Table, values: Mapping[str, Any]) -> bool:
-    """Insert a row unless a unique constraint says it is there already; True if it was inserted."""
-    if connection.dialect.name == "postgresql":
-        result = connection.execute(postgresql.insert(table).on_conflict_do_nothing(), values)
-    else:
-        result = connection.execute(sqlite.insert(table).on_conflict_do_nothing(), values)
-    return result.rowcount > 0
+def insert_if_new(connection: Connection, table: Table, values: Mapping[str, Any]) -> int | None:
+    """Insert a row unless a unique constraint says it is there already; the id of the new row, or None."""
+    insert = postgresql.insert if connection.dialect.name == "postgresql" else sqlite.insert
+    new_id: int | None = connection.scalar(insert(table).on_conflict_do_nothing().returning(table.c.id), values)
+    return new_id
 
 
 def lock_for_upgrade(connection: Connection) -> None:

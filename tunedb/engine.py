@@ -10,7 +10,7 @@ from typing import Any
 
 import platformdirs
 from sqlalchemy import URL, Engine, create_engine, make_url
-from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError
+from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError, OperationalError
 
 from tunedb import dialect
 from tunedb.errors import DatabaseError
@@ -124,7 +124,7 @@ def _advice(error: DBAPIError) -> str:
     }
     if code is not None and code & 0xFF in advice:
         return advice[code & 0xFF]
-    if error.connection_invalidated or type(cause).__name__ == "OperationalError":
+    if code is None and isinstance(error, OperationalError):  # of a server, nearly always about the way to it
         return f"the database cannot be reached: {_first_line(cause)}"
     return _first_line(cause)
 

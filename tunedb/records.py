@@ -3,7 +3,7 @@
 import itertools
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from functools import lru_cache
 from typing import Any, Literal, cast
@@ -152,7 +152,7 @@ class Writer:
             "run_seconds": trial.run_seconds,
             "created": trial.created,
         }
-        if dialect.insert_if_new(self._connection, TRIAL, values):
+        if dialect.insert_if_new(self._connection, TRIAL, values) is not None:
             return "new"
         row = self._connection.execute(_STORED_TIMES, {"fingerprint": identity}).one_or_none()
         if row is None:
@@ -179,27 +179,36 @@ class Writer:
         """Fingerprint and id of a session that came from elsewhere; a new one is marked as interrupted."""
         key = fingerprint(dict(arguments))
         identity = session_fingerprint(key, created)
-        values = {"key": key, "arguments": dict(arguments), "created": created, "state": "interrupted"}
-        return identity, self._id(SESSION, identity, values)
+        return identity, self._id(
+            SESSION,
+            identity,
+            lambda: {"key": key, "arguments": dict(arguments), "created": created, "state": "interrupted"},
+        )
 
     def _workload(self, workload: Workload) -> int:
-        values = {"operator": workload.operator, "key": workload.key, "flops": workload.flops}
-        return self._id(WORKLOAD, workload.fingerprint, values)
+        return self._id(
+            WORKLOAD,
+            workload.fingerprint,
+            lambda: {"operator": workload.operator, "key": workload.key, "flops": workload.flops},
+        )
 
     def _target(self, target: Target) -> int:
-        values = {
-            "machine": machine_fingerprint(target),
-            "name": target.name,
-            "threads": target.threads,
-            "description": target.to_json(),
-        }
-        return self._id(TARGET, target.fingerprint, values)
+        return self._id(
+            TARGET,
+            target.fingerprint,
+            lambda: {
+                "machine": machine_fingerprint(target),
+                "name": target.name,
+                "threads": target.threads,
+                "description": target.to_json(),
+            },
+        )
 
     def _environment(self, environment: Environment) -> int:
-        return self._id(ENVIRONMENT, environment.fingerprint, {"facts": dict(environment.facts)})
+        return self._id(ENVIRONMENT, environment.fingerprint, lambda: {"facts": dict(environment.facts)})
 
     def _schedule(self, schedule: Schedule) -> int:
-        return self._id(SCHEDULE, schedule.fingerprint, {"steps": schedule.to_json()})
+        return self._id(SCHEDULE, schedule.fingerprint, lambda: {"steps": schedule.to_json()})
 
     def _template(self, template: str) -> int:
         name, _, version = template.rpartition("/")
@@ -207,17 +216,20 @@ class Writer:
         if known is None:
             named = {"name": name, "version": version}
             if (known := self._connection.scalar(_FIND_TEMPLATE, named)) is None:
-                dialect.insert_if_new(self._connection, TEMPLATE, named)
+                known = dialect.insert_if_new(self._connection, TEMPLATE, named)
+            if known is None:  # another process was quicker
                 known = self._connection.execute(_FIND_TEMPLATE, named).scalar_one()
             self._ids["template", template] = known
         return known
 
-    def _id(self, table: Table, identity: str, values: Mapping[str, Any]) -> int:
+    def _id(self, table: Table, identity: str, values: Callable[[], Mapping[str, Any]]) -> int:
+        """The private id of the row with that fingerprint; ``values`` gives its other columns if it has to be made."""
         known = self._ids.get((table.name, identity))
         if known is None:
             find = _FIND[table.name]
             if (known := self._connection.scalar(find, {"fingerprint": identity})) is None:
-                dialect.insert_if_new(self._connection, table, {"fingerprint": identity, **values})
+                known = dialect.insert_if_new(self._connection, table, {"fingerprint": identity, **values()})
+            if known is None:  # another process was quicker
                 known = self._connection.execute(find, {"fingerprint": identity}).scalar_one()
             self._ids[table.name, identity] = known
         return known

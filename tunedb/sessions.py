@@ -145,11 +145,12 @@ def _claim(connection: Connection, arguments: SessionArguments, owner: str) -> t
         created = _now()
         identity = session_fingerprint(key, created)
         values = {"fingerprint": identity, "key": key, "arguments": arguments.to_json(), "created": created, **claim}
-        if not dialect.insert_if_new(connection, SESSION, values):
+        session_id = dialect.insert_if_new(connection, SESSION, values)
+        if session_id is None:
             raise SessionBusyError(
                 "another process has just started this tuning session: wait for it or change the seed"
             )
-        return connection.execute(select(SESSION.c.id).where(SESSION.c.fingerprint == identity)).scalar_one(), identity
+        return session_id, identity
     if found.state == "running" and _alive(found):
         raise SessionBusyError(
             f"process {found.pid} on {found.host} is running this tuning session: wait for it or change the seed"

@@ -4,6 +4,7 @@ In its own layout (blocks of channels, as between the nodes of a whole network) 
 puts in place of Conv, in the domain com.microsoft.nchwc; weights and data are then handed over blocked.
 """
 
+import os
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +14,7 @@ from onnx import TensorProto, helper, numpy_helper
 VERSION = f"ONNX Runtime {onnxruntime.__version__}"
 NOTE = {}
 
+_CPUS = sorted(os.sched_getaffinity(0))
 _BLOCKED = "com.microsoft.nchwc"
 _BLOCK = 16 if "avx512f" in Path("/proc/cpuinfo").read_text() else 8  # as its kernel library chooses it
 
@@ -51,6 +53,9 @@ def _bound(operator, domain, x, w, shape, threads, **attributes):
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
     options.log_severity_level = 3
+    if threads > 1:  # left to itself the scheduler keeps two spinning threads on one processor for whole blocks
+        options.add_session_config_entry("session.intra_op_thread_affinities", ";".join(str(c + 1) for c in _CPUS[1:]))
+        os.sched_setaffinity(0, _CPUS[:1])
     session = onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
     data = onnxruntime.OrtValue.ortvalue_from_numpy(x)
     result = onnxruntime.OrtValue.ortvalue_from_shape_and_type(list(shape), np.float32)

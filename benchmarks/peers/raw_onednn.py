@@ -2,6 +2,7 @@
 
 import ctypes
 import sys
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -50,5 +51,4 @@ def _made(address):
 
 
 def _run(call):
-    function = _LIBRARY.run
-    return lambda: function(call)
+    return partial(_LIBRARY.run, call)

@@ -1,6 +1,7 @@
 """The command line, with a real database that a real session has filled."""
 
 import json
+import os
 import re
 import signal
 import sqlite3
@@ -8,6 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -243,9 +245,10 @@ def test_a_database_that_cannot_be_used_has_its_own_exit_code(url: str) -> None:
 
 def test_a_database_of_a_newer_program_is_left_alone(tuned: dict[str, Any], url: str, tmp_path: Path) -> None:
     copy = tmp_path / "newer.sqlite"
-    with sqlite3.connect(url.removeprefix("sqlite:///")) as source, sqlite3.connect(copy) as newer:
+    with closing(sqlite3.connect(url.removeprefix("sqlite:///"))) as source, closing(sqlite3.connect(copy)) as newer:
         source.backup(newer)
         newer.execute(f"UPDATE {VERSION_TABLE} SET version_num = '9999'")
+        newer.commit()
     for command in (["best", WORKLOAD], ["db", "upgrade"], ["db", "check"]):
         result = call(*command, "--db", f"sqlite:///{copy}")
         assert result.exit_code == Exit.DATABASE
@@ -279,9 +282,13 @@ RESUMED = ("tune", WORKLOAD, "--threads", "1", "--tuner", "random")
 def tune_until(signal_number: signal.Signals, place: str) -> tuple[int, str, str]:
     """Tune in a process that gets a signal when it has stored a few trials; its exit code, output and errors."""
     program = [sys.executable, "-m", "tunedb", *RESUMED, "--db", place, "--trials", "100000"]
-    with subprocess.Popen(program, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+    pipe = subprocess.PIPE
+    with subprocess.Popen(program, stdout=pipe, stderr=pipe, text=True, start_new_session=True) as process:
         wait_for_trials(place, 3)
-        process.send_signal(signal_number)
+        if signal_number is signal.SIGINT:
+            os.killpg(process.pid, signal_number)  # as a terminal does: the measuring process gets it too
+        else:
+            process.send_signal(signal_number)
         output, errors = process.communicate(timeout=60)
     return process.returncode, output, errors
 

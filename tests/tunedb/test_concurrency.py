@@ -1,5 +1,6 @@
 """Several processes, one database. Each really is a process: samples.py, run as a program."""
 
+import os
 import signal
 import subprocess
 import sys
@@ -14,10 +15,9 @@ from tunedb.errors import SessionBusyError
 
 def start(url: str, seed: int, count: int) -> subprocess.Popen[str]:
     program = [sys.executable, samples.__file__, url, str(seed), str(count)]
-    root = Path(tunedb.__file__).parents[1]
-    return subprocess.Popen(
-        program, stdout=subprocess.PIPE, text=True, env={"PYTHONPATH": str(root), "LANG": "C.UTF-8"}
-    )
+    root = str(Path(tunedb.__file__).parents[1])
+    path = os.pathsep.join(filter(None, [root, os.environ.get("PYTHONPATH")]))
+    return subprocess.Popen(program, stdout=subprocess.PIPE, text=True, env={**os.environ, "PYTHONPATH": path})
 
 
 def test_processes_that_open_an_empty_database_at_once_and_write_lose_nothing(url: str) -> None:

@@ -6,11 +6,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tuner.build import nest_of
 from tuner.features.context import ANNOTATIONS, Touch, context_features, loop_contexts
 from tuner.features.knob import knob_features
 from tuner.loopnest import Affine, Binary, Buffer, Constant, Kind, Load, Loop, Nest, Node, Scope, Store, When
 from tuner.schedule import Extent
 from tuner.space import Choice, Flag, Space
+from tuner.target import Target
+from tuner.templates import template_for
+from tuner.workload import parse
 
 
 def loop(name: str, extent: Extent, *body: Node, kind: Kind = Kind.SERIAL) -> Loop:
@@ -110,6 +114,23 @@ def test_columns_give_what_each_candidate_gives_alone(extents: list[tuple[int, i
     together = context_features(matmul(m, n, k, kinds))
     alone = [context_features(matmul(*row, kinds))[0] for row in extents]
     np.testing.assert_array_equal(together, np.stack(alone))
+
+
+def test_the_candidates_of_a_template_get_the_same_features_together_as_alone() -> None:
+    workload, target = parse("resnet18.C7"), Target.host(threads=2)
+    template = template_for(workload, target)
+    space, default = template.space(workload, target), template.default(workload, target)
+    columns = space.columns(space.sample(np.random.default_rng(0), 4000))
+    legal = np.flatnonzero(~template.illegal(workload, target, columns))[:20]
+    # Flags and strings choose the structure; integers are columns.
+    numeric = [knob.name for knob in space.knobs if isinstance(knob.values[0], int) and not isinstance(knob, Flag)]
+    together = {**default, **{name: columns[name][legal] for name in numeric}}
+    features = context_features(nest_of(workload, template.schedule(workload, target, together)))
+    assert len(features) == len(legal) == 20
+    for row in range(len(legal)):
+        alone = {**default, **{name: int(columns[name][legal[row]]) for name in numeric}}
+        expected = context_features(nest_of(workload, template.schedule(workload, target, alone)))[0]
+        np.testing.assert_array_equal(features[row], expected)
 
 
 def test_a_stride_that_is_zero_for_some_candidates_is_reuse_there() -> None:

@@ -84,11 +84,11 @@ def print_facts(facts: Mapping[str, str]) -> None:
 
 
 def print_table(rows: Iterable[tuple[str, ...]]) -> None:
-    """Rows of as many cells each, in columns aligned to the right."""
+    """Rows of as many cells each, in columns: all but the last one aligned to the right."""
     cells = list(rows)
-    widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
+    widths = [max(map(len, column)) for column in zip(*cells, strict=True)][:-1]
     for row in cells:
-        click.echo("  " + "  ".join(cell.rjust(width) for cell, width in zip(row, widths, strict=True)))
+        click.echo("  " + "  ".join([*(cell.rjust(width) for cell, width in zip(row, widths, strict=False)), row[-1]]))
 
 
 def duration(seconds: float) -> str:

@@ -18,7 +18,7 @@ class Settings:
     """Hyper-parameters: those of AutoTVM where a search does not need to be faster."""
 
     objective: Literal["rank", "squared"] = "rank"
-    rounds: int = 60
+    rounds: int = 40
     depth: int = 4
     rate: float = 0.3
     gamma: float = 1e-4

@@ -11,7 +11,7 @@ from tuner.space import Columns, Indices, Space
 
 Illegal: TypeAlias = Callable[[Columns], npt.NDArray[np.bool_]]
 
-LISTABLE = 2**21  # spaces up to this size are listed, once, to find the legal configurations
+LISTABLE = 2**23  # spaces up to this size are listed, once, to find the legal configurations
 _CHUNK = 2**18
 _ROUNDS = 64
 
@@ -59,11 +59,22 @@ class Candidates:
         self._seen.update(taken)
         return taken
 
+    def remaining(self, listed: Indices) -> npt.NDArray[np.bool_]:
+        """``unseen`` of all listed ones; as they are in order, it costs next to nothing."""
+        mask = np.ones(len(listed), dtype=np.bool_)
+        if not len(listed):
+            return mask
+        seen = np.fromiter(self._seen, dtype=np.int64, count=len(self._seen))
+        places = np.minimum(np.searchsorted(listed, seen), len(listed) - 1)
+        mask[places[listed[places] == seen]] = False
+        return mask
+
     def random(self, rng: np.random.Generator, count: int) -> Indices:
         """``count`` distinct random legal ones that were not proposed; fewer when there are not, or hardly, as many."""
         if self.listed is not None:
-            left = self.listed[self.unseen(self.listed)]
-            return rng.choice(left, size=min(count, len(left)), replace=False)
+            left = np.flatnonzero(self.remaining(self.listed))
+            chosen: Indices = self.listed[rng.choice(left, size=min(count, len(left)), replace=False)]
+            return chosen
         found = np.empty(0, dtype=np.int64)
         for _ in range(_ROUNDS):
             drawn = self.space.sample(rng, max(4 * count, 1024))

@@ -41,7 +41,7 @@ class Plan:
     epsilon: float = 0.05  # probability that a candidate of a plan is a random one
     ratio: float = 4.0  # lambda of the paper: a batch of b is picked from the best lambda * b
     alpha: float = 0.3  # weight of an uncovered knob value, in standard deviations of the scores
-    exhaustive: int = 200_000  # legal configurations up to which all are scored; annealing beyond
+    exhaustive: int = 400_000  # legal configurations up to which all are scored; annealing beyond
 
 
 class ModelGuided:
@@ -110,7 +110,7 @@ class ModelGuided:
         if self._pool is None:
             self._pool = listed, self.features(self.candidates.space.columns(listed))
         indices, features = self._pool
-        scores = np.where(self.candidates.unseen(indices), self.model.predict(features), -np.inf)
+        scores = np.where(self.candidates.remaining(indices), self.model.predict(features), -np.inf)
         count = min(count, int(np.isfinite(scores).sum()))
         best = np.argpartition(-scores, count - 1)[:count] if count else np.empty(0, dtype=np.int64)
         best = best[np.argsort(-scores[best], kind="stable")]

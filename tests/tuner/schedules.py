@@ -1,0 +1,175 @@
+"""Random workloads with random legal schedules, for property tests.
+
+The choices come from a ``random.Random``: Hypothesis hands in one that it can shrink, other tests one with a seed.
+"""
+
+from random import Random
+
+from tuner import expression as ex
+from tuner.build import expression_of
+from tuner.schedule import CacheWrite, ComputeAt, Pack, Parallel, Reorder, Schedule, Split, Step, Unroll, Vectorize
+from tuner.workload import Workload, make
+
+EPILOGUES = ("", "bias", "relu", "residual", "bias+relu", "bias+residual+relu")
+UNROLLED = 32  # turns written out, at most: keeps compiling short
+
+
+def random_workload(rng: Random, operator: str) -> Workload:
+    if operator in ("matmul", "batch_matmul"):
+        batch = {"b": rng.randint(1, 3)} if operator == "batch_matmul" else {}
+        return make(operator, **batch, m=rng.randint(1, 9), k=rng.randint(1, 9), n=rng.randint(1, 20))
+    epilogue = rng.choice(EPILOGUES)
+    if operator == "dense":
+        return make(operator, m=rng.randint(1, 6), ci=rng.randint(1, 9), co=rng.randint(1, 20), epilogue=epilogue)
+    block = rng.choice((None, None, 4, 8, 16))
+    counts = (1, 2, 3, 5, 7) if block is None else (1, 3, block, 2 * block)
+    channels = ("ci", "co") if operator == "conv2d" else ("c",)
+    return make(
+        operator,
+        **{name: rng.choice(counts) for name in channels},
+        n=rng.choice((1, 1, 2, 3)),
+        h=rng.randint(5, 9),
+        w=rng.randint(5, 9),
+        k=(rng.randint(1, 3), rng.randint(1, 3)),
+        stride=(rng.randint(1, 2), rng.randint(1, 2)),
+        pad=rng.choice(((0, 0, 0, 0), (1, 1, 1, 1), tuple(rng.randint(0, 2) for _ in range(4)))),
+        dilation=(rng.randint(1, 2), rng.randint(1, 2)),
+        layout="NCHW" if block is None else f"NCHW{block}c",
+        epilogue=epilogue,
+    )
+
+
+def random_schedule(rng: Random, workload: Workload) -> Schedule:
+    """A schedule that obeys the rules of docs/schedules.md."""
+    expression = expression_of(workload)
+    main = _Stage(rng, expression.main)
+    main.split(tails=("cut", "cut", "shift"))
+    main.order(tile=True)
+    tasks = main.parallel() if rng.random() < 0.5 else 0
+    main.annotate()
+    at = ["", *main.loops[max(tasks, 1) - 1 : main.outer]] if main.outer else [""]
+    for access in _accesses(expression.main.body):
+        if access.tensor.role != "intermediate" and rng.random() < 0.5:
+            main.pack(access, "" if access.tensor.role == "constant" else rng.choice(at))
+    steps = main.steps
+    for producer in expression.stages[:-1]:
+        stage, loop = _Stage(rng, producer), rng.choice(at)
+        stage.steps.append(ComputeAt(producer.name, loop))
+        stage.split(tails=("cut",))
+        stage.order(tile=False)
+        if not loop and rng.random() < 0.5:
+            stage.parallel()
+        stage.annotate()
+        steps += stage.steps
+    return Schedule(tuple(steps))
+
+
+class _Stage:
+    """The loops of one stage while steps are chosen for it. ``outer`` of them are outside the local tile."""
+
+    def __init__(self, rng: Random, stage: ex.Stage) -> None:
+        self.rng = rng
+        self.name = stage.name
+        self.steps: list[Step] = []
+        self.extents = {axis.name: axis.extent for axis in stage.all_axes}
+        self.axes = list(self.extents)
+        self.reduce = {axis.name for axis in stage.reduce}
+        self.loops = list(self.extents)
+        self.shifted: set[str] = set()
+        self.annotated: set[str] = set()
+        self.outer = 0
+
+    def axis(self, loop: str) -> str:
+        return loop.split(".")[0]
+
+    def split(self, tails: tuple[str, ...]) -> None:
+        for axis, extent in list(self.extents.items()):
+            if self.rng.random() < 0.5:
+                continue
+            factors = tuple(self.rng.randint(1, min(extent + 1, 8)) for _ in range(self.rng.choice((1, 1, 2))))
+            tail = "cut" if axis in self.reduce else self.rng.choice(tails)
+            self.steps.append(Split(self.name, axis, factors, tail))
+            loops = [f"{axis}.{number}" for number in range(len(factors) + 1)]
+            if tail == "shift":
+                self.shifted.add(loops[0])
+            whole = 1
+            for factor in factors:
+                whole *= factor
+            self.extents.update(zip(loops, (-(-extent // whole), *factors), strict=True))
+            position = self.loops.index(axis)
+            self.loops[position : position + 1] = loops
+
+    def order(self, tile: bool) -> None:
+        """Any order in which the loops of an axis stay nested as they were split."""
+        inner = {axis: self.rng.randint(0, len(self._of(axis))) for axis in sorted(set(map(self.axis, self.loops)))}
+        outside: list[str] = []
+        inside: list[str] = []
+        for loop in self.loops:
+            number = self._of(self.axis(loop)).index(loop)
+            keeps_in = self.axis(loop) in self.reduce and (self.shifted or self.rng.random() < 0.7)
+            goes_out = loop in self.shifted or (number < inner[self.axis(loop)] and not keeps_in)
+            previous_in = any(self.axis(other) == self.axis(loop) for other in inside)
+            (outside if goes_out and not previous_in else inside).append(loop)
+        self.loops = [*self._shuffled(outside), *self._shuffled(inside)]
+        self.outer = len(outside)
+        self.steps.append(Reorder(self.name, tuple(self.loops)))
+        if tile:
+            self.steps.append(CacheWrite(self.name, self.loops[len(outside) - 1] if outside else ""))
+
+    def parallel(self) -> int:
+        """Share some of the outermost loops, each of another axis; how many."""
+        limit = self.outer if self.name != "pad" else len(self.loops)
+        tasks: list[str] = []
+        for loop in self.loops[:limit]:
+            if self.axis(loop) in self.reduce or self.axis(loop) in map(self.axis, tasks):
+                break
+            tasks.append(loop)
+        tasks = tasks[: self.rng.randint(0, len(tasks))]
+        if tasks:
+            self.steps.append(Parallel(self.name, tuple(tasks)))
+            self.annotated.update(tasks)
+        return len(tasks)
+
+    def annotate(self) -> None:
+        last = self.loops[-1]
+        # The pad is vectorized along its last dimension; other stages inside their local tile.
+        possible = self.axis(last) == self.axes[-1] if self.name == "pad" else self.outer < len(self.loops)
+        possible = possible and self.axis(last) not in self.reduce and last not in self.annotated
+        if possible and self.rng.random() < 0.8:
+            self.steps.append(Vectorize(self.name, last))
+            self.annotated.add(last)
+        turns, unrolled = 1, []
+        for loop in reversed(self.loops):
+            if loop not in self.annotated and self.rng.random() < 0.4 and turns * self.extents[loop] <= UNROLLED:
+                turns *= self.extents[loop]
+                unrolled.append(loop)
+        if unrolled:
+            self.steps.append(Unroll(self.name, tuple(unrolled)))
+
+    def pack(self, access: ex.Access, at: str) -> None:
+        axes = {axis for index in access.indices for axis, _ in index.terms}
+        walking = [loop for loop in self.loops if self.axis(loop) in axes]
+        if self.shifted.intersection(walking):
+            return
+        if access.tensor.role == "constant":
+            self.rng.shuffle(walking)
+        elif at:
+            opened = self.loops[: self.loops.index(at) + 1]
+            walking = self._shuffled([loop for loop in walking if loop not in opened])
+        if walking:
+            self.steps.append(Pack(self.name, access.tensor.name, tuple(walking), at))
+
+    def _of(self, axis: str) -> list[str]:
+        return sorted(loop for loop in self.loops if self.axis(loop) == axis)
+
+    def _shuffled(self, loops: list[str]) -> list[str]:
+        shuffled = list(loops)
+        self.rng.shuffle(shuffled)
+        waiting = {axis: iter(sorted(x for x in loops if self.axis(x) == axis)) for axis in map(self.axis, loops)}
+        return [next(waiting[self.axis(loop)]) for loop in shuffled]
+
+
+def _accesses(body: ex.Scalar) -> list[ex.Access]:
+    if isinstance(body, ex.Binary):
+        return [*_accesses(body.left), *_accesses(body.right)]
+    return [body] if isinstance(body, ex.Access) else []

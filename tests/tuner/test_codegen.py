@@ -1,0 +1,219 @@
+"""Whatever legal schedule an operator is given, the machine code computes the reference's result, inside its arrays."""
+
+from collections import Counter
+from contextlib import suppress
+from dataclasses import replace
+from random import Random
+
+import numpy as np
+import pytest
+from hypothesis import event, given, settings
+from hypothesis import strategies as st
+
+from tests.tuner.kernels import GUARD, assert_right, compute, error
+from tests.tuner.schedules import random_schedule, random_workload
+from tuner.build import build, nest_of
+from tuner.codegen.cpu import assembly, load
+from tuner.codegen.program import Packing, Program
+from tuner.errors import ArgumentError, CompileError, ScheduleError
+from tuner.operators import OPERATORS
+from tuner.schedule import CacheWrite, ComputeAt, Pack, Parallel, Reorder, Schedule, Split, Step, Unroll, Vectorize
+from tuner.target import Target
+from tuner.workload import parse, random_arrays, reference
+
+HOST = {threads: Target.host(threads=threads) for threads in (1, 2)}
+
+
+@pytest.mark.parametrize("operator", OPERATORS)
+@settings(max_examples=40)
+@given(rng=st.randoms(use_true_random=False), threads=st.sampled_from((1, 2)))
+def test_a_random_legal_schedule_gives_the_result_of_the_reference(operator: str, rng: Random, threads: int) -> None:
+    workload = random_workload(rng, operator)
+    schedule = random_schedule(rng, workload)
+    for step in schedule.steps:
+        event(step.kind)
+    try:
+        difference = error(workload, schedule, HOST[threads])
+    except ScheduleError as refusal:
+        event(f"refused: {refusal}")
+        return
+    assert difference <= 1e-5, f"{workload} on {threads} threads\n{schedule}"
+
+
+@pytest.mark.parametrize("operator", OPERATORS)
+def test_nearly_all_random_schedules_are_legal_and_use_every_step(operator: str) -> None:
+    """Else the test above would say little."""
+    refused, kinds = 0, Counter[str]()
+    for seed in range(100):
+        rng = Random(seed)
+        workload = random_workload(rng, operator)
+        schedule = random_schedule(rng, workload)
+        kinds.update({step.kind for step in schedule.steps})
+        try:
+            nest_of(workload, schedule)
+        except ScheduleError:
+            refused += 1
+    assert refused <= 5
+    expected = {"split", "reorder", "parallel", "unroll", "vectorize", "cache_write", "pack"}
+    if "conv2d" in operator:
+        expected.add("compute_at")
+    assert {kind for kind, count in kinds.items() if count >= 10} == expected
+
+
+def steps(*items: Step) -> Schedule:
+    return Schedule(items)
+
+
+@pytest.mark.parametrize("threads", HOST)
+@pytest.mark.parametrize(
+    ("key", "schedule"),
+    [
+        ("matmul(m=5,k=7,n=9)", steps()),
+        ("matmul(m=5,k=7,n=9)", steps(CacheWrite("matmul", ""))),
+        ("matmul(m=5,k=7,n=9)", steps(Reorder("matmul", ("k", "m", "n")))),
+        ("matmul(m=5,k=7,n=9)", steps(Reorder("matmul", ("m", "k", "n")), CacheWrite("matmul", "k"))),
+        ("matmul(m=5,k=7,n=9)", steps(Split("matmul", "m", (4,), "shift"), Parallel("matmul", ("m.0",)))),
+        ("matmul(m=5,k=7,n=9)", steps(Split("matmul", "m", (4,)), Parallel("matmul", ("m.0",)))),
+        ("matmul(m=3,k=7,n=9)", steps(Split("matmul", "m", (8,), "shift"))),
+        (
+            "matmul(m=5,k=7,n=9)",
+            steps(
+                Split("matmul", "k", (2, 2)),
+                Reorder("matmul", ("k.0", "m", "k.1", "n", "k.2")),
+                CacheWrite("matmul", "k.1"),
+            ),
+        ),
+        (
+            "conv2d(ci=2,h=5,w=7,co=3,k=3,pad=1)",
+            steps(
+                Split("conv2d", "ow", (4,), "shift"),
+                Reorder("conv2d", ("n", "co", "oh", "ow.0", "ci", "kh", "kw", "ow.1")),
+                CacheWrite("conv2d", "ow.0"),
+                Parallel("conv2d", ("n", "co", "oh")),
+                Unroll("conv2d", ("kw",)),
+                Vectorize("conv2d", "ow.1"),
+                ComputeAt("pad", "ow.0"),
+                Vectorize("pad", "px"),
+            ),
+        ),
+    ],
+)
+def test_a_schedule_by_hand_gives_the_result_of_the_reference(key: str, schedule: Schedule, threads: int) -> None:
+    assert_right(parse(key), schedule, HOST[threads])
+
+
+def test_a_reduction_split_outside_the_tile_resumes_the_sum_that_it_wrote() -> None:
+    workload = parse("dense(m=3,ci=10,co=6,epilogue=bias+residual+relu)")
+    schedule = steps(
+        Split("dense", "k", (4,)),
+        Reorder("dense", ("k.0", "m", "n", "k.1")),
+        CacheWrite("dense", "m"),
+        Unroll("dense", ("k.1",)),
+    )
+    assert_right(workload, schedule, HOST[1])
+
+
+def test_two_loops_of_one_axis_are_not_shared_beyond_its_end() -> None:
+    """Either the schedule is refused, or no task runs behind the last row."""
+    workload = parse("matmul(m=5,k=7,n=9)")
+    schedule = steps(Split("matmul", "m", (2,)), Parallel("matmul", ("m.0", "m.1")))
+    with suppress(ScheduleError):
+        assert_right(workload, schedule, HOST[1])
+
+
+def test_too_much_unrolling_is_refused_and_not_compiled() -> None:
+    schedule = steps(Unroll("matmul", ("m", "n", "k")))
+    with pytest.raises(ScheduleError, match="unroll less"):
+        build(parse("matmul(m=32,k=32,n=32)"), schedule, HOST[1])
+
+
+def test_a_local_tile_that_no_stack_holds_is_refused() -> None:
+    schedule = steps(CacheWrite("matmul", ""))
+    with pytest.raises(ScheduleError, match="at most 16384"):
+        build(parse("matmul(m=256,k=2,n=256)"), schedule, HOST[1])
+
+
+def test_bench_runs_the_kernel_as_often_as_it_is_told() -> None:
+    program = build(parse("matmul(m=2,k=2,n=2)"), steps(), HOST[1])
+    module = load(program.ir, HOST[1])
+    assert module.address("bench") != module.address("kernel") != 0
+    assert "define void @bench(ptr %args, i64 %n)" in program.ir
+
+
+def test_a_program_reads_back_from_its_json() -> None:
+    workload = parse("dense(m=3,ci=5,co=7,epilogue=bias)")
+    schedule = steps(
+        Split("dense", "n", (4,)),
+        Reorder("dense", ("m", "n.0", "k", "n.1")),
+        Pack("dense", "weight", ("n.0", "k", "n.1")),
+        Pack("dense", "data", ("m", "k")),
+    )
+    program = build(workload, schedule, HOST[2])
+    assert Program.from_json(program.to_json()) == program
+    assert program.workspace_bytes % 64 == 0
+    assert program.workspace_bytes >= 3 * 5 * 4
+    arrays = random_arrays(workload, 0)
+    np.testing.assert_allclose(compute(program, HOST[2], arrays), reference(workload, arrays), atol=1e-5)
+
+
+def test_the_same_schedule_gives_the_same_text() -> None:
+    workload = parse("conv2d(ci=2,h=5,w=5,co=3,k=3,pad=1)")
+    first, second = (build(workload, random_schedule(Random(5), workload), HOST[2]) for _ in range(2))
+    assert first == second
+
+
+def test_packing_cuts_pads_and_reorders_the_dimensions() -> None:
+    packing = Packing((5, 3), ((2, 4), (3,)), (0, 2, 1))  # [n.0, k, n.1] of a weight [5, 3]
+    array = np.arange(15, dtype=np.float32).reshape(5, 3)
+    packed = packing.apply(array).reshape(2, 3, 4)
+    assert packing.size == packed.size == 24
+    for n in range(8):
+        expected = array[n] if n < 5 else np.zeros(3)
+        np.testing.assert_array_equal(packed[n // 4, :, n % 4], expected)
+    with pytest.raises(ArgumentError, match=r"shape \(5, 3\)"):
+        packing.apply(array.T)
+
+
+def test_multiply_adds_are_fused_into_whole_vectors() -> None:
+    lanes = HOST[1].lanes
+    schedule = steps(Reorder("matmul", ("m", "k", "n")), CacheWrite("matmul", "m"), Vectorize("matmul", "n"))
+    program = build(parse(f"matmul(m=2,k=4,n={lanes})"), schedule, HOST[1])
+    assert f"call <{lanes} x float> @llvm.fma.v{lanes}f32" in program.ir
+
+
+@pytest.mark.skipif(HOST[1].isa != "avx512", reason="the names of registers are those of AVX-512")
+def test_the_tile_stays_in_registers() -> None:
+    schedule = steps(
+        Split("matmul", "m", (6,)),
+        Split("matmul", "n", (2, 16)),
+        Reorder("matmul", ("m.0", "n.0", "k", "m.1", "n.1", "n.2")),
+        CacheWrite("matmul", "n.0"),
+        Unroll("matmul", ("m.1", "n.1")),
+        Vectorize("matmul", "n.2"),
+    )
+    text = assembly(build(parse("matmul(m=6,k=64,n=32)"), schedule, HOST[1]).ir, HOST[1])
+    multiply_adds = [line for line in text.splitlines() if "vfmadd" in line]
+    assert len(multiply_adds) == 12
+    assert all("zmm" in line for line in multiply_adds)
+
+
+def test_text_that_is_no_program_is_a_compile_error() -> None:
+    with pytest.raises(CompileError, match="LLVM refused the program"):
+        load("define void @kernel(ptr %args) { ret i32 0 }", HOST[1])
+
+
+def test_the_guards_notice_what_is_written_beside_an_array() -> None:
+    """The tests above rely on it."""
+    workload = parse("matmul(m=2,k=2,n=2)")
+    program = build(workload, steps(), HOST[1])
+    beside = f"""
+  %beside = getelementptr float, ptr %output, i64 {4 + GUARD // 2}
+  store float 1.0, ptr %beside
+  ret void
+"""
+    kernel, bench = program.ir.split("define void @bench")
+    head, tail = kernel.rsplit("  ret void", 1)
+    with pytest.raises(AssertionError, match="written beside output"):
+        compute(
+            replace(program, ir=f"{head}{beside}{tail}define void @bench{bench}"), HOST[1], random_arrays(workload, 0)
+        )

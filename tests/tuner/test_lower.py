@@ -1,0 +1,430 @@
+"""Lowering: the nests that schedules give, what is refused, and that columns of factors give what integers give."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from tuner.build import nest_of
+from tuner.errors import ScheduleError
+from tuner.loopnest import (
+    Affine,
+    Binary,
+    Buffer,
+    Constant,
+    Kind,
+    Load,
+    Loop,
+    Nest,
+    Node,
+    Scope,
+    Store,
+    When,
+    Within,
+    verify,
+)
+from tuner.schedule import CacheWrite, ComputeAt, Pack, Parallel, Reorder, Schedule, Split, Step, Unroll, Vectorize
+from tuner.space import Columns, Flag
+from tuner.target import Target
+from tuner.templates import template_for
+from tuner.workload import Workload, parse
+
+# A machine that never changes: golden files and spaces must be the same wherever the tests run.
+SERVER = Target(
+    kind="cpu",
+    triple="x86_64-unknown-linux-gnu",
+    cpu="znver5",
+    features=("avx", "avx2", "avx512f", "fma", "sse2", "sse4.1"),
+    model="AMD EPYC",
+    vector_bits=512,
+    registers=32,
+    l1=49152,
+    l2=1048576,
+    l3=0,
+    cores=2,
+    threads=2,
+)
+GOLDEN = Path(__file__).parent / "golden"
+MATMUL = "matmul(m=5,k=7,n=9)"
+PADDED = "conv2d(n=2,ci=2,h=5,w=7,co=3,k=3,pad=1)"
+
+
+def default_schedule(workload: Workload) -> Schedule:
+    template = template_for(workload, SERVER)
+    return template.schedule(workload, SERVER, template.default(workload, SERVER))
+
+
+# Golden nests ------------------------------------------------------------------------------------------------------
+
+NESTS: dict[str, tuple[str, tuple[Step, ...] | None]] = {
+    "matmul": (MATMUL, ()),
+    "split": (MATMUL, (Split("matmul", "n", (2, 4)),)),
+    "reorder": (MATMUL, (Reorder("matmul", ("n", "k", "m")),)),
+    "tile": (
+        MATMUL,
+        (
+            Split("matmul", "m", (2,)),
+            Split("matmul", "n", (4,)),
+            Reorder("matmul", ("m.0", "n.0", "k", "m.1", "n.1")),
+            CacheWrite("matmul", "n.0"),
+            Parallel("matmul", ("m.0",)),
+            Unroll("matmul", ("m.1",)),
+            Vectorize("matmul", "n.1"),
+        ),
+    ),
+    "shift": (
+        MATMUL,
+        (
+            Split("matmul", "n", (4,), "shift"),
+            Reorder("matmul", ("m", "n.0", "k", "n.1")),
+            CacheWrite("matmul", "n.0"),
+            Vectorize("matmul", "n.1"),
+        ),
+    ),
+    "outer_reduction": (
+        "dense(m=5,ci=7,co=9,epilogue=bias+relu)",
+        (
+            Split("dense", "k", (4,)),
+            Reorder("dense", ("m", "k.0", "k.1", "n")),
+            CacheWrite("dense", "k.0"),
+        ),
+    ),
+    "pack_constant": (
+        "dense(m=5,ci=7,co=9)",
+        (
+            Split("dense", "n", (4,)),
+            Reorder("dense", ("m", "n.0", "k", "n.1")),
+            CacheWrite("dense", "n.0"),
+            Pack("dense", "weight", ("n.0", "k", "n.1")),
+        ),
+    ),
+    "pack_input": (
+        MATMUL,
+        (
+            Split("matmul", "n", (4,)),
+            Reorder("matmul", ("n.0", "m", "k", "n.1")),
+            CacheWrite("matmul", "m"),
+            Vectorize("matmul", "n.1"),
+            Pack("matmul", "b", ("k", "n.1"), "n.0"),
+        ),
+    ),
+    "pad_first": (PADDED, (Parallel("pad", ("pn", "pc", "py")),)),
+    "pad_at_a_loop": (
+        PADDED,
+        (
+            Split("conv2d", "oh", (2,)),
+            Reorder("conv2d", ("n", "oh.0", "co", "oh.1", "ow", "ci", "kh", "kw")),
+            ComputeAt("pad", "oh.0"),
+        ),
+    ),
+    "resnet18.C7": ("resnet18.C7(layout=NCHW16c,epilogue=bias+residual+relu)", None),
+    "mobilenet.D4": ("mobilenet.D4(layout=NCHW16c)", None),
+    "matmul.1024": ("matmul.1024", None),
+}
+
+
+@pytest.mark.parametrize("name", NESTS)
+def test_a_nest_prints_as_its_golden_file(name: str, request: pytest.FixtureRequest) -> None:
+    key, steps = NESTS[name]
+    workload = parse(key)
+    schedule = default_schedule(workload) if steps is None else Schedule(steps)
+    text = "\n".join([f"# {key}", *(f"# {step}" for step in schedule.steps), "", str(nest_of(workload, schedule)), ""])
+    path = GOLDEN / f"{name}.txt"
+    if request.config.getoption("--update-golden"):
+        path.write_text(text, encoding="utf-8")
+    assert text == path.read_text(encoding="utf-8"), "if this is meant: pytest --update-golden, and read the difference"
+
+
+def test_there_is_no_golden_file_too_many() -> None:
+    assert {path.stem for path in GOLDEN.glob("*.txt")} == set(NESTS)
+
+
+# Refusals ----------------------------------------------------------------------------------------------------------
+
+SPLIT_N = Split("matmul", "n", (4,))
+BLOCKED = "conv2d(ci=16,h=5,w=5,co=8,k=1,layout=NCHW8c)"
+
+REFUSED: dict[str, tuple[str, tuple[Step, ...], str]] = {
+    "a stage that is not there": (MATMUL, (Unroll("pad", ("m",)),), "no stage pad, only matmul"),
+    "an axis that is not there": (MATMUL, (Split("matmul", "q", (2,)),), "no axis q left to split, only m, n, k"),
+    "an axis split twice": (MATMUL, (SPLIT_N, SPLIT_N), "no axis n left to split, only m, n.0, n.1, k"),
+    "a loop split again": (MATMUL, (SPLIT_N, Split("matmul", "n.1", (2,))), "no axis n.1 left to split"),
+    "a factor of zero": (MATMUL, (Split("matmul", "n", (0,)),), "factors are at least 1"),
+    "a tail nobody knows": (MATMUL, (Split("matmul", "n", (4,), "mask"),), "the tail is cut or shift"),
+    "an order without a loop": (MATMUL, (Reorder("matmul", ("m", "n")),), "the loops are m, n, k; name each of them"),
+    "an order with a loop twice": (MATMUL, (Reorder("matmul", ("m", "n", "k", "k")),), "name each of them once"),
+    "a loop outside the one it was split from": (
+        MATMUL,
+        (SPLIT_N, Reorder("matmul", ("m", "n.1", "n.0", "k"))),
+        r"n\.1",
+    ),
+    "parallel loops that are not outermost": (MATMUL, (Parallel("matmul", ("n",)),), "must be the outermost ones"),
+    "a parallel reduction": (
+        MATMUL,
+        (Reorder("matmul", ("k", "m", "n")), Parallel("matmul", ("k",))),
+        "a reduction loop cannot be parallel",
+    ),
+    "parallel loops that are moved inside": (
+        MATMUL,
+        (Parallel("matmul", ("m",)), Reorder("matmul", ("n", "m", "k"))),
+        "parallel",
+    ),
+    "parallel loops inside the local tile": (MATMUL, (Parallel("matmul", ("m",)), CacheWrite("matmul", "")), "tile"),
+    "a vectorized loop that is not innermost": (MATMUL, (Vectorize("matmul", "n"),), "must be the innermost one"),
+    "a vectorized reduction": (MATMUL, (Vectorize("matmul", "k"),), "not a reduction"),
+    "a vectorized loop that is moved outside": (
+        MATMUL,
+        (
+            Reorder("matmul", ("m", "k", "n")),
+            CacheWrite("matmul", "m"),
+            Vectorize("matmul", "n"),
+            Reorder("matmul", ("m", "n", "k")),
+        ),
+        "vectorized",
+    ),
+    "a vectorized loop outside the local tile": (
+        MATMUL,
+        (Reorder("matmul", ("m", "k", "n")), CacheWrite("matmul", "n"), Vectorize("matmul", "n")),
+        "tile",
+    ),
+    "a loop annotated twice": (
+        MATMUL,
+        (Parallel("matmul", ("m",)), Unroll("matmul", ("m",))),
+        "loop m is already parallel",
+    ),
+    "a tile at a loop that is not there": (MATMUL, (CacheWrite("matmul", "q"),), "no loop q, only m, n, k"),
+    "a tile at a loop that is split later": (
+        MATMUL,
+        (CacheWrite("matmul", "m"), Split("matmul", "m", (2,))),
+        r"\bm\b",
+    ),
+    "a shifted tail inside the local tile": (
+        MATMUL,
+        (Split("matmul", "n", (4,), "shift"), CacheWrite("matmul", "m")),
+        "shifted tail inside the local tile",
+    ),
+    "a shifted tail and a reduction outside the tile": (
+        MATMUL,
+        (
+            Split("matmul", "n", (4,), "shift"),
+            Reorder("matmul", ("m", "n.0", "k", "n.1")),
+            CacheWrite("matmul", "k"),
+        ),
+        "needs all reduction loops inside",
+    ),
+    "an operand that is not there": (MATMUL, (Pack("matmul", "c", ("m",)),), "nothing reads an operand c"),
+    "a pack by the wrong loops": (
+        MATMUL,
+        (Pack("matmul", "b", ("m", "k")),),
+        "the loops that walk through b there are n, k",
+    ),
+    "a constant packed by too few loops": (
+        "dense(m=5,ci=7,co=9)",
+        (Pack("dense", "weight", ("k",)),),
+        "the loops that walk through weight are n, k",
+    ),
+    "a pack by loops that are split later": (
+        MATMUL,
+        (Pack("matmul", "b", ("k", "n")), SPLIT_N),
+        "the loops that walk through b there are",
+    ),
+    "a pack by a shifted loop": (
+        MATMUL,
+        (Split("matmul", "n", (4,), "shift"), Pack("matmul", "b", ("n.0", "k", "n.1"))),
+        "shifted tail and cannot index a packed operand",
+    ),
+    "an input packed by loops the wrong way round": (
+        MATMUL,
+        (SPLIT_N, Pack("matmul", "b", ("k", "n.1", "n.0"))),
+        r"n\.1",
+    ),
+    "a pack inside the local tile": (MATMUL, (Pack("matmul", "b", ("n",), "k"),), "loop k is inside the local tile"),
+    "a pack between parallel loops": (
+        MATMUL,
+        (Parallel("matmul", ("m", "n")), Pack("matmul", "a", ("k",), "m")),
+        "inside the parallel task space, choose n or deeper",
+    ),
+    "a pack at a loop that is not there": (MATMUL, (Pack("matmul", "b", ("n", "k"), "q"),), "no loop q"),
+    "a stage computed at a loop that is not there": (PADDED, (ComputeAt("pad", "q"),), "no loop q, only n, co, oh"),
+    "a stage computed inside the tile": (PADDED, (ComputeAt("pad", "kh"),), "loop kh is inside the local tile"),
+    "a parallel stage inside a loop": (
+        PADDED,
+        (ComputeAt("pad", "n"), Parallel("pad", ("pn",))),
+        "computed inside a loop and cannot be parallel",
+    ),
+    "a main stage computed elsewhere": (PADDED, (ComputeAt("conv2d", "oh"),), "compute_at"),
+    "a local tile of a stage that sums nothing": (PADDED, (CacheWrite("pad", "py"),), "cache_write"),
+    "a pack of a stage that sums nothing": (PADDED, (Pack("pad", "data", ("pn", "pc", "py", "px")),), "pack"),
+    "a pack of what another stage computes in part": (
+        PADDED,
+        (ComputeAt("pad", "n"), Pack("conv2d", "padded", ("ci", "oh", "ow", "kh", "kw"), "n")),
+        "padded",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", REFUSED)
+def test_what_is_not_legal_is_refused_by_its_step(case: str) -> None:
+    key, steps, message = REFUSED[case]
+    with pytest.raises(ScheduleError, match=message) as caught:
+        nest_of(parse(key), Schedule(steps))
+    assert "\n" not in str(caught.value)
+
+
+def test_a_region_does_not_reach_beyond_the_operand() -> None:
+    """Three images in tiles of two: the pad of the second tile must not read a fourth one. Refusing is as good."""
+    workload = parse("conv2d(n=3,ci=2,h=5,w=5,co=3,k=3,pad=1)")
+    try:
+        nest = nest_of(workload, Schedule((Split("conv2d", "n", (2,)), ComputeAt("pad", "n.0"))))
+    except ScheduleError:
+        return
+    (copy,) = [line for line in str(nest).splitlines() if line.strip().startswith("padded[")]
+    assert "< 3" in copy
+
+
+# The verifier ------------------------------------------------------------------------------------------------------
+
+OUT, SOURCE = Buffer("out", 8, Scope.ARGUMENT), Buffer("source", 8, Scope.ARGUMENT)
+
+
+def loop(name: str, *body: Node, kind: Kind = Kind.SERIAL, extent: int = 8, step: int = 1) -> Loop:
+    return Loop(name, name.split(".")[0], extent, step, kind, "cut", body)
+
+
+def nest(*body: Node) -> Nest:
+    return Nest(body, (("i", 8), ("j", 8)), ())
+
+
+def at(*loops: str) -> Affine:
+    return Affine(tuple((name, 1) for name in loops))
+
+
+COPY = Store(OUT, at("i"), Load(SOURCE, at("i")))
+ZERO = Store(OUT, Affine(), Constant(0.0))
+
+BROKEN: dict[str, tuple[Nest, str]] = {
+    "a loop in itself": (nest(loop("i", loop("j", loop("i", COPY)))), "loop i is nested in itself"),
+    "no turns": (nest(loop("i", COPY, extent=0)), "loop i has no iterations"),
+    "parallel inside serial": (
+        nest(loop("j", loop("i", COPY, kind=Kind.PARALLEL))),
+        "parallel loop i is not outermost",
+    ),
+    "a loop inside a vector": (nest(loop("i", loop("j", COPY), kind=Kind.VECTORIZED)), "j is inside a vectorized loop"),
+    "a vector with a step": (nest(loop("i", COPY, kind=Kind.VECTORIZED, step=2)), "vectorized loop i has a step of 2"),
+    "an index of a closed loop": (nest(loop("j", ZERO), COPY), "out is indexed by loop i, which is not open there"),
+    "a value of a closed loop": (
+        nest(loop("i", Store(OUT, at("i"), Binary("add", Load(SOURCE, at("i")), Load(SOURCE, at("j")))))),
+        "indexed by loop j",
+    ),
+    "a guard on a closed loop": (
+        nest(loop("i", Store(OUT, at("i"), Within(((at("j"), 8),), Load(SOURCE, at("i")))))),
+        "indexed by loop j",
+    ),
+    "a condition on a closed loop": (
+        nest(loop("i", When(("j",), "first", (COPY,), ()))),
+        "a condition reads loop j, which is not open there",
+    ),
+    "a broken rule under a condition": (nest(loop("j", When(("j",), "last", (ZERO,), (COPY,)))), "indexed by loop i"),
+}
+
+
+@pytest.mark.parametrize("case", BROKEN)
+def test_the_verifier_refuses_a_nest_with(case: str) -> None:
+    broken, message = BROKEN[case]
+    with pytest.raises(ScheduleError, match=message):
+        verify(broken)
+
+
+def test_the_verifier_lets_a_good_nest_pass() -> None:
+    verify(nest(loop("j", loop("i", COPY, kind=Kind.VECTORIZED), kind=Kind.PARALLEL), loop("i", COPY)))
+    verify(nest(loop("i", When(("i",), "first", (COPY,), (ZERO,)))))
+
+
+# Columns -----------------------------------------------------------------------------------------------------------
+
+
+def numbers(node: Any, path: str = "") -> Iterator[tuple[str, Any]]:
+    """Everything in a nest that may be a column, with the way to it; and all that may not, as part of the way."""
+    if isinstance(node, tuple | list):
+        for position, item in enumerate(node):
+            yield from numbers(item, f"{path}/{position}")
+    elif hasattr(node, "__dataclass_fields__"):
+        for name in node.__dataclass_fields__:
+            yield from numbers(getattr(node, name), f"{path}/{type(node).__name__}.{name}")
+    elif isinstance(node, int | np.integer | np.ndarray) and not isinstance(node, bool):
+        yield path, node
+    else:
+        yield f"{path}={node}", 0
+
+
+def assert_rows_are_nests(columns: Nest, rows: list[Nest]) -> None:
+    whole = list(numbers(columns))
+    for number, row in enumerate(rows):
+        single = list(numbers(row))
+        assert [path for path, _ in single] == [path for path, _ in whole]
+        for (path, value), (_, column) in zip(single, whole, strict=True):
+            assert int(np.broadcast_to(column, len(rows))[number]) == value, f"row {number}, {path}"
+
+
+@pytest.mark.parametrize(
+    "key",
+    [
+        "resnet18.C2",
+        "resnet18.C7(layout=NCHW16c,epilogue=bias+residual+relu)",
+        "conv2d(n=2,ci=13,h=7,w=9,co=13,k=3,stride=2,pad=0x1x2x1)",
+        "mobilenet.D4",
+        "mobilenet.D4(layout=NCHW8c)",
+        "dense(m=7,ci=100,co=50,epilogue=bias)",
+        "matmul.1024",
+        "batch_matmul(b=3,m=10,k=20,n=30)",
+    ],
+)
+def test_a_nest_of_columns_is_the_nests_of_its_rows(key: str) -> None:
+    """The promise that lets a whole space be scored in one pass: a column's row is the integer's nest."""
+    workload = parse(key)
+    template = template_for(workload, SERVER)
+    space = template.space(workload, SERVER)
+    kinds = 0
+    for index in space.sample(np.random.default_rng(0), 4).tolist():
+        # The strings and flags of one configuration give the structure, the integers of many give the columns.
+        config = space.config(index)
+        numeric = [k.name for k in space.knobs if isinstance(k.values[0], int) and not isinstance(k, Flag)]
+        many: Columns = space.columns(space.sample(np.random.default_rng(index), 12))
+        schedule = template.schedule(workload, SERVER, {**config, **{name: many[name] for name in numeric}})
+        rows = [
+            nest_of(
+                workload,
+                template.schedule(workload, SERVER, {**config, **{name: int(many[name][row]) for name in numeric}}),
+            )
+            for row in range(12)
+        ]
+        assert_rows_are_nests(nest_of(workload, schedule), rows)
+        kinds += 1
+    assert kinds == 4
+
+
+def test_columns_go_through_every_step() -> None:
+    workload = parse(PADDED)
+    oh, ow, ci = np.array([1, 2, 3, 8]), np.array([7, 4, 2, 3]), np.array([1, 2, 3, 1])
+
+    def schedule(oh: Any, ow: Any, ci: Any) -> Schedule:
+        return Schedule(
+            (
+                Split("conv2d", "oh", (oh,)),
+                Split("conv2d", "ow", (ow,), "shift"),
+                Split("conv2d", "ci", (ci,)),
+                Reorder("conv2d", ("n", "oh.0", "ow.0", "ci.0", "co", "oh.1", "kh", "kw", "ci.1", "ow.1")),
+                CacheWrite("conv2d", "ow.0"),
+                Parallel("conv2d", ("n", "oh.0")),
+                Unroll("conv2d", ("ci.1",)),
+                Vectorize("conv2d", "ow.1"),
+                Pack("conv2d", "weight", ("co", "ci.0", "kh", "kw", "ci.1")),
+                ComputeAt("pad", "oh.0"),
+                Split("pad", "px", (ow,)),
+            )
+        )
+
+    rows = [nest_of(workload, schedule(*map(int, row))) for row in zip(oh, ow, ci, strict=True)]
+    assert_rows_are_nests(nest_of(workload, schedule(oh, ow, ci)), rows)

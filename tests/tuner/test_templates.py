@@ -1,0 +1,150 @@
+"""Every template: its default is legal, and whatever configuration it calls legal computes the reference's result."""
+
+import numpy as np
+import pytest
+
+from tests.tuner.kernels import assert_right
+from tuner.build import nest_of
+from tuner.errors import ScheduleError
+from tuner.operators import OPERATORS
+from tuner.target import ISAS, Target, TargetError
+from tuner.templates import Template, template_for
+from tuner.templates.template import ceil, numeric, register_tile, tiles, up_to
+from tuner.workload import Workload, named, parse
+
+HOST = Target.host(threads=2)
+
+
+def available() -> list[str]:
+    """The families of vector instructions that this machine can be limited to."""
+    return [isa for isa in ISAS if HOST.isa in ISAS and ISAS.index(isa) >= ISAS.index(HOST.isa)]
+
+
+TARGETS = {isa: Target.host(threads=2, isa=isa) for isa in available()} or {HOST.isa: HOST}
+
+KEYS = [
+    "conv2d(ci=13,h=7,w=7,co=13,k=3,pad=1)",
+    "conv2d(n=2,ci=5,h=9,w=11,co=20,k=3x2,stride=2x1,pad=0x1x2x1,epilogue=bias+residual+relu)",
+    "conv2d(ci=3,h=11,w=11,co=16,k=3,stride=2,pad=1,layout=NCHW16c,epilogue=bias+relu)",
+    "conv2d(ci=32,h=7,w=7,co=32,k=3,pad=1,layout=NCHW16c)",
+    "conv2d(ci=16,h=8,w=9,co=24,k=1,layout=NCHW8c,epilogue=residual)",
+    "conv2d(ci=8,h=9,w=9,co=8,k=3,dilation=2,pad=2,layout=NCHW8c)",
+    "conv2d(ci=16,h=35,w=5,co=8,k=1x3,pad=0x1,layout=NCHW8c)",
+    "depthwise_conv2d(n=2,c=13,h=7,w=7,k=3,pad=1,epilogue=bias+relu)",
+    "depthwise_conv2d(c=4,h=9,w=35,k=3,stride=2,pad=0x0x1x1)",
+    "depthwise_conv2d(c=32,h=7,w=7,k=3,pad=1,layout=NCHW16c,epilogue=bias+relu)",
+    "depthwise_conv2d(c=16,h=9,w=8,k=5x3,stride=2,pad=2x1,layout=NCHW8c)",
+    "dense(m=5,ci=13,co=35,epilogue=bias+relu)",
+    "dense(ci=32,co=64)",
+    "matmul(m=13,k=70,n=35)",
+    "matmul(m=16,k=32,n=32)",
+    "batch_matmul(b=3,m=7,k=13,n=17)",
+]
+
+
+def legal(template: Template, workload: Workload, target: Target, rng: np.random.Generator) -> list[int]:
+    """Random numbers of configurations that the template does not call illegal."""
+    space = template.space(workload, target)
+    indices = space.sample(rng, 2000)
+    result: list[int] = indices[~template.illegal(workload, target, space.columns(indices))].tolist()
+    return result
+
+
+@pytest.mark.parametrize("isa", TARGETS)
+@pytest.mark.parametrize("key", KEYS)
+def test_legal_configurations_give_the_result_of_the_reference(key: str, isa: str) -> None:
+    workload, target = parse(key), TARGETS[isa]
+    template = template_for(workload, target)
+    space = template.space(workload, target)
+    chosen = legal(template, workload, target, np.random.default_rng([len(key), len(isa)]))
+    assert chosen
+    for index in [*chosen[:3], space.index(template.default(workload, target))]:
+        assert_right(workload, template.schedule(workload, target, space.config(index)), target)
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+@pytest.mark.parametrize("name", named())
+def test_the_default_is_a_legal_configuration_of_the_space(name: str, threads: int) -> None:
+    for layout in ("", "(layout=NCHW16c)", "(layout=NCHW8c)"):
+        if layout and "layout" not in dict(named()[name].arguments):
+            continue
+        workload = parse(name + layout)
+        for isa in TARGETS:
+            target = Target.host(threads=threads, isa=isa)
+            template = template_for(workload, target)
+            columns = numeric(template.default(workload, target), template.space(workload, target))
+            assert not template.illegal(workload, target, columns).any(), f"{workload.label} on {target.name}"
+
+
+@pytest.mark.parametrize("key", KEYS)
+def test_legal_configurations_are_a_fair_part_of_the_space_and_lower(key: str) -> None:
+    """Search draws until it finds legal ones: they must not be needles in a haystack."""
+    workload = parse(key)
+    template = template_for(workload, HOST)
+    space = template.space(workload, HOST)
+    chosen = legal(template, workload, HOST, np.random.default_rng(0))
+    assert len(chosen) >= 0.005 * min(2000, space.size)
+    for index in chosen[:10]:
+        nest_of(workload, template.schedule(workload, HOST, space.config(index)))
+
+
+@pytest.mark.parametrize("key", KEYS)
+def test_features_are_finite_numbers_one_row_a_candidate(key: str) -> None:
+    workload = parse(key)
+    template = template_for(workload, HOST)
+    space = template.space(workload, HOST)
+    features = template.features(workload, HOST, space.columns(space.sample(np.random.default_rng(0), 50)))
+    assert features.dtype == np.float32
+    assert features.shape[0] == min(50, space.size)
+    assert np.isfinite(features).all()
+
+
+@pytest.mark.parametrize("key", KEYS)
+def test_schedules_of_different_configurations_read_back(key: str) -> None:
+    workload = parse(key)
+    template = template_for(workload, HOST)
+    space = template.space(workload, HOST)
+    for index in legal(template, workload, HOST, np.random.default_rng(1))[:5]:
+        schedule = template.schedule(workload, HOST, space.config(index))
+        assert type(schedule).from_json(schedule.to_json()) == schedule
+
+
+def test_every_operator_has_a_template_on_a_cpu() -> None:
+    by_operator = {parse(key).operator: template_for(parse(key), HOST) for key in KEYS}
+    assert set(by_operator) == set(OPERATORS)
+    assert by_operator["conv2d"].key == "conv2d/1"
+
+
+def test_a_target_without_templates_is_refused() -> None:
+    elsewhere = Target.from_json({**HOST.to_json(), "kind": "cuda"})
+    with pytest.raises(ScheduleError, match="no template for matmul on a target of kind cuda"):
+        template_for(parse("matmul(m=2,k=2,n=2)"), elsewhere)
+
+
+def test_a_machine_is_not_limited_to_what_it_lacks() -> None:
+    with pytest.raises(TargetError):
+        Target.host(isa="avx1024")
+
+
+def test_tiles_waste_at_most_a_quarter() -> None:
+    assert tiles(7, 7) == (1, 2, 4, 7)
+    assert tiles(28, 5) == (1, 2, 3, 4, 5)
+    assert all(-(-35 // size) * size <= 35 * 1.25 for size in tiles(35, 30))
+
+
+def test_up_to_keeps_what_fits_and_one() -> None:
+    assert up_to(5, (1, 2, 4, 8)) == (1, 2, 4)
+    assert up_to(1, (2, 4)) == (1,)
+
+
+def test_quotients_round_up_for_integers_and_columns() -> None:
+    assert ceil(7, 2) == 4
+    np.testing.assert_array_equal(ceil(7, np.array([1, 2, 7, 8])), [7, 4, 1, 1])
+
+
+def test_the_register_tile_fits_and_wastes_little() -> None:
+    candidates = [(v, p) for v in (1, 2, 3, 4) for p in range(1, 31)]
+    v, p = register_tile(candidates, vectors=8, pixels=56, registers=32)
+    assert v * p + v + 1 <= 32
+    assert v * p >= 16
+    assert register_tile([(4, 30)], vectors=8, pixels=56, registers=16) == (1, 1)
