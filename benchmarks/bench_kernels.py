@@ -21,6 +21,7 @@ from benchmarks.race import HERE, Contender, processes, race
 from benchmarks.table import OURS, PEAK, Row, render, summary
 from tuner.environment import detect
 from tuner.errors import TunedbError, WorkloadError
+from tuner.target import Target
 from tuner.workload import Workload, named, parse, random_arrays, reference
 
 LAYOUTS = {
@@ -34,6 +35,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run it. Returns the exit code."""
     options = _parser().parse_args(arguments)
     try:
+        if max(options.threads) > (cores := Target.host().threads):
+            raise TunedbError(
+                f"{max(options.threads)} threads need as many cores, and there are {cores}: use --threads"
+            )
         tasks = {workload: task_of(workload) for workload in select(options.workloads)}
         if options.tune:
             tune(list(tasks.values()), options)
@@ -141,7 +146,7 @@ def measure(tasks: dict[Workload, dict[str, Any]], options: argparse.Namespace) 
                         _say(f"{layout} layout, {threads} threads: {workload.label}")
                         results = race(runners, task, folders[workload], options.rounds, BLOCK)
                         rows.append(Row(workload.label, layout, threads, results))
-                    report["versions"] |= {p.contender.name: p.version for p in runners if p.version}
+                    report["versions"] |= {p.name: p.version for p in runners if p.version}
                 table = {"layout": layout, "threads": threads, "rows": [row.to_json() for row in rows]}
                 report["tables"].append(table | summary(rows))
                 print(f"\n## {LAYOUTS[layout][1]}, {threads} thread{'s' if threads > 1 else ''}\n", file=out)

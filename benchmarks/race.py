@@ -6,12 +6,13 @@ import subprocess
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from tuner.measure.child import choose_cpus
 from tuner.measure.lock import machine_lock
+from tuner.target import Target
 
 HERE = Path(__file__).resolve().parent
 PAUSE = 0.012  # seconds before a block: the threads of the contender before go to sleep
@@ -40,34 +41,34 @@ class Result:
     problem: str | None = None
 
 
-@dataclass
 class Process:
-    """A contender that runs. ``problem`` says why it cannot, once it cannot."""
+    """A contender that runs, bound to ``threads`` cores. ``problem`` says why it does not, once it does not."""
 
-    contender: Contender
-    threads: int
-    version: str | None = None
-    problem: str | None = None
-    _process: "subprocess.Popen[str] | None" = field(default=None, repr=False)
-
-    def start(self) -> None:
+    def __init__(self, contender: Contender, threads: int) -> None:
         """Start it and wait until it has loaded what it needs."""
-        if not self.contender.python.exists():
-            self.problem = f"{self.contender.python} does not exist: run benchmarks/peers/setup.sh"
-            return
-        cpus = _cpus(self.threads)
-        arguments = [str(self.threads), json.dumps(cpus), json.dumps(dict(self.contender.options))]
-        self._process = subprocess.Popen(
-            [str(self.contender.python), "-P", str(HERE / "worker.py"), str(self.contender.file), *arguments],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
-            text=True,
-            bufsize=1,
-            env=_environment(self.threads, cpus if self.contender.openmp else []),
-        )
-        hello = self._receive()
-        self.version, self.problem = hello.get("version"), hello.get("problem")
+        self.name = contender.name
+        self.version: str | None = None
+        self.problem: str | None = None
+        self._process: subprocess.Popen[str] | None = None
+        cpus = choose_cpus(Target.host().threads)[-threads:]  # the first core serves most interrupts
+        arguments = [str(threads), json.dumps(cpus), json.dumps(dict(contender.options))]
+        try:
+            self._process = subprocess.Popen(
+                [str(contender.python), "-P", str(HERE / "worker.py"), str(contender.file), *arguments],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.DEVNULL,
+                text=True,
+                bufsize=1,
+                env=_environment(threads, cpus if contender.openmp else []),
+            )
+        except OSError as error:
+            self.problem = (
+                f"{contender.python} cannot be started ({error.strerror}); benchmarks/peers/setup.sh makes it"
+            )
+        else:
+            hello = self._receive()
+            self.version, self.problem = hello.get("version"), hello.get("problem")
 
     def ask(self, request: str, **arguments: Any) -> dict[str, Any]:
         """The answer; with a ``problem`` in it when there is none."""
@@ -101,7 +102,6 @@ def processes(contenders: Sequence[Contender], threads: int) -> Iterator[list[Pr
         for contender in contenders:
             process = Process(contender, threads)
             stack.callback(process.stop)
-            process.start()
             started.append(process)
         yield started
 
@@ -113,19 +113,20 @@ def race(
 
     Nobody else on this machine who respects the measuring lock measures at the same time.
     """
-    answers = {p.contender.name: p.ask("prepare", task=task, folder=str(folder)) for p in runners}
+    answers = {p.name: p.ask("prepare", task=task, folder=str(folder)) for p in runners}
     for answer in answers.values():
-        if (answer.get("error") or 0.0) > TOLERANCE:
-            answer["problem"] = f"wrong result: error {answer['error']:.1e}"
-    ready = [p for p in runners if "problem" not in answers[p.contender.name]]
-    samples: dict[str, list[float]] = {p.contender.name: [] for p in ready}
+        error = answer.get("error")
+        if error is not None and not error <= TOLERANCE:  # not: it may be NaN
+            answer["problem"] = f"wrong result: error {error:.1e}"
+    ready = [p for p in runners if "problem" not in answers[p.name]]
+    samples: dict[str, list[float]] = {p.name: [] for p in ready}
     with machine_lock():
         for number in range(rounds):
             for process in ready if number % 2 == 0 else reversed(ready):
                 time.sleep(PAUSE)
                 block = process.ask("block", seconds=seconds)
-                samples[process.contender.name] += block.pop("samples", [])
-                answers[process.contender.name] |= block  # a problem, if anything
+                samples[process.name] += block.pop("samples", [])
+                answers[process.name] |= block  # a problem, if anything
     return {name: _result(answer, samples.get(name, [])) for name, answer in answers.items()}
 
 
@@ -133,12 +134,6 @@ def _result(answer: Mapping[str, Any], samples: Sequence[float]) -> Result:
     if "problem" in answer:
         return Result(problem=answer["problem"])
     return Result(tuple(samples), answer["flops"], answer["error"], answer["note"])
-
-
-def _cpus(threads: int) -> list[int]:
-    """The last processors, one a core: the first one serves most interrupts."""
-    every = choose_cpus(len(os.sched_getaffinity(0)))
-    return every[-threads:] if threads <= len(every) else []
 
 
 def _environment(threads: int, places: Sequence[int]) -> dict[str, str]:

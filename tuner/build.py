@@ -48,12 +48,13 @@ def _packing(packed: PackedOperand, shape: tuple[int, ...]) -> Packing:
     parts: list[tuple[int, ...]] = []
     numbers: list[int] = []
     for dimension in range(len(shape)):
-        own = sorted((walk for walk in walks if walk[1] == dimension), key=lambda walk: (walk[2], walk[3]), reverse=True)
+        own = sorted((walk for walk in walks if walk[1] == dimension), key=lambda walk: walk[2:], reverse=True)
         reach = 1
         for _, _, step, turns in reversed(own):
-            if step != reach and turns > 1:
-                raise ScheduleError(f"the loops over dimension {dimension} of {packed.tensor} do not tile it")
-            reach = step * turns
+            if turns > 1:
+                if step != reach:
+                    raise ScheduleError(f"the loops over dimension {dimension} of {packed.tensor} do not tile it")
+                reach = step * turns
         parts.append(tuple(turns for _, _, _, turns in own))
         numbers += [number for number, _, _, _ in own]
     # numbers[i] is the position in the packed order of the i-th part; the packing wants the inverse.

@@ -9,7 +9,7 @@ class TunedbError(Exception):
 
 
 class WorkloadError(TunedbError):
-    """A workload that is unknown, malformed or impossible. ``position`` is the offset in the key text, when there is one."""
+    """A workload that is unknown, malformed or impossible. ``position`` is the offset in the key text, if known."""
 
     def __init__(self, message: str, position: int | None = None) -> None:
         super().__init__(message)

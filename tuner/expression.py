@@ -40,7 +40,7 @@ class Axis:
 
 @dataclass(frozen=True)
 class Tensor:
-    """A named array of float32 in row-major order. ``role``: input, constant, output, or intermediate between stages."""
+    """A named array of float32 in row-major order. ``role``: input, constant, output, or intermediate of two stages."""
 
     name: str
     shape: tuple[int, ...]

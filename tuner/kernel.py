@@ -49,7 +49,8 @@ class Kernel:
         if argument is None:
             constants = ", ".join(item.name for item in self.inputs if item.role == "constant") or "none"
             raise ArgumentError(f"{name} is not a constant operand of this kernel (it has: {constants})")
-        return Packed(argument, self._laid_out(argument, _checked(argument, array)))
+        data = self._laid_out(argument, _checked(argument, array))
+        return Packed(argument, data if argument.packing else data.copy())
 
     def __call__(
         self, *operands: "npt.ArrayLike | Packed", out: npt.NDArray[np.float32] | None = None
@@ -72,8 +73,8 @@ class Kernel:
                 arrays.append(self._laid_out(argument, _checked(argument, value)))
         if out is None:
             out = aligned(self.output.size).reshape(self.output.shape)
-        elif out.dtype != np.float32 or out.shape != self.output.shape or not out.flags.c_contiguous:
-            raise ArgumentError(f"out must be a contiguous float32 array of shape {self.output.shape}")
+        elif not _is_output(out, self.output):
+            raise ArgumentError(f"out must be a writable contiguous float32 array of shape {self.output.shape}")
         elif any(np.may_share_memory(out, array) for array in arrays):
             raise ArgumentError("out shares memory with an operand, give it memory of its own")
         self.run(arrays, out)
@@ -95,6 +96,12 @@ class Kernel:
         return packed
 
 
+def _is_output(value: object, argument: Argument) -> bool:
+    if not isinstance(value, np.ndarray) or value.dtype != np.float32 or value.shape != argument.shape:
+        return False
+    return value.flags.c_contiguous and value.flags.writeable
+
+
 def compile_kernel(workload: Workload, schedule: Schedule, target: Target) -> Kernel:
     """The kernel of ``workload`` under ``schedule``. Raises ScheduleError or CompileError."""
     return Kernel(build(workload, schedule, target), target)
@@ -112,7 +119,7 @@ def _checked(argument: Argument, value: npt.ArrayLike) -> npt.NDArray[np.float32
     if array.shape != argument.shape:
         raise ArgumentError(f"{argument.name}: expected an array of shape {argument.shape} but got {array.shape}")
     if array.dtype != np.float32:
-        raise ArgumentError(f"{argument.name}: expected float32 but got {array.dtype}, convert it with .astype('float32')")
+        raise ArgumentError(f"{argument.name}: expected float32 but got {array.dtype}, use .astype('float32')")
     return np.ascontiguousarray(array)
 
 

@@ -1,7 +1,7 @@
-"""The loop-nest IR: loops with extents and annotations, buffers, affine accesses, statements; its printer and its verifier.
+"""The loop-nest IR: loops with extents and annotations, buffers, affine accesses, statements; printer and verifier.
 
-A nest is a tree of frozen nodes. Extents, steps and coefficients are integers in a nest that is compiled. In a nest that
-stands for many candidates at once they are NumPy columns, and everything but the code generator works the same.
+A nest is a tree of frozen nodes. Extents, steps and coefficients are integers in a nest that is compiled. In a nest
+that stands for many candidates at once they are NumPy columns, and everything but the code generator works the same.
 
 An index is affine in the *counters* of the loops (0, 1, 2, ...): a loop that walks its axis in steps of 14 contributes
 ``14 * stride * counter``. Loops of extent one are kept, so that all candidates of one template have the same shape.
@@ -160,7 +160,7 @@ class Loop:
 
 @dataclass(frozen=True)
 class When:
-    """``first`` in the turn in which all these reduction loops are at their first (or last) value, else ``otherwise``."""
+    """``then`` in the turn in which all these reduction loops are at their first (last) value, else ``otherwise``."""
 
     loops: tuple[str, ...]
     at: str  # "first" or "last"

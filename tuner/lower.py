@@ -1,9 +1,9 @@
 """Expression + schedule -> loop nest.
 
-First the steps are applied to each stage's list of loops; then the nest is built: the outer loops of the main stage, the
-stages and operand copies that are computed at one of them, and inside a local tile that is set to zero, accumulated
-over the reduction loops, and written back through the epilogue. Only arithmetic is done on extents, so that factors
-may be columns with one entry a candidate.
+First the steps are applied to each stage's list of loops; then the nest is built: the outer loops of the main stage,
+the stages and operand copies that are computed at one of them, and inside a local tile that is set to zero,
+accumulated over the reduction loops, and written back through the epilogue. Only arithmetic is done on extents, so that
+factors may be columns with one entry a candidate.
 """
 
 from collections.abc import Mapping, Sequence
@@ -75,6 +75,10 @@ def lower(expression: ex.Expression, schedule: sc.Schedule) -> Nest:
         if step.stage not in names:
             raise ScheduleError(f"{step}: there is no stage {step.stage}, only {', '.join(sorted(names))}")
     main = _StagePlan(expression.main, {axis.name: axis.extent for axis in expression.main.all_axes})
+    for step in schedule.steps:
+        is_main = step.stage == main.stage.name
+        if isinstance(step, sc.ComputeAt) if is_main else isinstance(step, sc.CacheWrite | sc.Pack):
+            raise ScheduleError(f"{step}: {step.kind} is not for stage {step.stage}")
     _apply(main, [step for step in schedule.steps if step.stage == main.stage.name])
     nest = _NestBuilder(expression, schedule, main).build()
     verify(nest)
@@ -85,18 +89,27 @@ def lower(expression: ex.Expression, schedule: sc.Schedule) -> Nest:
 
 
 def _apply(plan: _StagePlan, steps: Sequence[sc.Step]) -> None:
+    """Apply the steps of one stage: first its splits, then its reorder, then all that names the loops made so."""
+    done = 0
     for step in steps:
+        rank = 0 if isinstance(step, sc.Split) else 1 if isinstance(step, sc.Reorder) else 2
+        if rank < done:
+            raise ScheduleError(f"{step}: splits come first in a stage, then its reorder, then all other steps")
+        done = rank
         if isinstance(step, sc.Split):
             _split(plan, step)
         elif isinstance(step, sc.Reorder):
             if sorted(step.loops) != sorted(plan.order):
                 raise ScheduleError(f"{step}: the loops are {', '.join(plan.order)}; name each of them once")
             plan.order = list(step.loops)
+            _nested(plan, step, step.loops)
         elif isinstance(step, sc.Parallel):
             if tuple(plan.order[: len(step.loops)]) != step.loops:
                 raise ScheduleError(f"{step}: parallel loops must be the outermost ones, in order")
             if any(plan.reduces(name) for name in step.loops):
                 raise ScheduleError(f"{step}: a reduction loop cannot be parallel")
+            if len({plan.loops[name].axis for name in step.loops}) < len(step.loops):
+                raise ScheduleError(f"{step}: two parallel loops of one axis")
             _annotate(plan, step, step.loops, Kind.PARALLEL)
         elif isinstance(step, sc.Unroll):
             _annotate(plan, step, step.loops, Kind.UNROLLED)
@@ -106,10 +119,22 @@ def _apply(plan: _StagePlan, steps: Sequence[sc.Step]) -> None:
             _annotate(plan, step, (step.loop,), Kind.VECTORIZED)
         elif isinstance(step, sc.CacheWrite):
             _known(plan, step, step.loop)
+            if plan.cache_write is not None:
+                raise ScheduleError(f"{step}: the stage has a local tile already")
             plan.cache_write = step.loop
         elif isinstance(step, sc.Pack):
             _known(plan, step, step.at, *step.loops)
+            if step.tensor in plan.packs:
+                raise ScheduleError(f"{step}: {step.tensor} is packed already")
             plan.packs[step.tensor] = step
+
+
+def _nested(plan: _StagePlan, step: sc.Step, loops: Sequence[str]) -> None:
+    """Refuse loops of one axis that are not in their order: the bounds of the inner ones follow from the outer ones."""
+    for axis in plan.stage.all_axes:
+        own = [name for name in loops if plan.loops[name].axis == axis.name]
+        if own != sorted(own, key=lambda name: int(name.rpartition(".")[2]) if "." in name else 0):
+            raise ScheduleError(f"{step}: the loops of axis {axis.name} must be in the order {', '.join(sorted(own))}")
 
 
 def _known(plan: _StagePlan, step: sc.Step, *loops: str) -> None:
@@ -131,8 +156,9 @@ def _split(plan: _StagePlan, step: sc.Split) -> None:
         raise ScheduleError(f"{step}: there is no axis {step.axis} left to split, only {', '.join(plan.order)}")
     if step.tail not in ("cut", "shift"):
         raise ScheduleError(f"{step}: the tail is cut or shift")
-    if any(not isinstance(factor, np.ndarray) and factor < 1 for factor in step.factors):
-        raise ScheduleError(f"{step}: factors are at least 1")
+    for factor in step.factors:
+        if not isinstance(factor, np.ndarray) and (not isinstance(factor, int | np.integer) or factor < 1):
+            raise ScheduleError(f"{step}: factors are integers of at least 1")
     position = plan.order.index(step.axis)
     outer = plan.loops.pop(step.axis)
     extents: list[Extent] = []
@@ -197,19 +223,27 @@ class _NestBuilder:
 
     def _compute_at(self, stage: ex.Stage) -> None:
         steps = [step for step in self.schedule.steps if step.stage == stage.name]
-        at = next((step.loop for step in steps if isinstance(step, sc.ComputeAt)), "")
+        places = [step.loop for step in steps if isinstance(step, sc.ComputeAt)]
+        if len(places) > 1:
+            raise ScheduleError(f"{stage.name}.compute_at({places[1]}): the stage has a place already")
+        at = places[0] if places else ""
         opened = self._open_loops(at, f"{stage.name}.compute_at({at})")
         access = _find(self.main.stage.body, stage.output)
         # The region that is needed: along each dimension a start that the open loops give, and an extent.
         starts: list[Affine] = []
         extents: list[Extent] = []
         inner = Affine()
-        for dimension in access.indices:
+        guarded = _guarded(stage)
+        partial: set[int] = set()  # unguarded dimensions whose last region may reach past the end of the tensor
+        for number, dimension in enumerate(access.indices):
             start = Affine(constant=dimension.constant)
             extent: Extent = 1
             for axis, coefficient in dimension.terms:
                 outside = [name for name in opened if self.main.loops[name].axis == axis]
                 span = self.main.loops[outside[-1]].step if outside else self.main.extents[axis]
+                divided = outside and outside[-1] != self.main.loops_of(axis)[-1]
+                if divided and stage.axes[number].name not in guarded:
+                    partial.add(number)
                 start = start + self._counter(axis, outside) * coefficient
                 extent = extent + coefficient * (span - 1)
             starts.append(start)
@@ -232,11 +266,16 @@ class _NestBuilder:
         place = {name: origin[name] + local[name] for name in origin}
         index = _flatten([local[axis.name] for axis in stage.axes], extents)
         value = self._expression(stage.body, place)
+        assert isinstance(value, Within)
+        ends = tuple((place[stage.axes[d].name], stage.output.shape[d]) for d in sorted(partial))
+        value = Within((*value.conditions, *ends), value.value)
         nest = _wrap(plan, plan.order, (Store(buffer, index, value),))
         self.at.setdefault(at, []).extend(nest)
 
     def _pack(self, pack: sc.Pack) -> None:
         access = _find(self.main.stage.body, pack.tensor)
+        if access.tensor.role == "intermediate":
+            raise ScheduleError(f"{pack}: {pack.tensor} is made by a stage of its own, use compute_at")
         dimensions = [self._place(index) for index in access.indices]
         for name in self.main.order:
             uses = any(not _is_zero(index.coefficient(name)) for index in dimensions)
@@ -247,13 +286,14 @@ class _NestBuilder:
             if sorted(loops) != sorted(pack.loops):
                 raise ScheduleError(f"{pack}: the loops that walk through {pack.tensor} are {', '.join(loops)}")
             self.packed.append(self._packed_constant(pack, dimensions))
-            buffer = Buffer(pack.tensor, _product([self.main.loops[name].extent for name in pack.loops]), Scope.ARGUMENT)
-            self.index_of[pack.tensor] = (buffer, self._packed_index(pack.loops))
+            size = _product([self.main.loops[name].extent for name in pack.loops])
+            self.index_of[pack.tensor] = (Buffer(pack.tensor, size, Scope.ARGUMENT), self._packed_index(pack.loops))
             return
         opened = self._open_loops(pack.at, str(pack))
         inside = [name for name in loops if name not in opened]
         if sorted(inside) != sorted(pack.loops):
             raise ScheduleError(f"{pack}: the loops that walk through {pack.tensor} there are {', '.join(inside)}")
+        _nested(self.main, pack, pack.loops)
         size = _product([self.main.loops[name].extent for name in pack.loops])
         buffer = Buffer(f"{pack.tensor}.packed", size, Scope.THREAD if opened else Scope.WORKSPACE)
         self.buffers.append(buffer)
@@ -290,9 +330,17 @@ class _NestBuilder:
         outer, inner = plan.order[:position], plan.order[position:]
         spatial = [name for name in inner if not plan.reduces(name)]
         outer_reductions = tuple(name for name in outer if plan.reduces(name))
+        for name in outer:
+            if plan.loops[name].kind is Kind.VECTORIZED:
+                raise ScheduleError(f"the vectorized loop {name} is outside the local tile")
+        for name in inner:
+            if plan.loops[name].kind is Kind.PARALLEL:
+                raise ScheduleError(f"the parallel loop {name} is inside the local tile")
         for name in spatial:
             if plan.loops[name].tail == "shift":
-                raise ScheduleError(f"loop {name} has a shifted tail inside the local tile: it would be summed up twice")
+                raise ScheduleError(
+                    f"loop {name} has a shifted tail inside the local tile and would be summed up twice"
+                )
         if outer_reductions and any(plan.loops[name].tail == "shift" for name in outer):
             raise ScheduleError("a shifted tail needs all reduction loops inside the local tile")
         place = {axis.name: self._counter(axis.name, plan.loops_of(axis.name)) for axis in stage.all_axes}
@@ -363,6 +411,12 @@ def _find(body: ex.Scalar, tensor: "ex.Tensor | str") -> ex.Access:
         elif isinstance(node, ex.Access) and node.tensor.name == name:
             return node
     raise ScheduleError(f"nothing reads an operand {name} there")
+
+
+def _guarded(stage: ex.Stage) -> set[str]:
+    """The axes of a stage whose range its body tests before it reads."""
+    assert isinstance(stage.body, ex.Inside)
+    return {axis for affine, _ in stage.body.conditions for axis, _ in affine.terms}
 
 
 def _counter(plan: _StagePlan, axis: str, loops: Sequence[str]) -> Affine:

@@ -1,7 +1,7 @@
 """A schedule is data: a list of steps that prints, hashes, serialises and replays.
 
-The vocabulary is that of the loop-transformation literature. A step names a stage of the expression (``conv2d``, ``pad``)
-and loops of it. Splitting the loop ``ow`` twice gives ``ow.0``, ``ow.1`` and ``ow.2``, outermost first.
+The vocabulary is that of the loop-transformation literature. A step names a stage of the expression (``conv2d``,
+``pad``) and loops of it. Splitting the loop ``ow`` twice gives ``ow.0``, ``ow.1`` and ``ow.2``, outermost first.
 Factors are integers in a schedule that is compiled. They may also be NumPy columns with one entry a candidate: the same
 schedule then stands for all of them at once, which is how a whole space is scored in one pass.
 """
@@ -106,7 +106,7 @@ class Pack(Step):
 
 @dataclass(frozen=True)
 class ComputeAt(Step):
-    """Compute this stage inside ``loop`` of the stage that reads it, just the region that is needed there ("" = all, before it)."""
+    """Compute this stage inside ``loop`` of the stage that reads it: the region needed there ("" = all, before)."""
 
     kind: ClassVar[str] = "compute_at"
     loop: str
@@ -130,6 +130,8 @@ class Schedule:
     @classmethod
     def from_json(cls, data: Sequence[Sequence[Any]]) -> "Schedule":
         """The schedule that ``to_json`` wrote. Raises ScheduleError naming the first step that is not one."""
+        if not isinstance(data, list | tuple):
+            raise ScheduleError(f"a schedule is a list of steps, not {data!r}")
         return cls(tuple(_read_step(number, row) for number, row in enumerate(data)))
 
     @property
@@ -141,20 +143,20 @@ class Schedule:
         return "\n".join(map(str, self.steps))
 
 
-def _read_step(number: int, row: Sequence[Any]) -> Step:
-    if isinstance(row, str) or not isinstance(row, Sequence) or not row or row[0] not in _KINDS:
+def _read_step(number: int, row: Any) -> Step:
+    name = row[0] if isinstance(row, list | tuple) and row else None
+    if not isinstance(name, str) or name not in _KINDS:
         raise ScheduleError(f"schedule step {number}: expected one of {', '.join(sorted(_KINDS))} but found {row!r}")
-    kind = _KINDS[row[0]]
+    kind = _KINDS[name]
     names = fields(kind)
     if len(row) - 1 != len(names):
-        raise ScheduleError(f"schedule step {number}: {row[0]} takes {len(names)} values but {len(row) - 1} were given")
+        raise ScheduleError(f"schedule step {number}: {name} takes {len(names)} values but {len(row) - 1} were given")
     values: list[Any] = []
     for field, value in zip(names, row[1:], strict=True):
-        expects_list = field.name in ("factors", "loops")
-        if expects_list != isinstance(value, list):
-            raise ScheduleError(f"schedule step {number}: {row[0]} has a bad {field.name}: {value!r}")
+        is_list = isinstance(value, list | tuple)
         item_type = int if field.name == "factors" else str
-        if not all(isinstance(item, item_type) for item in (value if expects_list else [value])):
-            raise ScheduleError(f"schedule step {number}: {row[0]} has a bad {field.name}: {value!r}")
-        values.append(tuple(value) if expects_list else value)
+        items = value if is_list else [value]
+        if is_list != (field.name in ("factors", "loops")) or not all(type(item) is item_type for item in items):
+            raise ScheduleError(f"schedule step {number}: {name} has a bad {field.name}: {value!r}")
+        values.append(tuple(value) if is_list else value)
     return kind(*values)

@@ -28,7 +28,7 @@ class Status(StrEnum):
 class Environment:
     """Provenance: with what a time was measured. Values are text; a missing one is simply absent."""
 
-    facts: tuple[tuple[str, str], ...]  # sorted by name: cpu, kernel, llvm, llvmlite, numpy, python, tunedb, commit, protocol ...
+    facts: tuple[tuple[str, str], ...]  # sorted by name: commit, cpu, kernel, llvm, numpy, protocol, python ...
 
     @property
     def fingerprint(self) -> str:

@@ -3,6 +3,7 @@
 The choices come from a ``random.Random``: Hypothesis hands in one that it can shrink, other tests one with a seed.
 """
 
+from math import prod
 from random import Random
 
 from tuner import expression as ex
@@ -92,10 +93,7 @@ class _Stage:
             loops = [f"{axis}.{number}" for number in range(len(factors) + 1)]
             if tail == "shift":
                 self.shifted.add(loops[0])
-            whole = 1
-            for factor in factors:
-                whole *= factor
-            self.extents.update(zip(loops, (-(-extent // whole), *factors), strict=True))
+            self.extents.update(zip(loops, (-(-extent // prod(factors)), *factors), strict=True))
             position = self.loops.index(axis)
             self.loops[position : position + 1] = loops
 

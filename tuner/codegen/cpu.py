@@ -14,9 +14,11 @@ from tuner.target import Target
 def _initialize() -> None:
     llvm.initialize_all_targets()
     llvm.initialize_all_asmprinters()
-    # Loop strength reduction gives every broadcast of an unrolled body a pointer of its own and spills them all. The
-    # emitter's chains of pointers need none of it. LLVM has this switch for the whole process only.
+    # LLVM has these switches for the whole process only. Loop strength reduction gives every broadcast of an unrolled
+    # body a pointer of its own and spills them all, where the emitter's chains of pointers need none of it. The machine
+    # scheduler pulls loads ahead until the sums do not fit into the registers any more.
     llvm.set_option("tunedb", "-disable-lsr")
+    llvm.set_option("tunedb", "-enable-misched=false")
     try:
         llvm.load_library_permanently("libgomp.so.1")
     except RuntimeError as error:

@@ -1,4 +1,4 @@
-"""A compiled-to-IR kernel as plain data: what the measuring process and the run-time kernel both need, and nothing else."""
+"""A kernel in LLVM IR as plain data: what the measuring process and the run-time kernel both need, and nothing else."""
 
 import math
 from collections.abc import Mapping
@@ -13,7 +13,7 @@ from tuner.errors import ArgumentError
 
 @dataclass(frozen=True)
 class Packing:
-    """How a constant operand is laid out for the kernel: each dimension cut into parts, and the parts put in a new order.
+    """How a constant operand is laid out for the kernel: each dimension cut into parts, the parts put in a new order.
 
     ``parts[d]`` are the extents of dimension ``d``, outermost first; their product may exceed the dimension, and the
     excess is filled with zeros. ``order`` lists the parts, numbered through all dimensions, outermost first.

@@ -116,7 +116,7 @@ def finish(workload: Workload, images: Reference, arrays: Arrays) -> Reference:
 
 
 def padded_data(workload: Workload, data: Tensor) -> tuple[tuple[Stage, ...], Tensor]:
-    """The stage that puts zeros around ``data``, if the workload wants any, and the tensor that the convolution reads."""
+    """The stage that puts zeros around ``data``, if there are to be any, and the tensor that the convolution reads."""
     top, left, bottom, right = workload.sizes("pad")
     if not any((top, left, bottom, right)):
         return (), data

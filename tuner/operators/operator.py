@@ -36,7 +36,8 @@ class Operator:
 
     ``check`` raises WorkloadError for arguments that are fine one by one and impossible together. ``operands`` are in
     the order of the call, the output last. ``flops`` counts two a multiply-add and leaves the epilogue out.
-    ``reference`` takes all operands but the output, by name, and computes the output in float64. ``expression`` says the same as index arithmetic.
+    ``reference`` takes all operands but the output, by name, and computes the output in float64.
+    ``expression`` says the same as index arithmetic.
     """
 
     name: str

@@ -120,13 +120,12 @@ def _schedule(workload: Workload, target: Target, config: Config) -> Schedule:
 
 
 def _pad(shape: _Shape, target: Target, at: str) -> list[Step]:
-    steps: list[Step] = [ComputeAt("pad", at)]
-    if shape.blocked:
-        last = "pb"
-    else:
+    steps: list[Step] = []
+    last = "pb"
+    if not shape.blocked:
         steps.append(Split("pad", "px", (min(target.lanes, shape.width),)))
         last = "px.1"
-    steps.append(Vectorize("pad", last))
+    steps += [ComputeAt("pad", at), Vectorize("pad", last)]
     if not at:
         steps.append(Parallel("pad", ("pn", "pc", "py")))
     return steps
@@ -168,7 +167,7 @@ def _quantities(workload: Workload, target: Target, columns: Columns) -> dict[st
 def _illegal(workload: Workload, target: Target, columns: Columns) -> npt.NDArray[np.bool_]:
     shape = _Shape(workload, target)
     known = _quantities(workload, target, columns)
-    # A block of one tile too many is the same schedule as a smaller one; a task space that is padded whole must be "oh".
+    # A block with more tiles than there are is the same schedule as a smaller one.
     result = (known["registers"] > 1) | (known["unrolled"] > UNROLL_LIMIT)
     result |= (columns["block_co"] > 1) & (columns["block_co"] > ceil(shape.vectors, columns["tile_co"]))
     result |= (columns["block_oh"] > 1) & (columns["block_oh"] > ceil(shape.oh, columns["tile_oh"]))

@@ -83,11 +83,11 @@ def _schedule(workload: Workload, target: Target, config: Config) -> Schedule:
         steps.append(Pack(STAGE, "weight", (group, "kh", "kw", *tile[2:])))
     if shape.padded:
         at = tasks[-1] if values["pad"] == "task" else ""
-        steps.append(ComputeAt("pad", at))
-        if shape.blocked:
-            steps.append(Vectorize("pad", "pb"))
-        else:
-            steps += [Split("pad", "px", (min(target.lanes, shape.width),)), Vectorize("pad", "px.1")]
+        last = "pb"
+        if not shape.blocked:
+            steps.append(Split("pad", "px", (min(target.lanes, shape.width),)))
+            last = "px.1"
+        steps += [ComputeAt("pad", at), Vectorize("pad", last)]
         if not at:
             steps.append(Parallel("pad", ("pn", "pc", "py")))
     return Schedule(tuple(steps))
@@ -98,7 +98,8 @@ def _quantities(workload: Workload, target: Target, columns: Columns) -> dict[st
     tile_oh, tile_ow = columns["tile_oh"].astype(float), columns["tile_ow"].astype(float)
     block_oh = np.minimum(columns["block_oh"], ceil(shape.oh, columns["tile_oh"])).astype(float)
     sums = tile_oh * tile_ow * shape.parts
-    unrolled = sums * np.where(columns["unroll_kh"] == 1, shape.kh, 1) * np.where(columns["unroll_kw"] == 1, shape.kw, 1)
+    unrolled = sums * np.where(columns["unroll_kh"] == 1, shape.kh, 1)
+    unrolled *= np.where(columns["unroll_kw"] == 1, shape.kw, 1)
     tasks = shape.n * shape.groups * np.ceil(shape.oh / (block_oh * tile_oh))
     rows = (block_oh * tile_oh - 1) * shape.stride[0] + (shape.kh - 1) * shape.dilation[0] + 1
     fresh = ((tile_oh - 1) * shape.stride[0] + shape.kh) * ((tile_ow - 1) * shape.stride[1] + shape.kw)

@@ -120,13 +120,14 @@ def _default(workload: Workload, target: Target) -> dict[str, Any]:
     values: dict[str, Any] = {knob.name: knob.values for knob in space.knobs}
     pairs = [(n, m) for n in values["tile_n"] for m in values["tile_m"]]
     tile_n, tile_m = register_tile(pairs, shape.vectors, shape.m, target.registers)
+    unroll = (u for u in values["unroll_k"] if shape.k % u == 0 and u <= 4 and u * tile_n * tile_m <= UNROLL_LIMIT)
     config: dict[str, Any] = {
         "tile_n": tile_n,
         "tile_m": tile_m,
         "block_n": 1,
         "block_m": 1,
         "chunk_k": shape.k,
-        "unroll_k": max(u for u in values["unroll_k"] if shape.k % u == 0 and u <= 4 and u * tile_n * tile_m <= UNROLL_LIMIT),
+        "unroll_k": max(unroll),
         "outer": "n,m",
         "pack_rows": 0,
     }

@@ -13,7 +13,6 @@ from tuner.target import Target
 from tuner.workload import Workload
 
 UNROLL_LIMIT = 512  # multiply-adds written out in the innermost straight code; beyond it the code outgrows its caches
-TASKS_LIMIT = 1 << 20
 
 
 @dataclass(frozen=True)
@@ -62,9 +61,9 @@ def register_tile(
     """The (vectors, pixels) tile that an outer-product kernel should be quickest with, by counting its instructions.
 
     For each step of the reduction a tile of ``v`` vectors by ``p`` pixels takes ``v * p`` multiply-adds, ``v`` vector
-    loads and ``p`` broadcasts; two of either kind start in a cycle, and eight sums must be under way to hide the latency
-    of the adder. ``vectors`` and ``pixels`` are what there is to do; partial tiles count as whole. ``parts`` is the
-    number of registers that one vector of the layout takes.
+    loads and ``p`` broadcasts; two of either kind start in a cycle, and eight sums must be under way to hide the
+    latency of the adder. ``vectors`` and ``pixels`` are what there is to do; partial tiles count as whole. ``parts`` is
+    the number of registers that one vector of the layout takes.
     """
 
     def cycles(tile: tuple[int, int]) -> float:

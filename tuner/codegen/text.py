@@ -1,0 +1,128 @@
+"""LLVM IR as text that is written in pieces: straight stretches, loops and branches.
+
+A stretch keeps its first lines apart, so that an address can be computed where the loop counter it needs is made,
+however deep inside it is first used. Text is written instead of an object model because it is several times quicker.
+"""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+
+
+@dataclass(frozen=True)
+class Value:
+    """An SSA value or a literal; ``lanes`` is 0 for a scalar."""
+
+    name: str
+    lanes: int = 0
+
+    @property
+    def type(self) -> str:
+        return f"<{self.lanes} x float>" if self.lanes else "float"
+
+
+@dataclass
+class Region:
+    """A stretch of straight text: a loop body or a branch. ``top`` is placed before ``lines``."""
+
+    top: list[str] = field(default_factory=list)
+    lines: list[str] = field(default_factory=list)
+    known: dict[tuple[str, str, int], str] = field(default_factory=dict)  # pointers, sums and tests found in ``top``
+    loads: dict[str, dict[tuple[str, int, int], Value]] = field(default_factory=dict)
+
+
+def identifier(name: str) -> str:
+    """The IR's name of a pointer."""
+    return f'%"{name}"'
+
+
+class Writer:
+    """Writes the body of one function."""
+
+    def __init__(self) -> None:
+        self.regions: list[Region] = [Region()]
+        self.block = "entry"
+        self.count = 0
+
+    def _close(self) -> None:
+        """Called where a straight stretch of text ends: what was held back must be written now."""
+
+    def _fresh(self, stem: str) -> str:
+        self.count += 1
+        return f"{stem}{self.count}"
+
+    def _line(self, text: str) -> None:
+        self.regions[-1].lines.append("  " + text)
+
+    def _label(self, label: str) -> None:
+        self.regions[-1].lines.append(f"{label}:")
+        self.block = label
+
+    @contextmanager
+    def _region(self) -> Iterator[Region]:
+        """Text that is written apart and put in place when it is complete."""
+        region = Region()
+        self.regions.append(region)
+        yield region
+        self._close()
+        self.regions.pop()
+        self.regions[-1].lines += region.top + region.lines
+        self.regions[-1].loads.clear()
+
+    def _all(self, conditions: Sequence[str], type_: str) -> str:
+        result = conditions[0]
+        for other in conditions[1:]:
+            both = f"%{self._fresh('and')}"
+            self._line(f"{both} = and {type_} {result}, {other}")
+            result = both
+        return result
+
+    def _branch(self, condition: str, first: int, second: int) -> Iterator[tuple[bool, int]]:
+        """Write two alternatives: yields once for each, while its text is being collected."""
+        self._close()
+        yes, no, end = (self._fresh(stem) for stem in ("then", "else", "end"))
+        self._line(f"br i1 {condition}, label %{yes}, label %{no}")
+        for taken, label, value in ((True, yes, first), (False, no, second)):
+            self._label(label)
+            with self._region():
+                yield taken, value
+            self._line(f"br label %{end}")
+        self._label(end)
+
+    @contextmanager
+    def _turns(self, begin: str, end: str) -> Iterator[str]:
+        """A counting loop from ``begin`` to ``end``; yields the counter's name. Tests before the first turn."""
+        self._close()
+        head, body, done = (self._fresh(stem) for stem in ("head", "body", "done"))
+        counter, following, more = (f"%{self._fresh(stem)}" for stem in ("i", "next", "more"))
+        before = self.block
+        self._line(f"br label %{head}")
+        self._label(head)
+        phi = len(self.regions[-1].lines)
+        self._line(f"{more} = icmp slt i64 {counter}, {end}")
+        self._line(f"br i1 {more}, label %{body}, label %{done}")
+        self._label(body)
+        with self._region():
+            yield counter
+        self._line(f"{following} = add nuw nsw i64 {counter}, 1")
+        self._line(f"br label %{head}")
+        self.regions[-1].lines.insert(phi, f"  {counter} = phi i64 [{begin}, %{before}], [{following}, %{self.block}]")
+        self._label(done)
+
+    @contextmanager
+    def _counted(self, turns: int) -> Iterator[str]:
+        """A loop of a known number of turns, at least one: the test is at its end."""
+        self._close()
+        body, done = self._fresh("body"), self._fresh("done")
+        counter, following, more = (f"%{self._fresh(stem)}" for stem in ("i", "next", "more"))
+        before = self.block
+        self._line(f"br label %{body}")
+        self._label(body)
+        phi = len(self.regions[-1].lines)
+        with self._region():
+            yield counter
+        self._line(f"{following} = add nuw nsw i64 {counter}, 1")
+        self._line(f"{more} = icmp ult i64 {following}, {turns}")
+        self._line(f"br i1 {more}, label %{body}, label %{done}")
+        self.regions[-1].lines.insert(phi, f"  {counter} = phi i64 [0, %{before}], [{following}, %{self.block}]")
+        self._label(done)

@@ -1,0 +1,363 @@
+"""Values and addresses: expressions, loads and stores of a loop nest as LLVM IR.
+
+Addresses are chains of pointers from the outermost loop inwards, each link in the body of the loop whose counter it
+uses, so nothing needs to be hoisted afterwards. A vectorized loop has no code of its own: while it is open, an access
+that moves with it is a vector access.
+"""
+
+import struct
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from math import gcd
+
+from tuner.codegen.text import Value, Writer, identifier
+from tuner.errors import ScheduleError
+from tuner.loopnest import Affine, Binary, Buffer, Constant, Expression, Load, Scope, Store
+
+ALIGNMENT = 64  # bytes; of the workspace and of everything the kernel allocates
+STATEMENT_LIMIT = 4096  # statements written out; more is never faster and takes seconds to compile
+
+
+@dataclass(frozen=True)
+class _Scattered:
+    """A vector store whose lanes lie ``stride`` elements apart, held back to be joined with its neighbours."""
+
+    buffer: str
+    pointer: str
+    constant: int
+    stride: int
+    value: Value
+
+
+@dataclass(frozen=True)
+class Counter:
+    """Where a loop stands: a known number, or an SSA value found in region ``depth``.
+
+    ``unit`` is 1 when the value counts turns, and the loop's step when it is already a distance along the axis.
+    """
+
+    value: int | str
+    depth: int
+    unit: int = 1
+
+
+class ValueWriter(Writer):
+    """Writes statements. ``counters`` tells where each open loop stands, ``vector`` which loop is vectorized here."""
+
+    def __init__(self, unaligned: frozenset[str]) -> None:
+        super().__init__()
+        self.unaligned = unaligned  # buffers that promise no alignment
+        self.counters: dict[str, Counter] = {}
+        self.vector: tuple[str, int] | None = None  # the vectorized loop and its lanes here
+        self.scattered: list[_Scattered] = []
+        self.declared: set[str] = set()
+        self.statements = 0
+
+    def _store(self, store: Store) -> None:
+        self.statements += 1
+        if self.statements > STATEMENT_LIMIT:
+            raise ScheduleError(
+                f"more than {STATEMENT_LIMIT} statements are unrolled: unroll less or use smaller tiles"
+            )
+        if store.accumulate:
+            old = self._load(Load(store.buffer, store.index))
+            value = self._accumulated(old, store.value)
+        else:
+            value = self._evaluate(store.value)
+        stride = self._stride(store.index)
+        lanes = self.vector[1] if self.vector and stride else 0
+        if lanes and not value.lanes:
+            value = self._splat(value, lanes)
+        pointer, constant = self._pointer(store.buffer, store.index)
+        if not lanes or stride == 1:
+            address = self._address(pointer, constant)
+            align = self._alignment(store.buffer, store.index)
+            self._line(f"store {value.type} {value.name}, ptr {address}, align {align}")
+        else:
+            self.scattered.append(_Scattered(store.buffer.name, pointer, constant, stride, value))
+        self.regions[-1].loads.pop(store.buffer.name, None)
+
+    def _close(self) -> None:
+        """Write the scattered stores that were held back; those to neighbouring elements as transposed blocks."""
+        held, self.scattered = self.scattered, []
+        families: dict[tuple[str, int, int], dict[int, Value]] = {}
+        for item in held:
+            families.setdefault((item.pointer, item.stride, item.value.lanes), {})[item.constant] = item.value
+        for (pointer, stride, lanes), columns in families.items():
+            for start, run in _runs(columns, 1 << (lanes.bit_length() - 1)):
+                if len(run) > 2 and lanes & (lanes - 1) == 0:
+                    self._transposed(pointer, start, stride, run)
+                else:
+                    for number, value in enumerate(run):
+                        self._scatter(pointer, start + number, stride, value)
+
+    def _scatter(self, pointer: str, constant: int, stride: int, value: Value) -> None:
+        for lane in range(value.lanes):
+            address = self._address(pointer, constant + lane * stride)
+            element = f"%{self._fresh('e')}"
+            self._line(f"{element} = extractelement {value.type} {value.name}, i64 {lane}")
+            self._line(f"store float {element}, ptr {address}, align 4")
+
+    def _transposed(self, pointer: str, start: int, stride: int, columns: Sequence[Value]) -> None:
+        """Store vectors whose lanes are rows in memory, as rows: ``log2`` rounds of interleaving halves transpose them.
+
+        Seen as one array of ``width * lanes`` elements, each round turns the bits of the element's number by one.
+        """
+        lanes, width = columns[0].lanes, 1 << (len(columns) - 1).bit_length()
+        type_ = f"<{lanes} x float>"
+        vectors = [value.name for value in columns] + ["poison"] * (width - len(columns))
+        for _ in range(width.bit_length() - 1):
+            half, turned = width // 2, list[str]()
+            for left, right in zip(vectors[:half], vectors[half:], strict=True):
+                for first in (0, lanes // 2):
+                    order = ", ".join(f"i32 {first + i // 2 + (i % 2) * lanes}" for i in range(lanes))
+                    turned.append(f"%{self._fresh('x')}")
+                    self._line(
+                        f"{turned[-1]} = shufflevector {type_} {left}, {type_} {right}, <{lanes} x i32> <{order}>"
+                    )
+            vectors = turned
+        count = len(columns)
+        for row in range(lanes):
+            vector, first = vectors[row * width // lanes], row * width % lanes
+            part = f"%{self._fresh('r')}"
+            order = ", ".join(f"i32 {first + i}" for i in range(count))
+            self._line(f"{part} = shufflevector {type_} {vector}, {type_} poison, <{count} x i32> <{order}>")
+            address = self._address(pointer, start + row * stride)
+            self._line(f"store <{count} x float> {part}, ptr {address}, align 4")
+
+    def _accumulated(self, old: Value, value: Expression) -> Value:
+        """``old + value`` with one rounding where the value is a product."""
+        if isinstance(value, Binary) and value.operator == "mul":
+            left, right = self._evaluate(value.left), self._evaluate(value.right)
+            lanes = max(old.lanes, left.lanes, right.lanes)
+            left, right, old = (self._widen(item, lanes) for item in (left, right, old))
+            suffix = f"v{lanes}f32" if lanes else "f32"
+            type_ = old.type
+            self.declared.add(f"declare {type_} @llvm.fma.{suffix}({type_}, {type_}, {type_})")
+            name = f"%{self._fresh('f')}"
+            arguments = ", ".join(f"{type_} {item.name}" for item in (left, right, old))
+            self._line(f"{name} = call {type_} @llvm.fma.{suffix}({arguments})")
+            return Value(name, lanes)
+        return self._arithmetic("add", old, self._evaluate(value))
+
+    def _evaluate(self, expression: Expression) -> Value:
+        if isinstance(expression, Load):
+            return self._load(expression)
+        if isinstance(expression, Constant):
+            return Value(_literal(expression.value))
+        if isinstance(expression, Binary):
+            return self._arithmetic(
+                expression.operator, self._evaluate(expression.left), self._evaluate(expression.right)
+            )
+        return self._within(expression.conditions, expression.value)
+
+    def _arithmetic(self, operator: str, left: Value, right: Value) -> Value:
+        lanes = max(left.lanes, right.lanes)
+        left, right = self._widen(left, lanes), self._widen(right, lanes)
+        name = f"%{self._fresh('v')}"
+        if operator == "max":
+            # The left side wins where it is not smaller, so a NaN there stays, as in NumPy.
+            smaller = f"%{self._fresh('lt')}"
+            kind = f"<{lanes} x i1>" if lanes else "i1"
+            self._line(f"{smaller} = fcmp olt {left.type} {left.name}, {right.name}")
+            self._line(f"{name} = select {kind} {smaller}, {left.type} {right.name}, {left.type} {left.name}")
+        else:
+            self._line(f"{name} = f{operator} {left.type} {left.name}, {right.name}")
+        return Value(name, lanes)
+
+    def _widen(self, value: Value, lanes: int) -> Value:
+        return self._splat(value, lanes) if lanes and not value.lanes else value
+
+    def _splat(self, value: Value, lanes: int) -> Value:
+        if not value.name.startswith("%"):
+            return Value(f"<{', '.join([f'float {value.name}'] * lanes)}>", lanes)
+        one, all_ = f"%{self._fresh('b')}", f"%{self._fresh('s')}"
+        type_ = f"<{lanes} x float>"
+        self._line(f"{one} = insertelement {type_} poison, float {value.name}, i64 0")
+        self._line(f"{all_} = shufflevector {type_} {one}, {type_} poison, <{lanes} x i32> zeroinitializer")
+        return Value(all_, lanes)
+
+    def _load(self, load: Load) -> Value:
+        stride = self._stride(load.index)
+        lanes = self.vector[1] if self.vector and stride else 0
+        if any(item.buffer == load.buffer.name for item in self.scattered):
+            self._close()
+        pointer, constant = self._pointer(load.buffer, load.index)
+        known = self.regions[-1].loads.setdefault(load.buffer.name, {})
+        key = (pointer, constant, lanes * stride)
+        if key in known and load.buffer.scope is not Scope.LOCAL:
+            return known[key]
+        if lanes and stride != 1:
+            value = self._gather(pointer, constant, stride, lanes)
+        else:
+            value = Value(f"%{self._fresh('l')}", lanes)
+            address = self._address(pointer, constant)
+            align = self._alignment(load.buffer, load.index)
+            self._line(f"{value.name} = load {value.type}, ptr {address}, align {align}")
+        known[key] = value
+        return value
+
+    def _gather(self, pointer: str, constant: int, stride: int, lanes: int) -> Value:
+        vector = "poison"
+        for lane in range(lanes):
+            element, following = f"%{self._fresh('e')}", f"%{self._fresh('g')}"
+            address = self._address(pointer, constant + lane * stride)
+            self._line(f"{element} = load float, ptr {address}, align 4")
+            self._line(f"{following} = insertelement <{lanes} x float> {vector}, float {element}, i64 {lane}")
+            vector = following
+        return Value(vector, lanes)
+
+    def _within(self, conditions: tuple[tuple[Affine, int], ...], load: Load) -> Value:
+        """A guarded load. Where all lanes agree, the address is turned to a block of zeros; else lanes are masked."""
+        if any(self._stride(affine) for affine, _ in conditions):
+            return self._masked(conditions, load)
+        tests: list[str] = []
+        for affine, bound in conditions:
+            test = self._inside(affine, bound)
+            if isinstance(test, str):
+                tests.append(test)
+            elif not test:
+                return self._widen(Value(_literal(0.0)), self.vector[1] if self.vector else 0)
+        stride = self._stride(load.index)
+        if not tests:
+            return self._load(load)
+        lanes = self.vector[1] if self.vector and stride else 0
+        if (lanes and stride != 1) or lanes > 64:
+            raise ScheduleError("a padded operand can be vectorized only along its last dimension, by up to 64 lanes")
+        address = self._address(*self._pointer(load.buffer, load.index))
+        safe, value_ = f"%{self._fresh('p')}", Value(f"%{self._fresh('l')}", lanes)
+        self._line(f"{safe} = select i1 {self._all(tests, 'i1')}, ptr {address}, ptr @zeros")
+        self._line(f"{value_.name} = load {value_.type}, ptr {safe}, align 4")
+        return value_
+
+    def _masked(self, conditions: tuple[tuple[Affine, int], ...], load: Load) -> Value:
+        assert self.vector
+        name, lanes = self.vector
+        if self._stride(load.index) != 1:
+            raise ScheduleError("a padded operand can be vectorized only along its last dimension")
+        kind, mask_kind = f"<{lanes} x i64>", f"<{lanes} x i1>"
+        tests: list[str] = []
+        for affine, bound in conditions:
+            step = self._stride(affine)
+            start, _ = self._integer(Affine(tuple(t for t in affine.terms if t[0] != name), affine.constant))
+            one, all_, sum_, test = (f"%{self._fresh(stem)}" for stem in ("b", "s", "a", "in"))
+            offsets = ", ".join(f"i64 {lane * step}" for lane in range(lanes))
+            limit = ", ".join([f"i64 {bound}"] * lanes)
+            self._line(f"{one} = insertelement {kind} poison, i64 {start}, i64 0")
+            self._line(f"{all_} = shufflevector {kind} {one}, {kind} poison, <{lanes} x i32> zeroinitializer")
+            self._line(f"{sum_} = add {kind} {all_}, <{offsets}>")
+            self._line(f"{test} = icmp ult {kind} {sum_}, <{limit}>")
+            tests.append(test)
+        address = self._address(*self._pointer(load.buffer, load.index))
+        type_, suffix = f"<{lanes} x float>", f"v{lanes}f32.p0"
+        self.declared.add(f"declare {type_} @llvm.masked.load.{suffix}(ptr, i32, {mask_kind}, {type_})")
+        value = f"%{self._fresh('l')}"
+        mask = self._all(tests, mask_kind)
+        self._line(
+            f"{value} = call {type_} @llvm.masked.load.{suffix}(ptr {address}, i32 4, {mask_kind} {mask}, "
+            f"{type_} zeroinitializer)"
+        )
+        return Value(value, lanes)
+
+    # Addresses ---------------------------------------------------------------------------------------------------
+
+    def _stride(self, index: Affine) -> int:
+        """Distance between neighbouring lanes; 0 when all lanes use the same element."""
+        return int(index.coefficient(self.vector[0])) if self.vector else 0
+
+    def _split(self, index: Affine) -> tuple[list[tuple[int, str, int]], int]:
+        """The terms that are not known here as (depth, value, factor), outermost first, and the sum of the known."""
+        constant = int(index.constant)
+        dynamic: list[tuple[int, str, int]] = []
+        for name, coefficient in index.terms:
+            if self.vector and name == self.vector[0]:
+                continue
+            counter = self.counters[name]
+            factor = int(coefficient) // counter.unit
+            if isinstance(counter.value, int):
+                constant += counter.value * factor
+            elif factor:
+                dynamic.append((counter.depth, counter.value, factor))
+        dynamic.sort(key=lambda term: term[0])
+        return dynamic, constant
+
+    def _pointer(self, buffer: Buffer, index: Affine) -> tuple[str, int]:
+        """The pointer to the start that the running loops give, and a constant distance from it in elements."""
+        dynamic, constant = self._split(index)
+        pointer = identifier(buffer.name)
+        for depth, value, factor in dynamic:
+            region = self.regions[depth]
+            key = (pointer, value, factor)
+            if key not in region.known:
+                offset, following = f"%{self._fresh('o')}", f"%{self._fresh('p')}"
+                region.top.append(f"  {offset} = mul nsw i64 {value}, {factor}")
+                region.top.append(f"  {following} = getelementptr float, ptr {pointer}, i64 {offset}")
+                region.known[key] = following
+            pointer = region.known[key]
+        return pointer, constant
+
+    def _address(self, pointer: str, constant: int) -> str:
+        if not constant:
+            return pointer
+        address = f"%{self._fresh('p')}"
+        self._line(f"{address} = getelementptr float, ptr {pointer}, i64 {constant}")
+        return address
+
+    def _integer(self, index: Affine) -> tuple[int | str, int]:
+        """The value of an affine expression of the running loops, as a number or an SSA value, and its depth."""
+        dynamic, constant = self._split(index)
+        total: int | str = constant
+        deepest = 0
+        for depth, value, factor in dynamic:
+            region = self.regions[depth]
+            key = (f"{total} +", value, factor)
+            if key not in region.known:
+                term, following = f"%{self._fresh('t')}", f"%{self._fresh('n')}"
+                region.top.append(f"  {term} = mul nsw i64 {value}, {factor}")
+                region.top.append(f"  {following} = add nsw i64 {total}, {term}")
+                region.known[key] = following
+            total, deepest = region.known[key], depth
+        return total, deepest
+
+    def _inside(self, index: Affine, bound: int) -> bool | str:
+        """Whether ``0 <= index < bound``: known, or an SSA value; one unsigned comparison tests both sides."""
+        value, depth = self._integer(index)
+        if isinstance(value, int):
+            return 0 <= value < bound
+        region = self.regions[depth]
+        key = (f"{value} <", "", bound)
+        if key not in region.known:
+            region.known[key] = f"%{self._fresh('in')}"
+            region.top.append(f"  {region.known[key]} = icmp ult i64 {value}, {bound}")
+        return region.known[key]
+
+    def _alignment(self, buffer: Buffer, index: Affine) -> int:
+        """What is known of the address: operands that come from outside promise nothing, ours begin at a cache line."""
+        if buffer.name in self.unaligned:
+            return 4
+        common = ALIGNMENT // 4
+        dynamic, constant = self._split(index)
+        for number in (constant, *(factor for _, _, factor in dynamic)):
+            common = gcd(common, number)
+        return 4 * common
+
+
+def _runs(columns: Mapping[int, Value], longest: int) -> Iterator[tuple[int, list[Value]]]:
+    """Stretches of consecutive keys, cut to at most ``longest``, with their values."""
+    run: list[Value] = []
+    start = 0
+    for key in sorted(columns):
+        if run and (key != start + len(run) or len(run) == longest):
+            yield start, run
+            run = []
+        if not run:
+            start = key
+        run.append(columns[key])
+    if run:
+        yield start, run
+
+
+def _literal(value: float) -> str:
+    """A float32 as LLVM writes it: the bits of the double of the same value."""
+    (single,) = struct.unpack("<f", struct.pack("<f", value))
+    return f"0x{struct.pack('>d', single).hex().upper()}"
