@@ -9,7 +9,7 @@ WORKLOAD ?= resnet18.C7
 TRIALS   ?= 96
 
 .DEFAULT_GOAL := help
-.PHONY: help tune test lint format clean
+.PHONY: help tune test bench-kernels lint format clean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-15s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -19,6 +19,14 @@ tune: $(VENV)/.runtime ## tune a layer of ResNet-18 on this machine: WORKLOAD=..
 
 test: $(VENV)/.dev lint ## check style and types, then run all tests
 	$(BIN)/python -m pytest
+
+PEERS ?= .venv-peers
+bench-kernels: $(VENV)/.runtime $(PEERS)/.ready ## compare our kernels with those of other libraries: ARGS="--tune 128"
+	@$(BIN)/python -m benchmarks.bench_kernels --peers $(PEERS) $(ARGS)
+
+$(PEERS)/.ready: benchmarks/peers/setup.sh benchmarks/peers/requirements.txt benchmarks/peers/onednn.cpp
+	@PYTHON=$(PYTHON) benchmarks/peers/setup.sh $(PEERS)
+	@touch $@
 
 lint: $(VENV)/.dev ## check style, formatting and types
 	$(BIN)/ruff check .

@@ -11,11 +11,17 @@ from tuner.codegen.cpu import load
 from tuner.codegen.program import Program
 from tuner.kernel import aligned
 from tuner.schedule import Schedule
-from tuner.target import Target
+from tuner.target import ISAS, Target
 from tuner.workload import Workload, random_arrays, reference
 
 GUARD = 1024  # elements on either side of each array
 TOLERANCE = 1e-5  # of the largest value of the reference
+
+
+def available_isas() -> list[str]:
+    """The families of vector instructions that this machine can be limited to; its own alone when it is no x86."""
+    own = Target.host().isa
+    return list(ISAS[ISAS.index(own) :]) if own in ISAS else [own]
 
 
 class Guarded:

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import event, given, settings
 from hypothesis import strategies as st
 
-from tests.tuner.kernels import GUARD, assert_right, compute, error
+from tests.tuner.kernels import GUARD, assert_right, available_isas, compute, error
 from tests.tuner.schedules import random_schedule, random_workload
 from tuner.build import build, nest_of
 from tuner.codegen.cpu import assembly, load
@@ -20,6 +20,7 @@ from tuner.schedule import CacheWrite, ComputeAt, Pack, Parallel, Reorder, Sched
 from tuner.target import Target
 from tuner.workload import parse, random_arrays, reference
 
+AVAILABLE = available_isas()
 HOST = {threads: Target.host(threads=threads) for threads in (1, 2)}
 
 
@@ -120,6 +121,13 @@ def test_a_reduction_split_outside_the_tile_resumes_the_sum_that_it_wrote() -> N
         Unroll("dense", ("k.1",)),
     )
     assert_right(workload, schedule, HOST[1])
+
+
+@pytest.mark.parametrize("isa", AVAILABLE)
+def test_a_masked_row_wider_than_a_register_is_masked_to_its_end(isa: str) -> None:
+    """Nine lanes, the first and the last of them border, known when it is compiled."""
+    schedule = steps(Vectorize("pad", "px"), Unroll("pad", ("py",)))
+    assert_right(parse("conv2d(ci=1,h=8,w=7,co=1,k=3,pad=1)"), schedule, Target.host(threads=1, isa=isa))
 
 
 def test_a_constant_whose_blocks_are_split_unevenly_is_not_packed() -> None:
