@@ -162,7 +162,7 @@ def test_only_one_tuner_times_at_a_time(measurer: Measurer, monkeypatch: pytest.
 
 
 def test_an_interpreter_that_cannot_start_is_one_clear_error(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("sys.path", ["/nonexistent"])
+    monkeypatch.setattr("sys.executable", "/bin/false")
     with (
         Measurer(Target.host(threads=1)) as measurer,
         pytest.raises(MeasureError, match="did not start: ended by exit"),
