@@ -38,7 +38,7 @@ def build(workload: Workload, schedule: Schedule, target: Target) -> Program:
     arguments = tuple(
         Argument(operand.name, operand.role, operand.shape, packings.get(operand.name)) for operand in workload.operands
     )
-    ir, workspace_bytes = emit(nest, [argument.name for argument in arguments], target.threads)
+    ir, workspace_bytes = emit(nest, [argument.name for argument in arguments], target.threads, target.lanes)
     return Program(ir, arguments, workspace_bytes, target.threads)
 
 

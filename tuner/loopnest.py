@@ -56,6 +56,9 @@ def _is(value: Extent, number: int) -> bool:
     return isinstance(value, int) and value == number
 
 
+Condition = tuple[Affine, int]  # 0 <= affine < bound
+
+
 class Scope(StrEnum):
     """Where a buffer lives."""
 
@@ -116,12 +119,15 @@ class Binary:
 class Within:
     """``value`` where every ``0 <= affine < bound`` holds, else zero. Nothing is read where one does not."""
 
-    conditions: tuple[tuple[Affine, int], ...]
+    conditions: tuple[Condition, ...]
     value: Load
 
     def __str__(self) -> str:
-        text = " and ".join(f"0 <= {affine} < {bound}" for affine, bound in self.conditions)
-        return f"({self.value} if {text} else 0)"
+        return f"({self.value} if {_conditions(self.conditions)} else 0)"
+
+
+def _conditions(conditions: tuple[Condition, ...]) -> str:
+    return " and ".join(f"0 <= {affine} < {bound}" for affine, bound in conditions)
 
 
 Expression = Load | Constant | Binary | Within
@@ -131,15 +137,17 @@ Expression = Load | Constant | Binary | Within
 
 @dataclass(frozen=True)
 class Store:
-    """``buffer[index] = value``, or ``+=`` when it accumulates."""
+    """``buffer[index] = value``, or ``+=`` when it accumulates; only where all ``guards`` hold."""
 
     buffer: Buffer
     index: Affine
     value: Expression
     accumulate: bool = False
+    guards: tuple[Condition, ...] = ()
 
     def __str__(self) -> str:
-        return f"{self.buffer.name}[{self.index}] {'+=' if self.accumulate else '='} {self.value}"
+        guarded = f" where {_conditions(self.guards)}" if self.guards else ""
+        return f"{self.buffer.name}[{self.index}] {'+=' if self.accumulate else '='} {self.value}{guarded}"
 
 
 @dataclass(frozen=True)
@@ -156,6 +164,7 @@ class Loop:
     kind: Kind
     tail: str
     body: tuple["Node", ...] = field(repr=False)
+    fenced: bool = False  # nothing loaded in one turn is kept for the next
 
 
 @dataclass(frozen=True)
@@ -210,8 +219,45 @@ def _lines(nodes: tuple[Node, ...], depth: int) -> Iterator[str]:
         else:
             step = "" if _is(node.step, 1) else f" step {node.step}"
             tail = "" if node.tail == "cut" else f" {node.tail}"
-            yield f"{pad}{node.kind} {node.name} < {node.extent}{step}{tail}:"
+            fenced = " fenced" if node.fenced else ""
+            yield f"{pad}{node.kind} {node.name} < {node.extent}{step}{tail}{fenced}:"
             yield from _lines(node.body, depth + 1)
+
+
+# Questions about a body -------------------------------------------------------------------------------------------
+
+
+def guarded(nodes: tuple[Node, ...]) -> dict[Condition, tuple[Loop, ...]]:
+    """The guards of all stores in ``nodes``, each with the loops of ``nodes`` around its store, outermost first."""
+    paths: dict[Condition, tuple[Loop, ...]] = {}
+    for node in nodes:
+        if isinstance(node, Loop):
+            paths.update({guard: (node, *loops) for guard, loops in guarded(node.body).items()})
+        elif isinstance(node, When):
+            paths.update(guarded((*node.then, *node.otherwise)))
+        else:
+            paths.update(dict.fromkeys(node.guards, ()))
+    return paths
+
+
+def shared_guards(nodes: tuple[Node, ...]) -> frozenset[Condition]:
+    """The guards that every store in ``nodes`` has: where one fails, nothing happens there."""
+    shared: frozenset[Condition] | None = None
+    for store in _stores(nodes):
+        shared = frozenset(store.guards) if shared is None else shared & frozenset(store.guards)
+        if not shared:
+            break
+    return shared or frozenset()
+
+
+def _stores(nodes: tuple[Node, ...]) -> Iterator[Store]:
+    for node in nodes:
+        if isinstance(node, Loop):
+            yield from _stores(node.body)
+        elif isinstance(node, When):
+            yield from _stores((*node.then, *node.otherwise))
+        else:
+            yield node
 
 
 # Verifier ----------------------------------------------------------------------------------------------------------
@@ -250,6 +296,7 @@ def _verify(nodes: tuple[Node, ...], open_loops: dict[str, Loop], inside: tuple[
 
 def _loops_of(store: Store) -> Iterator[str]:
     yield from (loop for loop, _ in store.index.terms)
+    yield from (loop for affine, _ in store.guards for loop, _ in affine.terms)
     stack: list[Expression] = [store.value]
     while stack:
         expression = stack.pop()

@@ -19,6 +19,7 @@ from tuner.loopnest import (
     Affine,
     Binary,
     Buffer,
+    Condition,
     Constant,
     Expression,
     Kind,
@@ -43,6 +44,7 @@ class _LoopPlan:
     step: Extent
     tail: str = "cut"
     kind: Kind = Kind.SERIAL
+    fenced: bool = False
 
 
 @dataclass
@@ -77,7 +79,7 @@ def lower(expression: ex.Expression, schedule: sc.Schedule) -> Nest:
     main = _StagePlan(expression.main, {axis.name: axis.extent for axis in expression.main.all_axes})
     for step in schedule.steps:
         is_main = step.stage == main.stage.name
-        if isinstance(step, sc.ComputeAt) if is_main else isinstance(step, sc.CacheWrite | sc.Pack):
+        if isinstance(step, sc.ComputeAt | sc.Inline) if is_main else isinstance(step, sc.CacheWrite | sc.Pack):
             raise ScheduleError(f"{step}: {step.kind} is not for stage {step.stage}")
     _apply(main, [step for step in schedule.steps if step.stage == main.stage.name])
     nest = _NestBuilder(expression, schedule, main).build()
@@ -113,6 +115,12 @@ def _apply(plan: _StagePlan, steps: Sequence[sc.Step]) -> None:
             _annotate(plan, step, step.loops, Kind.PARALLEL)
         elif isinstance(step, sc.Unroll):
             _annotate(plan, step, step.loops, Kind.UNROLLED)
+        elif isinstance(step, sc.Fence):
+            _known(plan, step, *step.loops)
+            for name in step.loops:
+                if plan.loops[name].kind is not Kind.UNROLLED:
+                    raise ScheduleError(f"{step}: loop {name} is not unrolled")
+                plan.loops[name].fenced = True
         elif isinstance(step, sc.Vectorize):
             if plan.order[-1] != step.loop or plan.reduces(step.loop):
                 raise ScheduleError(f"{step}: the vectorized loop must be the innermost one and not a reduction")
@@ -190,10 +198,17 @@ class _NestBuilder:
         self.axes: dict[str, Extent] = dict(main.extents)
         # How an access of the main stage to a tensor is indexed, when not as the tensor lies in memory.
         self.index_of: dict[str, tuple[Buffer, Affine]] = {}
+        self.inlined: dict[str, ex.Stage] = {}  # by the tensors that nobody makes
 
     def build(self) -> Nest:
         for producer in self.expression.stages[:-1]:
-            self._compute_at(producer)
+            steps = [step for step in self.schedule.steps if step.stage == producer.name]
+            if any(isinstance(step, sc.Inline) for step in steps):
+                if len(steps) > 1:
+                    raise ScheduleError(f"{steps[0]}: a stage that is inlined has no loops of its own")
+                self.inlined[producer.output.name] = producer
+            else:
+                self._compute_at(producer, steps)
         for pack in self.main.packs.values():
             self._pack(pack)
         body = self._main()
@@ -221,8 +236,7 @@ class _NestBuilder:
             return next((i for i, name in enumerate(order) if self.main.reduces(name)), len(order))
         return order.index(self.main.cache_write) + 1 if self.main.cache_write else 0
 
-    def _compute_at(self, stage: ex.Stage) -> None:
-        steps = [step for step in self.schedule.steps if step.stage == stage.name]
+    def _compute_at(self, stage: ex.Stage, steps: list[sc.Step]) -> None:
         places = [step.loop for step in steps if isinstance(step, sc.ComputeAt)]
         if len(places) > 1:
             raise ScheduleError(f"{stage.name}.compute_at({places[1]}): the stage has a place already")
@@ -356,7 +370,8 @@ class _NestBuilder:
             resume = (Store(tile, tile_index, Load(output, output_index)),)
             start = (When(outer_reductions, "first", start, resume),)
             finish = (When(outer_reductions, "last", finish, (Store(output, output_index, total),)),)
-        accumulate = Store(tile, tile_index, self._expression(stage.body, place), accumulate=True)
+        value, guards = _factored(self._expression(stage.body, place))
+        accumulate = Store(tile, tile_index, value, accumulate=True, guards=guards)
         inside = (
             *_wrap(plan, spatial, start),
             *_wrap(plan, inner, (accumulate,)),
@@ -395,6 +410,10 @@ class _NestBuilder:
             return Within(conditions, value)
         if node.tensor.name in self.index_of:
             return Load(*self.index_of[node.tensor.name])
+        if node.tensor.name in self.inlined:
+            stage = self.inlined[node.tensor.name]
+            indices = (_substitute(index, place) for index in node.indices)
+            return self._expression(stage.body, dict(zip((a.name for a in stage.axes), indices, strict=True)))
         return Load(*self._memory(node.tensor, [_substitute(index, place) for index in node.indices]))
 
 
@@ -411,6 +430,16 @@ def _find(body: ex.Scalar, tensor: "ex.Tensor | str") -> ex.Access:
         elif isinstance(node, ex.Access) and node.tensor.name == name:
             return node
     raise ScheduleError(f"nothing reads an operand {name} there")
+
+
+def _factored(value: Expression) -> tuple[Expression, tuple[Condition, ...]]:
+    """``value`` with the conditions of its factors apart: a product with the zero outside adds nothing to a sum."""
+    if isinstance(value, Within):
+        return value.value, value.conditions
+    if isinstance(value, Binary) and value.operator == "mul":
+        (left, first), (right, second) = _factored(value.left), _factored(value.right)
+        return Binary("mul", left, right), (*first, *second)
+    return value, ()
 
 
 def _guarded(stage: ex.Stage) -> set[str]:
@@ -450,7 +479,7 @@ def _is_zero(value: Extent) -> bool:
 
 def _loop(plan: _StagePlan, name: str, body: tuple[Node, ...], kind: Kind | None = None) -> Loop:
     loop = plan.loops[name]
-    return Loop(name, loop.axis, loop.extent, loop.step, kind or loop.kind, loop.tail, body)
+    return Loop(name, loop.axis, loop.extent, loop.step, kind or loop.kind, loop.tail, body, loop.fenced)
 
 
 def _wrap(
