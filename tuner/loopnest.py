@@ -56,6 +56,10 @@ def _is(value: Extent, number: int) -> bool:
     return isinstance(value, int) and value == number
 
 
+Condition = tuple[Affine, int]  # 0 <= affine < bound
+Map = tuple[int, tuple[tuple[float, ...], ...]]  # this dimension of an array is multiplied with this matrix, by rows
+
+
 class Scope(StrEnum):
     """Where a buffer lives."""
 
@@ -63,15 +67,17 @@ class Scope(StrEnum):
     WORKSPACE = "workspace"  # scratch memory that all threads share
     THREAD = "thread"  # scratch memory, one copy a thread
     LOCAL = "local"  # registers, as far as they reach, or the stack
+    TABLE = "table"  # constants in the code
 
 
 @dataclass(frozen=True)
 class Buffer:
-    """A flat array of ``size`` float32 elements."""
+    """A flat array of ``size`` float32 elements; those of a table are known."""
 
     name: str
     size: Extent
     scope: Scope
+    values: tuple[float, ...] = ()
 
 
 # Expressions -------------------------------------------------------------------------------------------------------
@@ -116,12 +122,15 @@ class Binary:
 class Within:
     """``value`` where every ``0 <= affine < bound`` holds, else zero. Nothing is read where one does not."""
 
-    conditions: tuple[tuple[Affine, int], ...]
+    conditions: tuple[Condition, ...]
     value: Load
 
     def __str__(self) -> str:
-        text = " and ".join(f"0 <= {affine} < {bound}" for affine, bound in self.conditions)
-        return f"({self.value} if {text} else 0)"
+        return f"({self.value} if {_conditions(self.conditions)} else 0)"
+
+
+def _conditions(conditions: tuple[Condition, ...]) -> str:
+    return " and ".join(f"0 <= {affine} < {bound}" for affine, bound in conditions)
 
 
 Expression = Load | Constant | Binary | Within
@@ -131,15 +140,17 @@ Expression = Load | Constant | Binary | Within
 
 @dataclass(frozen=True)
 class Store:
-    """``buffer[index] = value``, or ``+=`` when it accumulates."""
+    """``buffer[index] = value``, or ``+=`` when it accumulates; only where all ``guards`` hold: ``0 <= affine < bound``."""
 
     buffer: Buffer
     index: Affine
     value: Expression
     accumulate: bool = False
+    guards: tuple[Condition, ...] = ()
 
     def __str__(self) -> str:
-        return f"{self.buffer.name}[{self.index}] {'+=' if self.accumulate else '='} {self.value}"
+        guarded = f" where {_conditions(self.guards)}" if self.guards else ""
+        return f"{self.buffer.name}[{self.index}] {'+=' if self.accumulate else '='} {self.value}{guarded}"
 
 
 @dataclass(frozen=True)
@@ -176,10 +187,12 @@ class PackedOperand:
     """A constant operand that is packed outside the kernel.
 
     ``walks``, outermost first: the dimension that the loop walks along, how far one turn goes, and the number of turns.
+    ``maps`` come first; the dimensions are those of their result.
     """
 
     tensor: str
     walks: tuple[tuple[int, Extent, Extent], ...]
+    maps: tuple[Map, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -250,6 +263,7 @@ def _verify(nodes: tuple[Node, ...], open_loops: dict[str, Loop], inside: tuple[
 
 def _loops_of(store: Store) -> Iterator[str]:
     yield from (loop for loop, _ in store.index.terms)
+    yield from (loop for affine, _ in store.guards for loop, _ in affine.terms)
     stack: list[Expression] = [store.value]
     while stack:
         expression = stack.pop()

@@ -12,8 +12,8 @@ start of the last tile back. So a body never tests whether it is inside its axis
 from collections.abc import Iterator, Sequence
 
 from tuner.codegen.text import identifier
-from tuner.codegen.values import ALIGNMENT, Counter, ValueWriter
-from tuner.loopnest import Buffer, Kind, Loop, Nest, Node, Scope, When
+from tuner.codegen.values import ALIGNMENT, Counter, ValueWriter, literal
+from tuner.loopnest import Buffer, Kind, Loop, Nest, Node, Scope, Store, When
 
 
 def emit(nest: Nest, arguments: Sequence[str], threads: int) -> tuple[str, int]:
@@ -40,7 +40,8 @@ def emit(nest: Nest, arguments: Sequence[str], threads: int) -> tuple[str, int]:
         for number, tasks in enumerate(_task_counts(nest.body))
         if tasks > 1 and threads > 1
     ]
-    text = "\n".join([_PRELUDE, *regions, *tasks, "\n".join(kernel), _BENCH])
+    tables = [_table(buffer) for buffer in nest.buffers if buffer.scope is Scope.TABLE]
+    text = "\n".join([_PRELUDE, *tables, *regions, *tasks, "\n".join(kernel), _BENCH])
     return text, shared_bytes + private_bytes * threads
 
 
@@ -63,6 +64,11 @@ done:
   ret void
 }
 """
+
+
+def _table(buffer: Buffer) -> str:
+    values = ", ".join(f"float {literal(value)}" for value in buffer.values)
+    return f'@"{buffer.name}" = private constant [{len(buffer.values)} x float] [{values}], align {ALIGNMENT}'
 
 
 def _layout(nest: Nest, scope: Scope) -> list[tuple[Buffer, int]]:
@@ -167,6 +173,7 @@ class _Function(ValueWriter):
         self.private = private
         self.axes = {name: int(extent) for name, extent in nest.axes}
         self.locals = [buffer for buffer in nest.buffers if buffer.scope is Scope.LOCAL]
+        self.tables = [buffer for buffer in nest.buffers if buffer.scope is Scope.TABLE]
         self.extents: dict[str, int] = {}
         self.limits: dict[str, int] = {}
         loops, body = _parallel_loops(chunk)
@@ -184,6 +191,7 @@ class _Function(ValueWriter):
             "entry:",
         ]
         head += [f"  {identifier(b.name)} = alloca [{b.size} x float], align {ALIGNMENT}" for b in self.locals]
+        head += [f'  {identifier(b.name)} = getelementptr float, ptr @"{b.name}", i64 0' for b in self.tables]
         if self.private:
             head.append(f"  %thread.offset = mul i64 %thread, {private_bytes}")
             head.append(f"  %private = getelementptr i8, ptr %workspace, i64 {shared_bytes}")
@@ -255,7 +263,22 @@ class _Function(ValueWriter):
             elif isinstance(node, When):
                 self._when(node)
             else:
-                self._store(node)
+                self._guarded_store(node)
+
+    def _guarded_store(self, store: Store) -> None:
+        """A store whose guards are all known, tested, or known to fail."""
+        tests: list[str] = []
+        for affine, bound in store.guards:
+            test = self._inside(affine, bound)
+            if test is False:
+                return
+            tests += [test] if isinstance(test, str) else []
+        if not tests:
+            self._store(store)
+            return
+        for taken, _ in self._branch(self._all(tests, "i1"), 0, 0):
+            if taken:
+                self._store(store)
 
     def _limit(self, loop: Loop) -> int:
         """How far the axis goes on from where the enclosing loops stand."""
