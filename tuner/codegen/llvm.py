@@ -28,10 +28,12 @@ def emit(nest: Nest, arguments: Sequence[str], threads: int) -> tuple[str, int]:
     private_bytes = sum(size for _, size in private)
     pointers = [*arguments, *(buffer.name for buffer, _ in shared)]
     regions: list[str] = []
+    declared: set[str] = set()
     calls: list[str] = []
     for number, chunk in enumerate(_chunks(nest.body)):
         function = _Function(nest, number, pointers, arguments, private, chunk)
         regions.append(function.text(private_bytes, shared_bytes))
+        declared |= function.declared
         calls.extend(_call(number, function.tasks, pointers, len(arguments), threads))
     loads = _load_pointers(arguments, shared)
     kernel = ["define void @kernel(ptr %args) noinline {", *loads, *calls, "  ret void", "}"]
@@ -41,7 +43,7 @@ def emit(nest: Nest, arguments: Sequence[str], threads: int) -> tuple[str, int]:
         if tasks > 1 and threads > 1
     ]
     tables = [_table(buffer) for buffer in nest.buffers if buffer.scope is Scope.TABLE]
-    text = "\n".join([_PRELUDE, *tables, *regions, *tasks, "\n".join(kernel), _BENCH])
+    text = "\n".join([_PRELUDE, *sorted(declared), *tables, *regions, *tasks, "\n".join(kernel), _BENCH])
     return text, shared_bytes + private_bytes * threads
 
 
@@ -183,7 +185,7 @@ class _Function(ValueWriter):
         self._tasks(loops, body)
 
     def text(self, private_bytes: int, shared_bytes: int) -> str:
-        """The finished function and the declarations it needs."""
+        """The finished function; what it calls is in ``declared``."""
         parameters = [f"ptr noalias {identifier(name)}" for name in self.pointers]
         head = [
             f"define internal void @region{self.number}({', '.join(parameters)}, ptr %workspace, "
@@ -202,7 +204,7 @@ class _Function(ValueWriter):
             offset += size
         self._close()
         (region,) = self.regions
-        return "\n".join([*sorted(self.declared), *head, *region.top, *region.lines, "  ret void", "}"])
+        return "\n".join([*head, *region.top, *region.lines, "  ret void", "}"])
 
     def _tasks(self, loops: list[Loop], body: tuple[Node, ...]) -> None:
         if not loops:
