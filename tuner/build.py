@@ -46,19 +46,16 @@ def build(workload: Workload, schedule: Schedule, target: Target) -> Program:
     arguments = tuple(
         Argument(operand.name, operand.role, operand.shape, packings.get(operand.name)) for operand in workload.operands
     )
-    ir, workspace_bytes = emit(nest, [argument.name for argument in arguments], target.threads)
+    ir, workspace_bytes = emit(nest, [argument.name for argument in arguments], target.threads, target.lanes)
     return Program(ir, arguments, workspace_bytes, target.threads)
 
 
 def _packing(packed: PackedOperand, shape: tuple[int, ...]) -> Packing:
-    """The loops that walk through the operand as parts of its dimensions, largest stride first in each.
-
-    ``shape`` is the operand's own.
-    """
+    """The loops that walk through the operand as parts of its dimensions, largest stride first in each."""
     walks = [(number, d, int(step), int(turns)) for number, (d, step, turns) in enumerate(packed.walks)]
     parts: list[tuple[int, ...]] = []
     numbers: list[int] = []
-    for dimension in range(len(shape)):  # maps keep their number
+    for dimension in range(len(shape)):
         own = sorted((walk for walk in walks if walk[1] == dimension), key=lambda walk: walk[2:], reverse=True)
         reach = 1
         for _, _, step, turns in reversed(own):

@@ -116,8 +116,8 @@ def relu(value: Scalar) -> Binary:
 class Stage:
     """``output[axes] = epilogue(sum over reduce of body)``, or ``= body`` when nothing is reduced.
 
-    ``place`` says which element of the output that is, when it is not ``output[axes]``; where a condition of it does not
-    hold there is none.
+    ``place`` says which element of the output that is, when it is not ``output[axes]``; where a condition of it does
+    not hold there is none.
     """
 
     name: str

@@ -140,7 +140,7 @@ Expression = Load | Constant | Binary | Within
 
 @dataclass(frozen=True)
 class Store:
-    """``buffer[index] = value``, or ``+=`` when it accumulates; only where all ``guards`` hold: ``0 <= affine < bound``."""
+    """``buffer[index] = value``, or ``+=`` when it accumulates; only where all ``guards`` hold."""
 
     buffer: Buffer
     index: Affine
@@ -167,6 +167,7 @@ class Loop:
     kind: Kind
     tail: str
     body: tuple["Node", ...] = field(repr=False)
+    fenced: bool = False  # nothing loaded in one turn is kept for the next
 
 
 @dataclass(frozen=True)
@@ -223,8 +224,45 @@ def _lines(nodes: tuple[Node, ...], depth: int) -> Iterator[str]:
         else:
             step = "" if _is(node.step, 1) else f" step {node.step}"
             tail = "" if node.tail == "cut" else f" {node.tail}"
-            yield f"{pad}{node.kind} {node.name} < {node.extent}{step}{tail}:"
+            fenced = " fenced" if node.fenced else ""
+            yield f"{pad}{node.kind} {node.name} < {node.extent}{step}{tail}{fenced}:"
             yield from _lines(node.body, depth + 1)
+
+
+# Questions about a body -------------------------------------------------------------------------------------------
+
+
+def guarded(nodes: tuple[Node, ...]) -> dict[Condition, tuple[Loop, ...]]:
+    """The guards of all stores in ``nodes``, each with the loops of ``nodes`` around its store, outermost first."""
+    paths: dict[Condition, tuple[Loop, ...]] = {}
+    for node in nodes:
+        if isinstance(node, Loop):
+            paths.update({guard: (node, *loops) for guard, loops in guarded(node.body).items()})
+        elif isinstance(node, When):
+            paths.update(guarded((*node.then, *node.otherwise)))
+        else:
+            paths.update(dict.fromkeys(node.guards, ()))
+    return paths
+
+
+def shared_guards(nodes: tuple[Node, ...]) -> frozenset[Condition]:
+    """The guards that every store in ``nodes`` has: where one fails, nothing happens there."""
+    shared: frozenset[Condition] | None = None
+    for store in _stores(nodes):
+        shared = frozenset(store.guards) if shared is None else shared & frozenset(store.guards)
+        if not shared:
+            break
+    return shared or frozenset()
+
+
+def _stores(nodes: tuple[Node, ...]) -> Iterator[Store]:
+    for node in nodes:
+        if isinstance(node, Loop):
+            yield from _stores(node.body)
+        elif isinstance(node, When):
+            yield from _stores((*node.then, *node.otherwise))
+        else:
+            yield node
 
 
 # Verifier ----------------------------------------------------------------------------------------------------------

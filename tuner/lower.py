@@ -79,8 +79,8 @@ def lower(expression: ex.Expression, schedule: sc.Schedule) -> Nest:
         if step.stage not in stages:
             raise ScheduleError(f"{step}: there is no stage {step.stage}, only {', '.join(sorted(stages))}")
         stage = stages[step.stage]
-        places_main = isinstance(step, sc.ComputeAt) and stage is expression.main
-        if places_main or (isinstance(step, sc.CacheWrite | sc.Pack) and not stage.reduce):
+        moves_main = isinstance(step, sc.ComputeAt | sc.Inline) and stage is expression.main
+        if moves_main or (isinstance(step, sc.CacheWrite | sc.Pack) and not stage.reduce):
             raise ScheduleError(f"{step}: {step.kind} is not for stage {step.stage}")
     nest = _NestBuilder(expression, schedule).build()
     verify(nest)
@@ -91,14 +91,20 @@ class _NestBuilder:
     """Turns the plans of the stages, and what is computed inside them, into nodes."""
 
     def __init__(self, expression: ex.Expression, schedule: sc.Schedule) -> None:
-        self.schedule = schedule
         self.buffers: list[Buffer] = []
         self.packed: list[PackedOperand] = []
         self.at: dict[str, list[Node]] = {}  # nodes that open the body of a loop; "" = the kernel itself
         self.loops: dict[str, LoopPlan] = {}  # of all stages
         self.placed: list[_Placed] = []  # from the last stage to the first: each is read by the one before
+        self.inlined: dict[str, ex.Stage] = {}  # by the tensors that nobody makes
         for stage in reversed(expression.stages):
-            self._place(stage)
+            steps = [step for step in schedule.steps if step.stage == stage.name]
+            if not any(isinstance(step, sc.Inline) for step in steps):
+                self._place(stage, steps)
+            elif len(steps) > 1 or stage.reduce:
+                raise ScheduleError(f"{steps[0]}: a stage that is inlined has no loops of its own")
+            else:
+                self.inlined[stage.output.name] = stage
 
     def build(self) -> Nest:
         axes = {name: part.extent for placed in self.placed for name, part in placed.region.items()}
@@ -111,8 +117,7 @@ class _NestBuilder:
 
     # Where stages are computed ------------------------------------------------------------------------------------
 
-    def _place(self, stage: ex.Stage) -> None:
-        steps = [step for step in self.schedule.steps if step.stage == stage.name]
+    def _place(self, stage: ex.Stage, steps: list[sc.Step]) -> None:
         moves = [step for step in steps if isinstance(step, sc.ComputeAt)]
         if len(moves) > 1:
             raise ScheduleError(f"{moves[1]}: the stage has a place already")
@@ -155,12 +160,13 @@ class _NestBuilder:
         return opened
 
     def _needed(self, number: int, stage: ex.Stage, opened: tuple[str, ...]) -> dict[str, _Range]:
-        """The part of ``stage`` that is needed in one turn of the loops ``opened`` by the ``number`` stages after it."""
+        """The part of ``stage`` that the ``number`` stages after it need in one turn of the loops ``opened``."""
         reader = self.placed[number - 1]
         parts = self._made(number - 1, opened)
         needed: dict[str, _Range] = {}
         for axis, index in zip(stage.axes, _find(reader.stage, stage.output).indices, strict=True):
-            start, extent = Affine(constant=index.constant), 1
+            start = Affine(constant=index.constant)
+            extent: Extent = 1
             for name, coefficient in index.terms:
                 start = start + parts[name].start * coefficient
                 extent = extent + coefficient * (parts[name].extent - 1)
@@ -199,7 +205,10 @@ class _NestBuilder:
         if access.tensor.role == "constant":
             if sorted(loops) != sorted(pack.loops):
                 raise ScheduleError(f"{pack}: the loops that walk through {pack.tensor} are {', '.join(loops)}")
-            walks = [(next(d for d, index in enumerate(dimensions) if name in dict(index.terms)), name) for name in pack.loops]
+            walks = [
+                (next(d for d, index in enumerate(dimensions) if name in dict(index.terms)), name)
+                for name in pack.loops
+            ]
             self.packed.append(
                 PackedOperand(
                     pack.tensor,
@@ -253,7 +262,7 @@ class _NestBuilder:
 
     def _copied(self, placed: _Placed) -> tuple[Node, ...]:
         buffer, index, guards = self._output(placed)
-        store = Store(buffer, index, self._expression(placed, placed.stage.body), guards=guards)
+        store = Store(buffer, index, self._expression(placed, placed.stage.body, placed.position), guards=guards)
         return self._wrap(placed.plan.order, (store,))
 
     def _tiled(self, placed: _Placed) -> tuple[Node, ...]:
@@ -282,13 +291,14 @@ class _NestBuilder:
         total = Load(tile, tile_index)
 
         start: tuple[Node, ...] = (Store(tile, tile_index, Constant(0.0)),)
-        finished = self._expression(placed, stage.epilogue, total)
+        finished = self._expression(placed, stage.epilogue, placed.position, total)
         finish: tuple[Node, ...] = (Store(output, output_index, finished, guards=guards),)
         if outer_reductions:
             resume = (Store(tile, tile_index, Load(output, output_index), guards=guards),)
             start = (When(outer_reductions, "first", start, resume),)
             finish = (When(outer_reductions, "last", finish, (Store(output, output_index, total, guards=guards),)),)
-        accumulate = Store(tile, tile_index, self._expression(placed, stage.body), accumulate=True)
+        value, tests = _factored(self._expression(placed, stage.body, placed.position))
+        accumulate = Store(tile, tile_index, value, accumulate=True, guards=tests)
         inside = (
             *self._wrap(spatial, start),
             *self._wrap(inner, (accumulate,)),
@@ -298,27 +308,36 @@ class _NestBuilder:
             inside = self._wrap([name], (*self.at.get(name, []), *inside))
         return inside
 
-    def _expression(self, placed: _Placed, node: ex.Scalar, total: Expression | None = None) -> Expression:
+    def _expression(
+        self, placed: _Placed, node: ex.Scalar, position: Mapping[str, Affine], total: Expression | None = None
+    ) -> Expression:
+        """``node`` in the loops of ``placed``, which stand at ``position`` along the axes that it speaks of."""
         if isinstance(node, ex.Total):
             assert total is not None
             return total
         if isinstance(node, ex.Number):
             return Constant(node.value)
         if isinstance(node, ex.Binary):
-            left, right = (self._expression(placed, side, total) for side in (node.left, node.right))
+            left, right = (self._expression(placed, side, position, total) for side in (node.left, node.right))
             return Binary(node.operator, left, right)
         access, tested = (node.access, node.conditions) if isinstance(node, ex.Inside) else (node, ())
         if access.tensor.name in placed.index_of:
             return Load(*placed.index_of[access.tensor.name])
-        position = placed.position
+        indices = [_substitute(index, position) for index in access.indices]
+        if access.tensor.name in self.inlined:
+            stage = self.inlined[access.tensor.name]
+            inner = {axis.name: index for axis, index in zip(stage.axes, indices, strict=True)}
+            return self._expression(placed, stage.body, inner)
         conditions = [(_substitute(affine, position), bound) for affine, bound in tested]
         # A part that reaches past the end of its axis must not be read there.
         known = {axis for affine, _ in tested for axis, _ in affine.terms}
         used = {axis for index in access.indices for axis, _ in index.terms} - known
-        for axis in placed.stage.axes:
-            if axis.name in used and placed.region[axis.name].open_ended:
-                conditions.append((position[axis.name], axis.extent))
-        buffer, index = _memory(access.tensor, [_substitute(index, position) for index in access.indices])
+        conditions += [
+            (position[axis.name], axis.extent)
+            for axis in placed.stage.axes
+            if axis.name in used and placed.region[axis.name].open_ended
+        ]
+        buffer, index = _memory(access.tensor, indices)
         if access.tensor.role == "table" and buffer not in self.buffers:
             self.buffers.append(buffer)
         if access.tensor.maps:
@@ -332,7 +351,7 @@ class _NestBuilder:
         for name in reversed(loops):
             loop = self.loops[name]
             kind = kinds[name] if kinds else loop.kind
-            body = (Loop(name, loop.axis, loop.extent, loop.step, kind, loop.tail, body),)
+            body = (Loop(name, loop.axis, loop.extent, loop.step, kind, loop.tail, body, loop.fenced),)
         return body
 
 
@@ -349,6 +368,16 @@ def _find(stage: ex.Stage, tensor: "ex.Tensor | str") -> ex.Access:
         elif isinstance(node, ex.Access) and node.tensor.name == name:
             return node
     raise ScheduleError(f"nothing reads an operand {name} there")
+
+
+def _factored(value: Expression) -> tuple[Expression, tuple[Condition, ...]]:
+    """``value`` with the conditions of its factors apart: a product with the zero outside adds nothing to a sum."""
+    if isinstance(value, Within):
+        return value.value, value.conditions
+    if isinstance(value, Binary) and value.operator == "mul":
+        (left, first), (right, second) = _factored(value.left), _factored(value.right)
+        return Binary("mul", left, right), (*first, *second)
+    return value, ()
 
 
 def _memory(tensor: ex.Tensor, dimensions: Sequence[Affine]) -> tuple[Buffer, Affine]:

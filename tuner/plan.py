@@ -19,6 +19,7 @@ class LoopPlan:
     step: Extent
     tail: str = "cut"
     kind: Kind = Kind.SERIAL
+    fenced: bool = False
 
 
 @dataclass
@@ -82,6 +83,12 @@ def apply(plan: StagePlan, steps: Sequence[sc.Step]) -> None:
             _annotate(plan, step, step.loops, Kind.PARALLEL)
         elif isinstance(step, sc.Unroll):
             _annotate(plan, step, step.loops, Kind.UNROLLED)
+        elif isinstance(step, sc.Fence):
+            _known(plan, step, *step.loops)
+            for name in step.loops:
+                if plan.loops[name].kind is not Kind.UNROLLED:
+                    raise ScheduleError(f"{step}: loop {name} is not unrolled")
+                plan.loops[name].fenced = True
         elif isinstance(step, sc.Vectorize):
             if plan.order[-1] != step.loop or plan.reduces(step.loop):
                 raise ScheduleError(f"{step}: the vectorized loop must be the innermost one and not a reduction")

@@ -83,6 +83,17 @@ class Unroll(Step):
 
 
 @dataclass(frozen=True)
+class Fence(Step):
+    """Keep the turns of these unrolled loops apart: nothing that one of them has loaded is kept for the next.
+
+    Loading again is cheap. Keeping what several steps of a reduction share takes registers that the sums need.
+    """
+
+    kind: ClassVar[str] = "fence"
+    loops: tuple[str, ...]
+
+
+@dataclass(frozen=True)
 class Vectorize(Step):
     """Run this innermost loop as one vector operation; its extent is the number of lanes."""
 
@@ -120,8 +131,19 @@ class ComputeAt(Step):
     loop: str
 
 
+@dataclass(frozen=True)
+class Inline(Step):
+    """Make no tensor of this stage: its definition takes the place of each access to it.
+
+    Where a padding stage is inlined, the multiply-adds with its zeros are left out, not computed.
+    """
+
+    kind: ClassVar[str] = "inline"
+
+
 _KINDS: dict[str, type[Step]] = {
-    step.kind: step for step in (Algorithm, Split, Reorder, Parallel, Unroll, Vectorize, CacheWrite, Pack, ComputeAt)
+    step.kind: step
+    for step in (Algorithm, Split, Reorder, Parallel, Unroll, Fence, Vectorize, CacheWrite, Pack, ComputeAt, Inline)
 }
 
 

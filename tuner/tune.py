@@ -164,7 +164,7 @@ def _measure(trial: Trial, measurer: Measuring, beat: float | None, clock: "_Clo
 
 
 def _confirm(session: list[Trial], history: History, measurer: Measuring, settings: Settings) -> int:
-    """Measure the best few again, interleaved, until the best is one of them; how many got new repeats.
+    """Measure the best few and the default again, interleaved, until the best is one of them; how many got new repeats.
 
     The lowest of many noisy medians is low by luck as well as by merit (the winner's curse). Whoever leads by luck
     falls behind when it is measured again, and then those who lead now have to prove themselves.
@@ -172,7 +172,11 @@ def _confirm(session: list[Trial], history: History, measurer: Measuring, settin
     asked: set[int] = set()
     confirmed = 0
     while (ranking := _ranking(session)) and ranking[0].sequence not in asked:
-        chosen = [trial for trial in ranking[: settings.confirm] if trial.sequence not in asked]
+        # The default schedule is what the best one is compared with, so it is measured with it.
+        default = [
+            trial for trial in session[:1] if trial.seconds is not None and trial not in ranking[: settings.confirm]
+        ]
+        chosen = [trial for trial in (*ranking[: settings.confirm], *default) if trial.sequence not in asked]
         programs = [build(trial.workload, trial.schedule, trial.target) for trial in chosen]
         repeats = measurer.confirm(chosen[0].workload, programs, settings.rounds)
         asked.update(trial.sequence for trial in chosen)

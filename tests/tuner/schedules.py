@@ -8,7 +8,20 @@ from random import Random
 
 from tuner import expression as ex
 from tuner.build import expression_of
-from tuner.schedule import CacheWrite, ComputeAt, Pack, Parallel, Reorder, Schedule, Split, Step, Unroll, Vectorize
+from tuner.schedule import (
+    CacheWrite,
+    ComputeAt,
+    Fence,
+    Inline,
+    Pack,
+    Parallel,
+    Reorder,
+    Schedule,
+    Split,
+    Step,
+    Unroll,
+    Vectorize,
+)
 from tuner.workload import Workload, make
 
 EPILOGUES = ("", "bias", "relu", "residual", "bias+relu", "bias+residual+relu")
@@ -54,6 +67,9 @@ def random_schedule(rng: Random, workload: Workload) -> Schedule:
             main.pack(access, "" if access.tensor.role == "constant" else rng.choice(at))
     steps = main.steps
     for producer in expression.stages[:-1]:
+        if rng.random() < 0.4:
+            steps.append(Inline(producer.name))
+            continue
         stage, loop = _Stage(rng, producer), rng.choice(at)
         stage.steps.append(ComputeAt(producer.name, loop))
         stage.split(tails=("cut",))
@@ -143,6 +159,9 @@ class _Stage:
                 unrolled.append(loop)
         if unrolled:
             self.steps.append(Unroll(self.name, tuple(unrolled)))
+            fenced = tuple(loop for loop in unrolled if self.rng.random() < 0.3)
+            if fenced:
+                self.steps.append(Fence(self.name, fenced))
 
     def pack(self, access: ex.Access, at: str) -> None:
         axes = {axis for index in access.indices for axis, _ in index.terms}

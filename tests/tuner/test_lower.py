@@ -26,7 +26,20 @@ from tuner.loopnest import (
     Within,
     verify,
 )
-from tuner.schedule import CacheWrite, ComputeAt, Pack, Parallel, Reorder, Schedule, Split, Step, Unroll, Vectorize
+from tuner.schedule import (
+    CacheWrite,
+    ComputeAt,
+    Fence,
+    Inline,
+    Pack,
+    Parallel,
+    Reorder,
+    Schedule,
+    Split,
+    Step,
+    Unroll,
+    Vectorize,
+)
 from tuner.space import Flag
 from tuner.target import Target
 from tuner.templates import template_for
@@ -118,6 +131,16 @@ NESTS: dict[str, tuple[str, tuple[Step, ...] | None]] = {
             Split("conv2d", "oh", (2,)),
             Reorder("conv2d", ("n", "oh.0", "co", "oh.1", "ow", "ci", "kh", "kw")),
             ComputeAt("pad", "oh.0"),
+        ),
+    ),
+    "pad_inlined": (
+        PADDED,
+        (
+            Reorder("conv2d", ("n", "co", "oh", "kh", "ci", "kw", "ow")),
+            CacheWrite("conv2d", "oh"),
+            Unroll("conv2d", ("kw", "ow")),
+            Fence("conv2d", ("kw",)),
+            Inline("pad"),
         ),
     ),
     "resnet18.C7": ("resnet18.C7(layout=NCHW16c,epilogue=bias+residual+relu)", None),

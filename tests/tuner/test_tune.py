@@ -207,11 +207,13 @@ def test_a_history_of_another_version_of_the_template_is_refused() -> None:
         run(history, template=replace(TEMPLATE, version=2))
 
 
-def test_the_best_is_measured_again() -> None:
+def test_the_best_few_and_the_default_are_measured_again() -> None:
     history, measuring = ListHistory(), Measuring()
     result = run(history, measuring, settings=Settings(confirm=3, rounds=7))
     assert result.best is not None
-    assert len(measuring.confirmed) == result.confirmed == 3
+    assert len(measuring.confirmed) == result.confirmed == 3 + 1
+    assert result.default is not None
+    assert len(result.default.times) == 3 + 7
     assert len(result.best.times) == 3 + 7
     assert history.items[result.best.sequence].times == result.best.times
 

@@ -13,14 +13,28 @@ from collections.abc import Iterator, Sequence
 
 from tuner.codegen.text import identifier
 from tuner.codegen.values import ALIGNMENT, Counter, ValueWriter, literal
-from tuner.loopnest import Buffer, Kind, Loop, Nest, Node, Scope, Store, When
+from tuner.errors import ScheduleError
+from tuner.loopnest import (
+    Affine,
+    Buffer,
+    Condition,
+    Kind,
+    Loop,
+    Nest,
+    Node,
+    Scope,
+    Store,
+    When,
+    guarded,
+    shared_guards,
+)
 
 
-def emit(nest: Nest, arguments: Sequence[str], threads: int) -> tuple[str, int]:
+def emit(nest: Nest, arguments: Sequence[str], threads: int, lanes: int) -> tuple[str, int]:
     """The IR of ``@kernel`` and ``@bench``, and the bytes of workspace that they need.
 
-    ``arguments`` are the operands' names in the order of their pointers.
-    Raises ScheduleError when the unrolled body is unreasonably long.
+    ``arguments`` are the operands' names in the order of their pointers, ``lanes`` the elements of a vector register.
+    Raises ScheduleError when the unrolled body is unreasonably long, or something cannot be vectorized.
     """
     shared = _layout(nest, Scope.WORKSPACE)
     private = _layout(nest, Scope.THREAD)
@@ -31,7 +45,7 @@ def emit(nest: Nest, arguments: Sequence[str], threads: int) -> tuple[str, int]:
     declared: set[str] = set()
     calls: list[str] = []
     for number, chunk in enumerate(_chunks(nest.body)):
-        function = _Function(nest, number, pointers, arguments, private, chunk)
+        function = _Function(nest, number, pointers, arguments, private, chunk, lanes)
         regions.append(function.text(private_bytes, shared_bytes))
         declared |= function.declared
         calls.extend(_call(number, function.tasks, pointers, len(arguments), threads))
@@ -168,8 +182,9 @@ class _Function(ValueWriter):
         arguments: Sequence[str],
         private: Sequence[tuple[Buffer, int]],
         chunk: tuple[Node, ...],
+        lanes: int,
     ) -> None:
-        super().__init__(frozenset(arguments) - {operand.tensor for operand in nest.packed})
+        super().__init__(frozenset(arguments) - {operand.tensor for operand in nest.packed}, lanes)
         self.number = number
         self.pointers = pointers
         self.private = private
@@ -177,6 +192,8 @@ class _Function(ValueWriter):
         self.locals = [buffer for buffer in nest.buffers if buffer.scope is Scope.LOCAL]
         self.tables = [buffer for buffer in nest.buffers if buffer.scope is Scope.TABLE]
         self.extents: dict[str, int] = {}
+        self.settled: frozenset[Condition] = frozenset()  # guards that are known to hold here
+        self.guards: dict[int, tuple[dict[Condition, tuple[Loop, ...]], list[Condition]]] = {}
         self.limits: dict[str, int] = {}
         loops, body = _parallel_loops(chunk)
         self.tasks = 1
@@ -267,21 +284,6 @@ class _Function(ValueWriter):
             else:
                 self._guarded_store(node)
 
-    def _guarded_store(self, store: Store) -> None:
-        """A store whose guards are all known, tested, or known to fail."""
-        tests: list[str] = []
-        for affine, bound in store.guards:
-            test = self._inside(affine, bound)
-            if test is False:
-                return
-            tests += [test] if isinstance(test, str) else []
-        if not tests:
-            self._store(store)
-            return
-        for taken, _ in self._branch(self._all(tests, "i1"), 0, 0):
-            if taken:
-                self._store(store)
-
     def _limit(self, loop: Loop) -> int:
         """How far the axis goes on from where the enclosing loops stand."""
         return self.limits.get(loop.axis, self.axes[loop.axis])
@@ -305,20 +307,127 @@ class _Function(ValueWriter):
         self.limits[loop.axis] = step
         shifted = bool(rest) and loop.tail == "shift" and full > 0
         turns = full + shifted
+        within = remaining if shifted else None
         if loop.kind is Kind.UNROLLED or turns == 1:
             for turn in range(turns):
-                self._turn(loop, Counter(turn, 0), remaining if shifted else None)
+                if turn and loop.fenced:
+                    self._fence()
+                self._turn(loop, Counter(turn, 0), within)
         elif turns:
-            with self._counted(turns) as counter:
-                self._turn(loop, Counter(counter, len(self.regions) - 1), remaining if shifted else None)
+            self._serial(loop, turns, within)
         if rest and not shifted:
             self.limits[loop.axis] = rest
             self._turn(loop, Counter(full, 0), None)
         self._restore(loop.axis, before)
 
+    def _serial(self, loop: Loop, turns: int, shift_within: int | None) -> None:
+        """A loop in the code; turns in which a tile decides its guards one by one are written out around it."""
+        begin, end, guards = self._interior(loop, turns, shift_within)
+        for turn in range(begin):
+            self._turn(loop, Counter(turn, 0), shift_within)
+        outside = self.settled
+        self.settled = outside | guards
+        if end - begin == 1:
+            self._turn(loop, Counter(begin, 0), shift_within)
+        elif end > begin:
+            with self._counted(begin, end) as counter:
+                self._turn(loop, Counter(counter, len(self.regions) - 1), shift_within)
+        self.settled = outside
+        for turn in range(end, turns):
+            self._turn(loop, Counter(turn, 0), shift_within)
+
     def _turn(self, loop: Loop, counter: Counter, shift_within: int | None) -> None:
         self.counters[loop.name] = counter if shift_within is None else self._shifted(loop, counter, shift_within)
-        self._nodes(loop.body)
+        outside, tests = self.settled, list[str]()
+        inner, shared = self._guards(loop)
+        for guard in shared:
+            if guard in self.settled:
+                continue
+            extents = {inside.name: int(inside.extent) for inside in inner[guard]}
+            if any(extents.get(name, 1) > 1 for name, _ in guard[0].terms):
+                continue  # loops further inside decide it too
+            known = Affine(tuple(term for term in guard[0].terms if term[0] not in extents), guard[0].constant)
+            test = self._inside(known, guard[1])
+            if test is False:
+                self.settled = outside
+                return
+            tests += [test] if isinstance(test, str) else []
+            self.settled = self.settled | {guard}
+        if tests:
+            for taken, _ in self._branch(self._all(tests, "i1"), 0, 0):
+                if taken:
+                    self._nodes(loop.body)
+        else:
+            self._nodes(loop.body)
+        self.settled = outside
+
+    # Guards ------------------------------------------------------------------------------------------------------
+
+    def _guarded_store(self, store: Store) -> None:
+        """A store whose guards are all known, tested, or known to fail."""
+        tests: list[str] = []
+        for guard in store.guards:
+            if guard in self.settled:
+                continue
+            if self._stride(guard[0]):
+                raise ScheduleError("a stage with conditions cannot be inlined where they differ from lane to lane")
+            test = self._inside(*guard)
+            if test is False:
+                return
+            tests += [test] if isinstance(test, str) else []
+        if not tests:
+            self._store(store)
+            return
+        for taken, _ in self._branch(self._all(tests, "i1"), 0, 0):
+            if taken:
+                self._store(store)
+
+    def _guards(self, loop: Loop) -> tuple[dict[Condition, tuple[Loop, ...]], list[Condition]]:
+        """The guards inside ``loop`` with the loops around them, and those that all of its stores share."""
+        key = id(loop)  # the nest outlives this function, and hashing a tree is slow
+        if key not in self.guards:
+            self.guards[key] = guarded(loop.body), sorted(shared_guards(loop.body), key=str)
+        return self.guards[key]
+
+    def _interior(self, loop: Loop, turns: int, shift_within: int | None) -> tuple[int, int, frozenset[Condition]]:
+        """The turns of ``loop``, from begin to end, in which guards hold for all of its body, and those guards.
+
+        Asked for are the guards that only the tile inside this loop can decide, statement by statement: the border of a
+        padded row. Others are tested by a branch around a loop further inside.
+        """
+        begin, end, guards = 0, turns, set[Condition]()
+        for guard, path in self._guards(loop)[0].items():
+            affine, bound = guard
+            inside = {inner.name: int(inner.extent) for inner in path}
+            last = next(
+                (inner for inner in reversed(path) if inside[inner.name] > 1 and dict(affine.terms).get(inner.name)),
+                None,
+            )
+            own = int(affine.coefficient(loop.name))
+            if guard in self.settled or not own or last is None or last.axis != loop.axis:
+                continue
+            low = high = int(affine.constant)
+            for name, coefficient in affine.terms:
+                if name in inside:
+                    high += int(coefficient) * (inside[name] - 1)
+                elif name != loop.name:
+                    counter = self.counters[name]
+                    if not isinstance(counter.value, int):
+                        break
+                    low += counter.value * (int(coefficient) // counter.unit)
+                    high += counter.value * (int(coefficient) // counter.unit)
+            else:
+                unit, step = own // int(loop.step), int(loop.step)
+                starts = [turn * step for turn in range(turns)]
+                if shift_within is not None:
+                    starts[-1] = shift_within - step
+                whole = [low + s * unit >= 0 and high + s * unit < bound for s in starts]
+                while begin < end and not whole[begin]:
+                    begin += 1
+                while end > begin and not whole[end - 1]:
+                    end -= 1
+                guards.add(guard)
+        return begin, end, frozenset(guards)
 
     def _shifted(self, loop: Loop, counter: Counter, remaining: int) -> Counter:
         """Count along the axis, and let the last tile begin where it just fits."""

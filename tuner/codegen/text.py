@@ -58,6 +58,17 @@ class Writer:
         self.regions[-1].lines.append(f"{label}:")
         self.block = label
 
+    def _fence(self) -> None:
+        """Let nothing that was loaded before be kept in a register for what follows, nor loads of that come before.
+
+        LLVM selects and orders instructions a block at a time: the steps of an unrolled reduction that share loads
+        would hold them all at once, and spill the sums. A fence within the thread orders memory accesses and is no
+        instruction.
+        """
+        self._close()
+        self._line('fence syncscope("singlethread") acq_rel')
+        self.regions[-1].loads.clear()
+
     @contextmanager
     def _region(self) -> Iterator[Region]:
         """Text that is written apart and put in place when it is complete."""
@@ -110,8 +121,8 @@ class Writer:
         self._label(done)
 
     @contextmanager
-    def _counted(self, turns: int) -> Iterator[str]:
-        """A loop of a known number of turns, at least one: the test is at its end."""
+    def _counted(self, begin: int, end: int) -> Iterator[str]:
+        """A loop over known bounds with at least one turn: the test is at its end."""
         self._close()
         body, done = self._fresh("body"), self._fresh("done")
         counter, following, more = (f"%{self._fresh(stem)}" for stem in ("i", "next", "more"))
@@ -122,7 +133,7 @@ class Writer:
         with self._region():
             yield counter
         self._line(f"{following} = add nuw nsw i64 {counter}, 1")
-        self._line(f"{more} = icmp ult i64 {following}, {turns}")
+        self._line(f"{more} = icmp ult i64 {following}, {end}")
         self._line(f"br i1 {more}, label %{body}, label %{done}")
-        self.regions[-1].lines.insert(phi, f"  {counter} = phi i64 [0, %{before}], [{following}, %{self.block}]")
+        self.regions[-1].lines.insert(phi, f"  {counter} = phi i64 [{begin}, %{before}], [{following}, %{self.block}]")
         self._label(done)

@@ -44,8 +44,9 @@ class Counter:
 class ValueWriter(Writer):
     """Writes statements. ``counters`` tells where each open loop stands, ``vector`` which loop is vectorized here."""
 
-    def __init__(self, unaligned: frozenset[str]) -> None:
+    def __init__(self, unaligned: frozenset[str], lanes: int) -> None:
         super().__init__()
+        self.lanes = lanes  # of a vector register
         self.unaligned = unaligned  # buffers that promise no alignment
         self.counters: dict[str, Counter] = {}
         self.vector: tuple[str, int] | None = None  # the vectorized loop and its lanes here
@@ -253,6 +254,8 @@ class ValueWriter(Writer):
         name, lanes = self.vector
         if self._stride(load.index) != 1:
             raise ScheduleError("a padded operand can be vectorized only along its last dimension")
+        if lanes > self.lanes:  # LLVM loses part of the mask when it cuts a masked load in two
+            raise ScheduleError(f"a padded row can be vectorized by at most the {self.lanes} lanes of a register")
         kind, mask_kind = f"<{lanes} x i64>", f"<{lanes} x i1>"
         tests: list[str] = []
         for affine, bound in conditions:

@@ -19,6 +19,7 @@ class Protocol:
 
     repeats: int = 5
     min_repeat: float = 2e-3
+    warm_up: float = 10e-3  # running before the first repeat: a second thread's core takes that long to speed up
     slow: float = 2.0  # a candidate that takes this many times as long as the one to beat gets one repeat only
     long: float = 0.05  # a first call that takes so long counts: a cold start is less than a per cent of it
     budget: float = 1.0  # no repeat begins after so much timing; the first one is always taken
@@ -47,6 +48,9 @@ def take_repeats(timer: Timer, protocol: Protocol, beat: float | None, first: fl
         calls, times, quickest = 1, [first], first
     else:
         calls, warm = calibrate(timer, protocol.min_repeat)
+        if beat is None or warm <= protocol.slow * beat:
+            for _ in range(math.ceil(protocol.warm_up / (calls * warm)) - 1):
+                warm = timer(calls) / calls
         times = [timer(calls) / calls]
         quickest = min(warm, times[0])  # one alone could be a hiccup of the machine
     if beat is not None and quickest > protocol.slow * beat:

@@ -76,7 +76,7 @@ def tensors(workload: Workload) -> dict[str, Tensor]:
 
 
 def epilogue_expression(
-    workload: Workload, known: Mapping[str, Tensor], channel: Axis | Affine, place: tuple[Axis, ...]
+    workload: Workload, known: Mapping[str, Tensor], channel: Axis | Affine, place: tuple[Axis | Affine, ...]
 ) -> Scalar:
     """What becomes of the finished sum at ``place``, in output channel ``channel``."""
     result: Scalar = Total()

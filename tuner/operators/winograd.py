@@ -14,9 +14,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from tuner.errors import ScheduleError
-from tuner.expression import Access, Axis, Expression, Inside, Scalar, Stage, Tensor, Total, relu
+from tuner.expression import Axis, Expression, Inside, Scalar, Stage, Tensor
 from tuner.operators.image import channel_block, output_size
-from tuner.operators.operator import tensors
+from tuner.operators.operator import epilogue_expression, tensors
 
 if TYPE_CHECKING:
     from tuner.workload import Workload
@@ -77,63 +77,53 @@ def winograd(workload: Workload, m: int) -> Expression:
     from_data, to_output = _table("input.matrix", _INPUT[m]), _table("output.matrix", _OUTPUT[m])
 
     # Rows of points, (n, block of channels, row of tiles, point, column, channel); beyond the image there are zeros.
-    shape = (n, blocks_ci, rows, points, m * columns + 2, block_ci)
-    an, ac, ay, ap, ax, al = _axes(("an", "ac", "ay", "ap", "ax", "al"), shape)
+    axes = _axes(an=n, ac=blocks_ci, ay=rows, ap=points, ax=m * columns + 2, al=block_ci)
+    an, ac, ay, ap, ax, al = axes
     ak = Axis("ak", points, reduce=True)
     y, x = ay * m + (ak - top), ax - left
     data = Inside(((y, workload.size("h")), (x, workload.size("w"))), known["data"][an, ac, y, x, al])
-    half = Tensor("input.half", shape, "intermediate")
-    input_rows = Stage("input_rows", half, (an, ac, ay, ap, ax, al), (ak,), from_data[ap, ak] * data)
+    half = _intermediate("input.half", axes)
+    input_rows = Stage("input_rows", half, axes, (ak,), from_data[ap, ak] * data)
 
     # The points of each tile: (point, point, n, block of channels, row, column, channel).
-    shape = (points, points, n, blocks_ci, rows, columns, block_ci)
-    axes = bp, bq, bn, bc, by, bx, bl = _axes(("bp", "bq", "bn", "bc", "by", "bx", "bl"), shape)
+    axes = bp, bq, bn, bc, by, bx, bl = _axes(
+        bp=points, bq=points, bn=n, bc=blocks_ci, by=rows, bx=columns, bl=block_ci
+    )
     bk = Axis("bk", points, reduce=True)
-    tiles = Tensor("input.tiles", shape, "intermediate")
+    tiles = _intermediate("input.tiles", axes)
     body: Scalar = from_data[bq, bk] * half[bn, bc, by, bp, bx * m + bk.affine, bl]
     input_tiles = Stage("input_tiles", tiles, axes, (bk,), body)
 
     # At each point a matrix product over the channels.
-    shape = (points, points, n, blocks_co, rows, columns, block_co)
-    axes = mp, mq, mn, mo, my, mx, ml = _axes(("mp", "mq", "mn", "mo", "my", "mx", "ml"), shape)
+    axes = mp, mq, mn, mo, my, mx, ml = _axes(
+        mp=points, mq=points, mn=n, mo=blocks_co, my=rows, mx=columns, ml=block_co
+    )
     mc, mk = Axis("mc", blocks_ci, reduce=True), Axis("mk", block_ci, reduce=True)
     transform = ((2, _WEIGHT[m]), (3, _WEIGHT[m]))
     weight = Tensor("weight", (all_co, all_ci, points, points), "constant", maps=transform)
-    products = Tensor("products", shape, "intermediate")
+    products = _intermediate("products", axes)
     body = tiles[mp, mq, mn, mc, my, mx, mk] * weight[mo * block_co + ml.affine, mc * block_ci + mk.affine, mp, mq]
     product = Stage("product", products, axes, (mc, mk), body)
 
     # Rows of outputs, still in points along the width: (n, block of channels, row, column, output row, point, channel).
-    shape = (n, blocks_co, rows, columns, m, points, block_co)
-    axes = hn, ho, hy, hx, hi, hq, hl = _axes(("hn", "ho", "hy", "hx", "hi", "hq", "hl"), shape)
+    axes = hn, ho, hy, hx, hi, hq, hl = _axes(hn=n, ho=blocks_co, hy=rows, hx=columns, hi=m, hq=points, hl=block_co)
     hk = Axis("hk", points, reduce=True)
-    output_half = Tensor("output.half", shape, "intermediate")
+    output_half = _intermediate("output.half", axes)
     body = to_output[hi, hk] * products[hk, hq, hn, ho, hy, hx, hl]
     output_rows = Stage("output_rows", output_half, axes, (hk,), body)
 
     # The outputs of each tile; a partial last tile has some that do not exist.
-    axes = on, cob, ty, tx, i, j, co = _axes(
-        ("n", "cob", "ty", "tx", "i", "j", "co"), (n, blocks_co, rows, columns, m, m, block_co)
-    )
+    axes = on, cob, ty, tx, i, j, co = _axes(n=n, cob=blocks_co, ty=rows, tx=columns, i=m, j=m, co=block_co)
     k = Axis("k", points, reduce=True)
     row, column = ty * m + i.affine, tx * m + j.affine
-    conditions = tuple(
-        (index, size) for index, size in ((row, height), (column, width)) if size % m
-    )
+    conditions = tuple((index, size) for index, size in ((row, height), (column, width)) if size % m)
 
-    def at(tensor: Tensor) -> Access | Inside:
-        access = tensor[on, cob, row, column, co]
-        return Inside(conditions, access) if conditions else access
-
-    total: Scalar = Total()
-    if "bias" in workload.epilogue:
-        total = total + known["bias"][cob * block_co + co.affine]
-    if "residual" in workload.epilogue:
-        total = total + at(known["residual"])
-    if "relu" in workload.epilogue:
-        total = relu(total)
+    place = (on, cob, row, column, co)
+    output = known["output"][place]
+    written = Inside(conditions, output) if conditions else output
     body = to_output[j, k] * output_half[on, cob, ty, tx, i, k, co]
-    main = Stage("conv2d", known["output"], axes, (k,), body, total, at(known["output"]))
+    epilogue = epilogue_expression(workload, known, cob * block_co + co.affine, place)
+    main = Stage("conv2d", known["output"], axes, (k,), body, epilogue, written)
     return Expression((input_rows, input_tiles, product, output_rows, main))
 
 
@@ -142,5 +132,9 @@ def _table(name: str, matrix: Matrix) -> Tensor:
     return Tensor(name, (len(matrix), len(matrix[0])), "table", values)
 
 
-def _axes(names: tuple[str, ...], extents: tuple[int, ...]) -> tuple[Axis, ...]:
-    return tuple(Axis(name, extent) for name, extent in zip(names, extents, strict=True))
+def _axes(**extents: int) -> tuple[Axis, ...]:
+    return tuple(Axis(name, extent) for name, extent in extents.items())
+
+
+def _intermediate(name: str, axes: tuple[Axis, ...]) -> Tensor:
+    return Tensor(name, tuple(axis.extent for axis in axes), "intermediate")

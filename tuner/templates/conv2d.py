@@ -14,6 +14,8 @@ from tuner.operators.image import channel_block, output_size
 from tuner.schedule import (
     CacheWrite,
     ComputeAt,
+    Fence,
+    Inline,
     Pack,
     Parallel,
     Reorder,
@@ -30,6 +32,7 @@ from tuner.workload import Workload
 
 ORDERS = ("ci,kh,kw", "kh,kw,ci", "kh,ci,kw")
 OUTERS = ("co,oh", "oh,co", "oh")  # the task space; with "oh" a task makes all channels of its rows
+PADS = ("first", "task", "skip")  # copy all of the input first, copy a task's rows, or leave the border's work out
 STAGE = "conv2d"
 
 
@@ -67,7 +70,7 @@ def _space(workload: Workload, target: Target) -> Space:
         Flag("co_inside"),
     ]
     if shape.padded:
-        knobs.append(Choice("pad", ("first", "task")))
+        knobs.append(Choice("pad", PADS))
     return Space(knobs)
 
 
@@ -111,15 +114,19 @@ def _schedule(workload: Workload, target: Target, config: Config) -> Schedule:
         CacheWrite(STAGE, rest[-1]),
         Parallel(STAGE, tuple(tasks)),
         Unroll(STAGE, tuple(unrolled)),
+        Fence(STAGE, ("ci.1", "kw") if values["unroll_kw"] else ("ci.1",)),
         Vectorize(STAGE, lanes[-1]),
         Pack(STAGE, "weight", (co[0], co[1], *reductions, co[2], *lanes)),
     ]
     if shape.padded:
-        steps += _pad(shape, target, at=tasks[-1] if values["pad"] == "task" else "")
+        steps += _pad(shape, target, values["pad"], tasks[-1])
     return Schedule(tuple(steps))
 
 
-def _pad(shape: _Shape, target: Target, at: str) -> list[Step]:
+def _pad(shape: _Shape, target: Target, how: str, task: str) -> list[Step]:
+    if how == "skip":
+        return [Inline("pad")]
+    at = task if how == "task" else ""
     steps: list[Step] = []
     last = "pb"
     if not shape.blocked:
@@ -178,7 +185,10 @@ def _illegal(workload: Workload, target: Target, columns: Columns) -> npt.NDArra
     if shape.kh * shape.kw == 1:
         result |= columns["order"] != 0
     if shape.padded:
-        result |= (columns["pad"] == 1) & (columns["outer"] != OUTERS.index("oh"))
+        result |= (columns["pad"] == PADS.index("task")) & (columns["outer"] != OUTERS.index("oh"))
+        # The border is decided where the code is written: along rows by unrolling, down the image by whole rows.
+        inner = (columns["tile_oh"] == 1) & ((columns["unroll_kw"] == 1) | (shape.kw == 1))
+        result |= (columns["pad"] == PADS.index("skip")) & ~inner
     return np.asarray(result)
 
 
@@ -219,6 +229,8 @@ def _default(workload: Workload, target: Target) -> dict[str, Any]:
     }
     if shape.padded:
         config["pad"] = "first"
+        if tile_oh == 1 and tile_co * shape.parts * tile_ow * shape.kw <= UNROLL_LIMIT:
+            config |= {"pad": "skip", "unroll_kw": int(shape.kw > 1), "split_ci": 1}
     return config
 
 

@@ -9,6 +9,8 @@ from tuner.operators.image import channel_block, output_size
 from tuner.schedule import (
     CacheWrite,
     ComputeAt,
+    Fence,
+    Inline,
     Pack,
     Parallel,
     Reorder,
@@ -25,6 +27,7 @@ from tuner.workload import Workload
 
 STAGE = "depthwise_conv2d"
 OUTERS = ("c,oh", "oh,c")
+PADS = ("first", "task", "skip")  # copy all of the input first, copy a task's rows, or leave the border's work out
 
 
 class _Shape:
@@ -50,10 +53,11 @@ def _space(workload: Workload, target: Target) -> Space:
         Choice("block_oh", up_to(shape.oh, (1, 2, 4, 7, 14, 28, 56, 112))),
         Flag("unroll_kh"),
         Flag("unroll_kw"),
+        Flag("fence"),
         Choice("outer", OUTERS),
     ]
     if shape.padded:
-        knobs.append(Choice("pad", ("first", "task")))
+        knobs.append(Choice("pad", PADS if shape.blocked else PADS[:2]))
     return Space(knobs)
 
 
@@ -71,17 +75,21 @@ def _schedule(workload: Workload, target: Target, config: Config) -> Schedule:
         steps.append(Split(STAGE, "ow", (values["tile_ow"], shape.lanes)))
         group, tile = "c", ["oh.2", "ow.1", "ow.2"]
     tasks = ["n", group, "oh.0"] if values["outer"] == "c,oh" else ["n", "oh.0", group]
-    unrolled = [*tile[:-1], *(name for name in ("kh", "kw") if values[f"unroll_{name}"])]
+    window = tuple(name for name in ("kh", "kw") if values[f"unroll_{name}"])
     steps += [
         Reorder(STAGE, (*tasks, "oh.1", "ow.0", "kh", "kw", *tile)),
         CacheWrite(STAGE, "ow.0"),
         Parallel(STAGE, tuple(tasks)),
-        Unroll(STAGE, tuple(unrolled)),
+        Unroll(STAGE, (*tile[:-1], *window)),
         Vectorize(STAGE, tile[-1]),
     ]
+    if values["fence"]:
+        steps.append(Fence(STAGE, window))
     if shape.blocked:
         steps.append(Pack(STAGE, "weight", (group, "kh", "kw", *tile[2:])))
-    if shape.padded:
+    if shape.padded and values["pad"] == "skip":
+        steps.append(Inline("pad"))
+    elif shape.padded:
         at = tasks[-1] if values["pad"] == "task" else ""
         last = "pb"
         if not shape.blocked:
@@ -122,7 +130,12 @@ def _illegal(workload: Workload, target: Target, columns: Columns) -> npt.NDArra
     result = (known["registers"] > 1) | (known["unrolled"] > UNROLL_LIMIT)
     result |= (columns["block_oh"] > 1) & (columns["block_oh"] > ceil(shape.oh, columns["tile_oh"]))
     result |= (columns["unroll_kw"] == 1) & (shape.kw == 1)
+    result |= (columns["fence"] == 1) & (columns["unroll_kw"] == 0)
     result |= (columns["unroll_kh"] == 1) & ((shape.kh == 1) | (columns["unroll_kw"] == 0))
+    if shape.padded:
+        # The border is decided where the code is written: along rows by unrolling, down the image by whole rows.
+        inner = (columns["tile_oh"] == 1) & ((columns["unroll_kw"] == 1) | (shape.kw == 1))
+        result |= (columns["pad"] == PADS.index("skip")) & ~inner
     return np.asarray(result)
 
 
@@ -135,7 +148,7 @@ def _features(workload: Workload, target: Target, columns: Columns) -> npt.NDArr
 def _default(workload: Workload, target: Target) -> dict[str, Any]:
     shape, space = _Shape(workload, target), _space(workload, target)
     values: dict[str, Any] = {knob.name: knob.values for knob in space.knobs}
-    widths = [w for w in values["tile_ow"] if w * shape.parts <= target.registers // 2]
+    widths = [w for w in values["tile_ow"] if w * shape.parts <= target.registers // 2 - 2]
     tile_ow = max(widths, key=lambda w: (w / (ceil(shape.across, w) * w), w))
     block_oh = max(b for b in values["block_oh"] if b <= max(1, shape.oh // 4))
     config: dict[str, Any] = {
@@ -144,10 +157,11 @@ def _default(workload: Workload, target: Target) -> dict[str, Any]:
         "block_oh": block_oh,
         "unroll_kh": int(shape.kh > 1 and shape.kw > 1 and shape.kh * shape.kw * tile_ow * shape.parts <= UNROLL_LIMIT),
         "unroll_kw": int(shape.kw > 1 and shape.kw * tile_ow * shape.parts <= UNROLL_LIMIT),
+        "fence": 0,
         "outer": "c,oh",
     }
     if shape.padded:
-        config["pad"] = "task"
+        config["pad"] = "skip" if shape.blocked and (config["unroll_kw"] or shape.kw == 1) else "task"
     return config
 
 

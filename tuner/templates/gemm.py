@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from tuner.schedule import CacheWrite, Pack, Parallel, Reorder, Schedule, Split, Step, Unroll, Vectorize
+from tuner.schedule import CacheWrite, Fence, Pack, Parallel, Reorder, Schedule, Split, Step, Unroll, Vectorize
 from tuner.space import Choice, Columns, Config, Flag, Knob, Space
 from tuner.target import Target
 from tuner.templates.template import UNROLL_LIMIT, Template, ceil, register_tile, tiles, up_to
@@ -64,6 +64,7 @@ def _schedule(workload: Workload, target: Target, config: Config) -> Schedule:
         CacheWrite(stage, "n.1"),
         Parallel(stage, tuple(tasks)),
         Unroll(stage, ("k.2", "m.2", "n.2")),
+        Fence(stage, ("k.2",)),
         Vectorize(stage, "n.3"),
     ]
     if shape.dense:

@@ -47,7 +47,14 @@ def test_a_candidate_that_is_clearly_slower_is_cut_short() -> None:
 
 def test_one_hiccup_does_not_make_a_candidate_slow() -> None:
     for readings in ([1e-2, 3e-3, 3e-3, 3e-3, 3e-3, 3e-3], [3e-3, 1e-2, 3e-3, 3e-3, 3e-3, 3e-3]):
-        assert take_repeats(replay(readings), Protocol(), 2e-3, 1e-2) == readings[1:]
+        assert take_repeats(replay(readings), Protocol(warm_up=0.0), 2e-3, 1e-2) == readings[1:]
+
+
+def test_a_candidate_runs_for_a_while_before_its_first_repeat() -> None:
+    log: list[int] = []
+    take_repeats(kernel(1e-3, log), Protocol(repeats=1, warm_up=20e-3), None, 1e-3)
+    assert sum(log[:-1]) * 1e-3 >= 20e-3
+    assert log[-1] == log[-2]
 
 
 def test_a_very_slow_kernel_ends_with_the_budget() -> None:
