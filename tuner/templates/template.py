@@ -55,6 +55,12 @@ def ceil(value: Any, by: Any) -> Any:
     return -(-value // by)
 
 
+def least(left: Any, right: Any) -> Any:
+    """The smaller one; of integers or of columns."""
+    columns = isinstance(left, np.ndarray) or isinstance(right, np.ndarray)
+    return np.minimum(left, right) if columns else min(left, right)
+
+
 def register_tile(
     candidates: Iterable[tuple[int, int]], vectors: int, pixels: int, registers: int, parts: int = 1
 ) -> tuple[int, int]:
