@@ -3,9 +3,10 @@
 The knobs of the direct template mean the same of another picture: ``tile_co`` vectors by ``tile_oh`` x ``tile_ow``
 *tiles* stay in registers for one point's product over the channels, ``split_ci`` channels of it are unrolled. ``outer``
 says what is a task: with "oh", ``block_oh`` such tiles of rows from input to output, so that all between stays in the
-second-level cache; with "co,oh", each of the three phases (transform the input, multiply, transform back) is done for
+second-level cache; otherwise each of the three phases (transform the input, multiply, transform back) is done for
 the whole image before the next, so that the weights are read once. ``co_inside`` walks through the channels inside of
-the tiles. The other knobs are not used, and are legal at their first value only.
+the tiles. The other knobs change nothing, and are legal at every value: so a step of the search leads from a direct
+configuration to Winograd ones and back, and the tuner does not try a schedule twice.
 """
 
 from typing import Any
@@ -35,7 +36,7 @@ from tuner.templates.template import UNROLL_LIMIT, ceil, least
 from tuner.workload import Workload
 
 ALGORITHMS = ("direct", "winograd2", "winograd4")
-UNUSED = ("block_co", "unroll_kw", "order", "pad")
+_BY_TASK = 2  # position of "oh" among the values of ``outer``
 
 
 class _Shape:
@@ -172,9 +173,6 @@ def _quantities(shape: _Shape, target: Target, columns: Columns) -> dict[str, An
     }
 
 
-_BY_TASK = 2  # position of "oh" among the values of ``outer``
-
-
 def illegal(workload: Workload, target: Target, columns: Columns) -> npt.NDArray[np.bool_]:
     """For columns of N candidates; of no meaning for direct ones."""
     two, four = (_illegal(_Shape(workload, target, m), target, columns) for m in (2, 4))
@@ -185,14 +183,6 @@ def _illegal(shape: _Shape, target: Target, columns: Columns) -> npt.NDArray[np.
     known = _quantities(shape, target, columns)
     result = (known["registers"] > 1) | (known["unrolled"] > UNROLL_LIMIT)
     result |= (columns["tile_oh"] > shape.rows) | (columns["tile_ow"] > shape.columns)
-    result |= (columns["block_oh"] > 1) & (columns["block_oh"] > ceil(shape.rows, columns["tile_oh"]))
     result |= shape.block_ci % columns["split_ci"] != 0
     result |= np.full(result.shape, shape.block_co % shape.lanes != 0)
-    # Whole phases have no blocks; one tile, or one panel of channels, is walked through in the same order either way.
-    by_task = columns["outer"] == _BY_TASK
-    result |= ~by_task & ((columns["outer"] != 0) | (columns["block_oh"] > 1))
-    result |= (columns["co_inside"] == 1) & (columns["tile_co"] >= shape.vectors)
-    for name in UNUSED:
-        if name in columns:
-            result |= columns[name] != (1 if name == "block_co" else 0)
     return np.asarray(result)
