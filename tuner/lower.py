@@ -79,8 +79,8 @@ def lower(expression: ex.Expression, schedule: sc.Schedule) -> Nest:
         if step.stage not in stages:
             raise ScheduleError(f"{step}: there is no stage {step.stage}, only {', '.join(sorted(stages))}")
         stage = stages[step.stage]
-        moves_main = isinstance(step, sc.ComputeAt | sc.Inline) and stage is expression.main
-        if moves_main or (isinstance(step, sc.CacheWrite | sc.Pack) and not stage.reduce):
+        moves_main = isinstance(step, sc.ComputeAt) and stage is expression.main
+        if moves_main or isinstance(step, sc.CacheWrite | sc.Pack if not stage.reduce else sc.Inline):
             raise ScheduleError(f"{step}: {step.kind} is not for stage {step.stage}")
     nest = _NestBuilder(expression, schedule).build()
     verify(nest)
@@ -101,7 +101,7 @@ class _NestBuilder:
             steps = [step for step in schedule.steps if step.stage == stage.name]
             if not any(isinstance(step, sc.Inline) for step in steps):
                 self._place(stage, steps)
-            elif len(steps) > 1 or stage.reduce:
+            elif len(steps) > 1:
                 raise ScheduleError(f"{steps[0]}: a stage that is inlined has no loops of its own")
             else:
                 self.inlined[stage.output.name] = stage

@@ -370,7 +370,7 @@ class _Function(ValueWriter):
             if guard in self.settled:
                 continue
             if self._stride(guard[0]):
-                raise ScheduleError("a stage with conditions cannot be inlined where they differ from lane to lane")
+                raise ScheduleError("what has conditions cannot be vectorized where they differ from lane to lane")
             test = self._inside(*guard)
             if test is False:
                 return
