@@ -26,9 +26,6 @@ from tuner.workload import Workload, conv2d, dense, depthwise_conv2d
 
 Array = npt.NDArray[np.float32]
 
-# Without it both threads may wait for each other on one processor. Read when the OpenMP library is loaded: below.
-os.environ.setdefault("OMP_PROC_BIND", "true")
-
 VERSION = f"tunedb {tunedb.__version__}"
 NOTE: dict[str, str] = {}  # name of a task -> which schedule it was run with
 
@@ -45,6 +42,9 @@ def prepare(
 
     Raises TunedbError for a task that has no kernel.
     """
+    # Without it both threads may wait for each other on one processor. Read when the OpenMP library is loaded: below.
+    # Not sooner: who only imports this module, to tune, must not be bound to one processor.
+    os.environ.setdefault("OMP_PROC_BIND", "true")
     target = Target.host(threads)
     workload = workload_of(task, opts.get("layout", "NCHW16c"))
     schedule, NOTE[task["name"]] = choose(workload, target, opts.get("db"))

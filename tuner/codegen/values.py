@@ -122,10 +122,13 @@ class ValueWriter(Writer):
         count = len(columns)
         for row in range(lanes):
             vector, first = vectors[row * width // lanes], row * width % lanes
+            address = self._address(pointer, start + row * stride)
+            if width == lanes:  # a row is a register; what lies behind a short one is not written
+                self._store_part(vector, lanes, count, address)
+                continue
             part = f"%{self._fresh('r')}"
             order = ", ".join(f"i32 {first + i}" for i in range(count))
             self._line(f"{part} = shufflevector {type_} {vector}, {type_} poison, <{count} x i32> <{order}>")
-            address = self._address(pointer, start + row * stride)
             self._line(f"store <{count} x float> {part}, ptr {address}, align 4")
 
     def _known(self, value: Expression) -> float | None:
@@ -137,6 +140,19 @@ class ValueWriter(Writer):
 
     def _adds_nothing(self, value: Expression) -> bool:
         return isinstance(value, Binary) and value.operator == "mul" and self._known(value.left) == 0.0
+
+    def _store_part(self, vector: str, lanes: int, count: int, address: str) -> None:
+        """Store the first ``count`` lanes of a vector."""
+        type_ = f"<{lanes} x float>"
+        if count == lanes:
+            self._line(f"store {type_} {vector}, ptr {address}, align 4")
+            return
+        suffix, mask_type = f"v{lanes}f32.p0", f"<{lanes} x i1>"
+        mask = ", ".join(f"i1 {'true' if lane < count else 'false'}" for lane in range(lanes))
+        self.declared.add(f"declare void @llvm.masked.store.{suffix}({type_}, ptr, i32, {mask_type})")
+        self._line(
+            f"call void @llvm.masked.store.{suffix}({type_} {vector}, ptr {address}, i32 4, {mask_type} <{mask}>)"
+        )
 
     def _accumulated(self, old: Value, value: Expression) -> Value:
         """``old + value`` with one rounding where the value is a product."""

@@ -20,7 +20,7 @@ class Protocol:
     repeats: int = 5
     min_repeat: float = 2e-3
     warm_up: float = 10e-3  # running before the first repeat: a second thread's core takes that long to speed up
-    slow: float = 2.0  # a candidate that takes this many times as long as the one to beat gets one repeat only
+    slow: float = 1.5  # a candidate that takes this many times as long as the one to beat gets one repeat only
     long: float = 0.05  # a first call that takes so long counts: a cold start is less than a per cent of it
     budget: float = 1.0  # no repeat begins after so much timing; the first one is always taken
     tolerance: float = 1e-4  # of max |output - reference| / max |reference|

@@ -30,7 +30,7 @@ from tuner.schedule import (
 from tuner.space import Choice, Columns, Config, Flag, Knob, Space
 from tuner.target import Target
 from tuner.templates import winograd
-from tuner.templates.template import UNROLL_LIMIT, Template, ceil, register_tile, tiles, up_to
+from tuner.templates.template import CODE_LIMIT, UNROLL_LIMIT, Template, bodies, ceil, register_tile, tiles, up_to
 from tuner.workload import Workload
 
 ORDERS = ("ci,kh,kw", "kh,kw,ci", "kh,ci,kw")
@@ -158,6 +158,12 @@ def _quantities(workload: Workload, target: Target, columns: Columns) -> dict[st
     outer = columns["outer"]
     tasks = shape.n * tasks_oh * np.where(outer == OUTERS.index("oh"), 1, tasks_co)
     unrolled = vectors * pixels * columns["split_ci"] * np.where(columns["unroll_kw"] == 1, shape.kw, 1)
+    copies = bodies(shape.oh, columns["block_oh"], columns["tile_oh"])
+    copies = copies * bodies(shape.vectors, columns["block_co"], columns["tile_co"])
+    if shape.padded:  # what is left out at the border makes three kinds of tiles in a row
+        copies = copies * np.where(
+            columns["pad"] == PADS.index("skip"), np.minimum(ceil(shape.ow, columns["tile_ow"]), 3), 1
+        )
     lane_bytes = 4 * shape.lanes
     rows = (block_oh * tile_oh - 1) * shape.stride[0] + (shape.kh - 1) * shape.dilation[0] + 1
     weights_tile = vectors * lane_bytes * shape.all_ci * shape.kh * shape.kw
@@ -168,6 +174,7 @@ def _quantities(workload: Workload, target: Target, columns: Columns) -> dict[st
         "registers": (vectors * pixels + vectors + 1) / target.registers,
         "loads": (vectors + pixels) / (vectors * pixels),
         "unrolled": unrolled,
+        "copies": copies.astype(float),
         "tasks": tasks,
         "idle": rounds,
         "waste": waste_w,
@@ -183,6 +190,7 @@ def _illegal(workload: Workload, target: Target, columns: Columns) -> npt.NDArra
     known = _quantities(workload, target, columns)
     # A block with more tiles than there are is the same schedule as a smaller one.
     result = (known["registers"] > 1) | (known["unrolled"] > UNROLL_LIMIT)
+    result |= known["unrolled"] * known["copies"] > CODE_LIMIT
     result |= (columns["block_co"] > 1) & (columns["block_co"] > ceil(shape.vectors, columns["tile_co"]))
     result |= (columns["block_oh"] > 1) & (columns["block_oh"] > ceil(shape.oh, columns["tile_oh"]))
     result |= shape.ci % columns["split_ci"] != 0
@@ -241,7 +249,7 @@ def _default(workload: Workload, target: Target) -> dict[str, Any]:
     }
     if shape.padded:
         config["pad"] = "first"
-        if tile_oh == 1 and tile_co * shape.parts * tile_ow * shape.kw <= UNROLL_LIMIT:
+        if tile_oh == 1 and 3 * tile_co * shape.parts * tile_ow * shape.kw <= CODE_LIMIT:
             config |= {"pad": "skip", "unroll_kw": int(shape.kw > 1), "split_ci": 1}
     if "algorithm" in values:
         config["algorithm"] = "direct"

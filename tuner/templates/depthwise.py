@@ -22,7 +22,7 @@ from tuner.schedule import (
 )
 from tuner.space import Choice, Columns, Config, Flag, Knob, Space
 from tuner.target import Target
-from tuner.templates.template import UNROLL_LIMIT, Template, ceil, tiles, up_to
+from tuner.templates.template import CODE_LIMIT, UNROLL_LIMIT, Template, bodies, ceil, tiles, up_to
 from tuner.workload import Workload
 
 STAGE = "depthwise_conv2d"
@@ -108,6 +108,11 @@ def _quantities(workload: Workload, target: Target, columns: Columns) -> dict[st
     sums = tile_oh * tile_ow * shape.parts
     unrolled = sums * np.where(columns["unroll_kh"] == 1, shape.kh, 1)
     unrolled *= np.where(columns["unroll_kw"] == 1, shape.kw, 1)
+    copies = bodies(shape.oh, columns["block_oh"], columns["tile_oh"])
+    if shape.padded:  # what is left out at the border makes three kinds of tiles in a row
+        copies = copies * np.where(
+            columns["pad"] == PADS.index("skip"), np.minimum(ceil(shape.across, columns["tile_ow"]), 3), 1
+        )
     tasks = shape.n * shape.groups * np.ceil(shape.oh / (block_oh * tile_oh))
     rows = (block_oh * tile_oh - 1) * shape.stride[0] + (shape.kh - 1) * shape.dilation[0] + 1
     fresh = ((tile_oh - 1) * shape.stride[0] + shape.kh) * ((tile_ow - 1) * shape.stride[1] + shape.kw)
@@ -116,6 +121,7 @@ def _quantities(workload: Workload, target: Target, columns: Columns) -> dict[st
         "registers": (sums + 2) / target.registers,
         "loads": fresh / (sums * shape.kh * shape.kw),
         "unrolled": unrolled,
+        "copies": copies.astype(float),
         "tasks": tasks,
         "idle": np.ceil(tasks / target.threads) * target.threads / tasks,
         "waste": np.ceil(shape.across / tile_ow) * tile_ow / shape.across,
@@ -128,6 +134,7 @@ def _illegal(workload: Workload, target: Target, columns: Columns) -> npt.NDArra
     shape = _Shape(workload, target)
     known = _quantities(workload, target, columns)
     result = (known["registers"] > 1) | (known["unrolled"] > UNROLL_LIMIT)
+    result |= known["unrolled"] * known["copies"] > CODE_LIMIT
     result |= (columns["block_oh"] > 1) & (columns["block_oh"] > ceil(shape.oh, columns["tile_oh"]))
     result |= (columns["unroll_kw"] == 1) & (shape.kw == 1)
     result |= (columns["fence"] == 1) & (columns["unroll_kw"] == 0)

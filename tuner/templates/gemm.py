@@ -8,7 +8,7 @@ import numpy.typing as npt
 from tuner.schedule import CacheWrite, Fence, Pack, Parallel, Reorder, Schedule, Split, Step, Unroll, Vectorize
 from tuner.space import Choice, Columns, Config, Flag, Knob, Space
 from tuner.target import Target
-from tuner.templates.template import UNROLL_LIMIT, Template, ceil, register_tile, tiles, up_to
+from tuner.templates.template import CODE_LIMIT, UNROLL_LIMIT, Template, bodies, ceil, register_tile, tiles, up_to
 from tuner.workload import Workload
 
 OUTERS = ("n,m", "m,n", "m")  # the task space; with "m" a task makes all columns of its rows
@@ -85,11 +85,14 @@ def _quantities(workload: Workload, target: Target, columns: Columns) -> dict[st
     tasks = shape.batch * np.ceil(shape.m / (tile_m * block_m))
     tasks *= np.where(columns["outer"] == OUTERS.index("m"), 1, np.ceil(shape.vectors / (tile_n * block_n)))
     lane_bytes = 4 * shape.lanes
+    copies = bodies(shape.m, columns["block_m"], columns["tile_m"])
+    copies = copies * bodies(shape.vectors, columns["block_n"], columns["tile_n"])
     return {
         "sums": tile_n * tile_m,
         "registers": (tile_n * tile_m + tile_n + 1) / target.registers,
         "loads": (tile_n + tile_m) / (tile_n * tile_m),
         "unrolled": tile_n * tile_m * columns["unroll_k"],
+        "copies": copies.astype(float),
         "tasks": tasks,
         "idle": np.ceil(tasks / target.threads) * target.threads / tasks,
         "waste": np.ceil(shape.m / tile_m) * tile_m / shape.m,
@@ -104,6 +107,7 @@ def _illegal(workload: Workload, target: Target, columns: Columns) -> npt.NDArra
     shape = _Shape(workload, target)
     known = _quantities(workload, target, columns)
     result = (known["registers"] > 1) | (known["unrolled"] > UNROLL_LIMIT)
+    result |= known["unrolled"] * known["copies"] > CODE_LIMIT
     result |= (columns["block_n"] > 1) & (columns["block_n"] > ceil(shape.vectors, columns["tile_n"]))
     result |= (columns["block_m"] > 1) & (columns["block_m"] > ceil(shape.m, columns["tile_m"]))
     result |= columns["chunk_k"] % columns["unroll_k"] != 0

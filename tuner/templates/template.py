@@ -13,6 +13,7 @@ from tuner.target import Target
 from tuner.workload import Workload
 
 UNROLL_LIMIT = 512  # multiply-adds written out in the innermost straight code; beyond it the code outgrows its caches
+CODE_LIMIT = 1024  # multiply-adds written out in all copies of that code together; beyond it compiling takes too long
 
 
 @dataclass(frozen=True)
@@ -48,6 +49,12 @@ def tiles(extent: int, largest: int, waste: float = 0.25) -> tuple[int, ...]:
     """Tile sizes of a loop of ``extent`` turns whose last, partial tile leaves at most ``waste`` of the work idle."""
     sizes = range(1, min(extent, largest) + 1)
     return tuple(size for size in sizes if -(-extent // size) * size <= extent * (1 + waste))
+
+
+def bodies(extent: int, block: Any, tile: Any) -> Any:
+    """How many copies of its body a loop over blocks of tiles gets: the whole ones, and those of partial tails."""
+    whole, rest = extent // (block * tile), extent % (block * tile)
+    return 0 + (whole > 0) + (rest // tile > 0) + (rest % tile > 0)
 
 
 def ceil(value: Any, by: Any) -> Any:

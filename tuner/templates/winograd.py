@@ -32,7 +32,7 @@ from tuner.schedule import (
 )
 from tuner.space import Columns, Config
 from tuner.target import Target
-from tuner.templates.template import UNROLL_LIMIT, ceil, least
+from tuner.templates.template import CODE_LIMIT, UNROLL_LIMIT, bodies, ceil, least
 from tuner.workload import Workload
 
 ALGORITHMS = ("direct", "winograd2", "winograd4")
@@ -149,20 +149,27 @@ def quantities(workload: Workload, target: Target, columns: Columns) -> dict[str
 
 def _quantities(shape: _Shape, target: Target, columns: Columns) -> dict[str, Any]:
     tile_co, tile_oh, tile_ow = columns["tile_co"], columns["tile_oh"], columns["tile_ow"]
-    block_rows, block_columns = shape.block(tile_oh, tile_ow, columns["block_oh"])
-    vectors, tiles = tile_co * shape.parts, tile_oh * tile_ow
     by_task = columns["outer"] == _BY_TASK
+    block_rows, block_columns = shape.block(tile_oh, tile_ow, columns["block_oh"])
+    block_rows, block_columns = (
+        np.where(by_task, block_rows, shape.rows),
+        np.where(by_task, block_columns, shape.columns),
+    )
+    vectors, tiles = tile_co * shape.parts, tile_oh * tile_ow
     panels = ceil(shape.vectors, tile_co)
     blocks = ceil(shape.rows, block_rows) * ceil(shape.columns, block_columns)
     tasks = shape.n * np.where(by_task, blocks, shape.points**2 * panels).astype(float)
     computed = shape.points**2 * ceil(shape.rows, tile_oh) * tile_oh * ceil(shape.columns, tile_ow) * tile_ow
     panel = 4.0 * vectors * shape.lanes * shape.ci
-    in_task = np.where(by_task, block_rows * block_columns, shape.n * shape.rows * shape.columns)
+    copies = bodies(shape.vectors, 1, tile_co) * bodies(block_rows, 1, tile_oh) * bodies(block_columns, 1, tile_ow)
+    copies = copies * bodies(shape.rows, 1, block_rows) * bodies(shape.columns, 1, block_columns)
+    in_task = block_rows * block_columns * np.where(by_task, 1, shape.n)
     return {
         "accumulators": vectors * tiles,
         "registers": (vectors * tiles + vectors + 1) / target.registers,
         "loads": (vectors + tiles) / (vectors * tiles),
         "unrolled": vectors * tiles * columns["split_ci"],
+        "copies": copies.astype(float),
         "tasks": tasks,
         "idle": np.ceil(tasks / target.threads) * target.threads / tasks,
         "waste": computed / (9 * shape.oh * shape.ow),
@@ -182,6 +189,7 @@ def illegal(workload: Workload, target: Target, columns: Columns) -> npt.NDArray
 def _illegal(shape: _Shape, target: Target, columns: Columns) -> npt.NDArray[np.bool_]:
     known = _quantities(shape, target, columns)
     result = (known["registers"] > 1) | (known["unrolled"] > UNROLL_LIMIT)
+    result |= known["unrolled"] * known["copies"] > CODE_LIMIT
     result |= (columns["tile_oh"] > shape.rows) | (columns["tile_ow"] > shape.columns)
     result |= shape.block_ci % columns["split_ci"] != 0
     result |= np.full(result.shape, shape.block_co % shape.lanes != 0)
