@@ -9,7 +9,7 @@ from tuner.expression import Expression
 from tuner.loopnest import Nest, PackedOperand
 from tuner.lower import lower
 from tuner.operators import OPERATORS
-from tuner.schedule import Schedule
+from tuner.schedule import Algorithm, Schedule
 from tuner.target import Target
 from tuner.workload import Workload
 
@@ -17,14 +17,22 @@ LOCAL_LIMIT = 64 * 1024  # bytes of the local tile, which lives in registers or 
 
 
 @lru_cache(maxsize=64)
-def expression_of(workload: Workload) -> Expression:
-    """The tensor expression of ``workload``."""
-    return OPERATORS[workload.operator].expression(workload)
+def expression_of(workload: Workload, algorithm: str = "direct") -> Expression:
+    """The tensor expression of ``workload`` by ``algorithm``. Raises ScheduleError when that is not one for it."""
+    operator = OPERATORS[workload.operator]
+    expressions = {"direct": operator.expression, **operator.algorithms}
+    if algorithm not in expressions:
+        raise ScheduleError(f"there is no algorithm {algorithm} for {operator.name}, only {', '.join(expressions)}")
+    return expressions[algorithm](workload)
 
 
 def nest_of(workload: Workload, schedule: Schedule) -> Nest:
     """The loop nest of ``workload`` under ``schedule``. Raises ScheduleError when a step is not legal."""
-    return lower(expression_of(workload), schedule)
+    chosen = [step for step in schedule.steps if isinstance(step, Algorithm)]
+    if len(chosen) > 1 or (chosen and chosen[0].stage != workload.operator):
+        raise ScheduleError(f"{chosen[-1]}: one algorithm is chosen at most, and for the stage {workload.operator}")
+    steps = tuple(step for step in schedule.steps if not isinstance(step, Algorithm))
+    return lower(expression_of(workload, *(step.name for step in chosen)), Schedule(steps))
 
 
 def build(workload: Workload, schedule: Schedule, target: Target) -> Program:
@@ -59,4 +67,4 @@ def _packing(packed: PackedOperand, shape: tuple[int, ...]) -> Packing:
         numbers += [number for number, _, _, _ in own]
     # numbers[i] is the position in the packed order of the i-th part; the packing wants the inverse.
     order = tuple(sorted(range(len(numbers)), key=lambda part: numbers[part]))
-    return Packing(shape, tuple(parts), order)
+    return Packing(shape, tuple(parts), order, packed.maps)

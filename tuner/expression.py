@@ -11,7 +11,7 @@ Indices are affine in the axes, which is all that dense linear algebra and convo
 
 from dataclasses import dataclass
 
-from tuner.loopnest import Affine
+from tuner.loopnest import Affine, Map
 
 Coordinate = "Axis | Affine"
 
@@ -40,11 +40,17 @@ class Axis:
 
 @dataclass(frozen=True)
 class Tensor:
-    """A named array of float32 in row-major order. ``role``: input, constant, output, or intermediate of two stages."""
+    """A named array of float32 in row-major order.
+
+    ``role``: input, constant, output, intermediate of two stages, or table: ``values`` that are known when compiling.
+    ``maps`` make a constant out of the operand of its name before it is packed, outside the kernel.
+    """
 
     name: str
     shape: tuple[int, ...]
     role: str
+    values: tuple[float, ...] = ()
+    maps: tuple[Map, ...] = ()
 
     def __getitem__(self, indices: "tuple[Axis | Affine, ...] | Axis | Affine") -> "Access":
         indices = indices if isinstance(indices, tuple) else (indices,)
@@ -108,7 +114,11 @@ def relu(value: Scalar) -> Binary:
 
 @dataclass(frozen=True)
 class Stage:
-    """``output[axes] = epilogue(sum over reduce of body)``, or ``= body`` when nothing is reduced."""
+    """``output[axes] = epilogue(sum over reduce of body)``, or ``= body`` when nothing is reduced.
+
+    ``place`` says which element of the output that is, when it is not ``output[axes]``; where a condition of it does
+    not hold there is none.
+    """
 
     name: str
     output: Tensor
@@ -116,6 +126,7 @@ class Stage:
     reduce: tuple[Axis, ...]
     body: Scalar
     epilogue: Scalar = Total()
+    place: Access | Inside | None = None
 
     @property
     def all_axes(self) -> tuple[Axis, ...]:

@@ -57,6 +57,7 @@ def _is(value: Extent, number: int) -> bool:
 
 
 Condition = tuple[Affine, int]  # 0 <= affine < bound
+Map = tuple[int, tuple[tuple[float, ...], ...]]  # this dimension of an array is multiplied with this matrix, by rows
 
 
 class Scope(StrEnum):
@@ -66,15 +67,17 @@ class Scope(StrEnum):
     WORKSPACE = "workspace"  # scratch memory that all threads share
     THREAD = "thread"  # scratch memory, one copy a thread
     LOCAL = "local"  # registers, as far as they reach, or the stack
+    TABLE = "table"  # constants in the code
 
 
 @dataclass(frozen=True)
 class Buffer:
-    """A flat array of ``size`` float32 elements."""
+    """A flat array of ``size`` float32 elements; those of a table are known."""
 
     name: str
     size: Extent
     scope: Scope
+    values: tuple[float, ...] = ()
 
 
 # Expressions -------------------------------------------------------------------------------------------------------
@@ -185,10 +188,12 @@ class PackedOperand:
     """A constant operand that is packed outside the kernel.
 
     ``walks``, outermost first: the dimension that the loop walks along, how far one turn goes, and the number of turns.
+    ``maps`` come first; the dimensions are those of their result.
     """
 
     tensor: str
     walks: tuple[tuple[int, Extent, Extent], ...]
+    maps: tuple[Map, ...] = ()
 
 
 @dataclass(frozen=True)

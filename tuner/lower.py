@@ -1,16 +1,15 @@
 """Expression + schedule -> loop nest.
 
-First the steps are applied to each stage's list of loops; then the nest is built: the outer loops of the main stage,
-the stages and operand copies that are computed at one of them, and inside a local tile that is set to zero,
-accumulated over the reduction loops, and written back through the epilogue. Only arithmetic is done on extents, so that
-factors may be columns with one entry a candidate.
+First the steps are applied to each stage's list of loops, from the last stage to the first: where a stage is computed,
+and which part of it is needed there, follows from the stages that come after it. Then the nest of each stage is built:
+its outer loops, the stages and operand copies that are computed at one of them, and inside a local tile that is set to
+zero, accumulated over the reduction loops, and written back through the epilogue. Only arithmetic is done on extents,
+so that factors may be columns with one entry a candidate.
 """
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from math import prod
-
-import numpy as np
 
 from tuner import expression as ex
 from tuner import schedule as sc
@@ -34,314 +33,242 @@ from tuner.loopnest import (
     Within,
     verify,
 )
+from tuner.plan import LoopPlan, StagePlan, apply, nested
 from tuner.schedule import Extent
 
 
-@dataclass
-class _LoopPlan:
-    axis: str
+@dataclass(frozen=True)
+class _Range:
+    """A part of an axis. ``open_ended``: the last such part may reach past the end of the axis."""
+
+    start: Affine
     extent: Extent
-    step: Extent
-    tail: str = "cut"
-    kind: Kind = Kind.SERIAL
-    fenced: bool = False
+    open_ended: bool = False
 
 
 @dataclass
-class _StagePlan:
-    """The loops of one stage while steps are applied to it."""
+class _Placed:
+    """A stage whose loops and place are known."""
 
-    stage: ex.Stage
-    extents: dict[str, Extent]  # of the axes; smaller than the stage's own when only a region is computed
-    loops: dict[str, _LoopPlan] = field(default_factory=dict)
-    order: list[str] = field(default_factory=list)
-    cache_write: str | None = None
-    packs: dict[str, sc.Pack] = field(default_factory=dict)
+    plan: StagePlan
+    at: str  # the loop that it is computed in, "" = the kernel itself
+    opened: tuple[str, ...]  # all loops around it: of later stages, outermost first
+    region: Mapping[str, _Range]  # of each axis, what is computed in one go
+    # How its body reads a tensor, when not as the tensor lies in memory.
+    index_of: dict[str, tuple[Buffer, Affine]] = field(default_factory=dict)
 
-    def __post_init__(self) -> None:
-        for axis in self.stage.all_axes:
-            self.loops[axis.name] = _LoopPlan(axis.name, self.extents[axis.name], 1)
-            self.order.append(axis.name)
+    @property
+    def stage(self) -> ex.Stage:
+        return self.plan.stage
 
-    def loops_of(self, axis: str) -> list[str]:
-        return [name for name in self.order if self.loops[name].axis == axis]
+    @property
+    def position(self) -> dict[str, Affine]:
+        """Where its loops stand along each axis."""
+        plan = self.plan
+        return {name: part.start + plan.counter(name, plan.order) for name, part in self.region.items()}
 
-    def reduces(self, loop: str) -> bool:
-        return any(axis.name == self.loops[loop].axis for axis in self.stage.reduce)
+    def places(self) -> list[str]:
+        """The loops that something may be computed in for it."""
+        return [*self.opened, *self.plan.outer]
 
 
 def lower(expression: ex.Expression, schedule: sc.Schedule) -> Nest:
     """The loop nest of ``expression`` under ``schedule``. Raises ScheduleError naming the step that is not legal."""
-    names = {stage.name for stage in expression.stages}
+    stages = {stage.name: stage for stage in expression.stages}
     for step in schedule.steps:
-        if step.stage not in names:
-            raise ScheduleError(f"{step}: there is no stage {step.stage}, only {', '.join(sorted(names))}")
-    main = _StagePlan(expression.main, {axis.name: axis.extent for axis in expression.main.all_axes})
-    for step in schedule.steps:
-        is_main = step.stage == main.stage.name
-        if isinstance(step, sc.ComputeAt | sc.Inline) if is_main else isinstance(step, sc.CacheWrite | sc.Pack):
+        if step.stage not in stages:
+            raise ScheduleError(f"{step}: there is no stage {step.stage}, only {', '.join(sorted(stages))}")
+        stage = stages[step.stage]
+        moves_main = isinstance(step, sc.ComputeAt) and stage is expression.main
+        if moves_main or isinstance(step, sc.CacheWrite | sc.Pack if not stage.reduce else sc.Inline):
             raise ScheduleError(f"{step}: {step.kind} is not for stage {step.stage}")
-    _apply(main, [step for step in schedule.steps if step.stage == main.stage.name])
-    nest = _NestBuilder(expression, schedule, main).build()
+    nest = _NestBuilder(expression, schedule).build()
     verify(nest)
     return nest
 
 
-# Applying steps ----------------------------------------------------------------------------------------------------
-
-
-def _apply(plan: _StagePlan, steps: Sequence[sc.Step]) -> None:
-    """Apply the steps of one stage: first its splits, then its reorder, then all that names the loops made so."""
-    done = 0
-    for step in steps:
-        rank = 0 if isinstance(step, sc.Split) else 1 if isinstance(step, sc.Reorder) else 2
-        if rank < done:
-            raise ScheduleError(f"{step}: splits come first in a stage, then its reorder, then all other steps")
-        done = rank
-        if isinstance(step, sc.Split):
-            _split(plan, step)
-        elif isinstance(step, sc.Reorder):
-            if sorted(step.loops) != sorted(plan.order):
-                raise ScheduleError(f"{step}: the loops are {', '.join(plan.order)}; name each of them once")
-            plan.order = list(step.loops)
-            _nested(plan, step, step.loops)
-        elif isinstance(step, sc.Parallel):
-            if tuple(plan.order[: len(step.loops)]) != step.loops:
-                raise ScheduleError(f"{step}: parallel loops must be the outermost ones, in order")
-            if any(plan.reduces(name) for name in step.loops):
-                raise ScheduleError(f"{step}: a reduction loop cannot be parallel")
-            if len({plan.loops[name].axis for name in step.loops}) < len(step.loops):
-                raise ScheduleError(f"{step}: two parallel loops of one axis")
-            _annotate(plan, step, step.loops, Kind.PARALLEL)
-        elif isinstance(step, sc.Unroll):
-            _annotate(plan, step, step.loops, Kind.UNROLLED)
-        elif isinstance(step, sc.Fence):
-            _known(plan, step, *step.loops)
-            for name in step.loops:
-                if plan.loops[name].kind is not Kind.UNROLLED:
-                    raise ScheduleError(f"{step}: loop {name} is not unrolled")
-                plan.loops[name].fenced = True
-        elif isinstance(step, sc.Vectorize):
-            if plan.order[-1] != step.loop or plan.reduces(step.loop):
-                raise ScheduleError(f"{step}: the vectorized loop must be the innermost one and not a reduction")
-            _annotate(plan, step, (step.loop,), Kind.VECTORIZED)
-        elif isinstance(step, sc.CacheWrite):
-            _known(plan, step, step.loop)
-            if plan.cache_write is not None:
-                raise ScheduleError(f"{step}: the stage has a local tile already")
-            plan.cache_write = step.loop
-        elif isinstance(step, sc.Pack):
-            _known(plan, step, step.at, *step.loops)
-            if step.tensor in plan.packs:
-                raise ScheduleError(f"{step}: {step.tensor} is packed already")
-            plan.packs[step.tensor] = step
-
-
-def _nested(plan: _StagePlan, step: sc.Step, loops: Sequence[str]) -> None:
-    """Refuse loops of one axis that are not in their order: the bounds of the inner ones follow from the outer ones."""
-    for axis in plan.stage.all_axes:
-        own = [name for name in loops if plan.loops[name].axis == axis.name]
-        if own != sorted(own, key=lambda name: int(name.rpartition(".")[2]) if "." in name else 0):
-            raise ScheduleError(f"{step}: the loops of axis {axis.name} must be in the order {', '.join(sorted(own))}")
-
-
-def _known(plan: _StagePlan, step: sc.Step, *loops: str) -> None:
-    for name in loops:
-        if name and name not in plan.loops:
-            raise ScheduleError(f"{step}: there is no loop {name}, only {', '.join(plan.order)}")
-
-
-def _annotate(plan: _StagePlan, step: sc.Step, loops: tuple[str, ...], kind: Kind) -> None:
-    _known(plan, step, *loops)
-    for name in loops:
-        if plan.loops[name].kind is not Kind.SERIAL:
-            raise ScheduleError(f"{step}: loop {name} is already {plan.loops[name].kind}")
-        plan.loops[name].kind = kind
-
-
-def _split(plan: _StagePlan, step: sc.Split) -> None:
-    if step.axis not in plan.order or plan.loops[step.axis].axis != step.axis:
-        raise ScheduleError(f"{step}: there is no axis {step.axis} left to split, only {', '.join(plan.order)}")
-    if step.tail not in ("cut", "shift"):
-        raise ScheduleError(f"{step}: the tail is cut or shift")
-    for factor in step.factors:
-        if not isinstance(factor, np.ndarray) and (not isinstance(factor, int | np.integer) or factor < 1):
-            raise ScheduleError(f"{step}: factors are integers of at least 1")
-    position = plan.order.index(step.axis)
-    outer = plan.loops.pop(step.axis)
-    extents: list[Extent] = []
-    steps: list[Extent] = [1]
-    for factor in reversed(step.factors):
-        extents.insert(0, factor)
-        steps.insert(0, steps[0] * factor)
-    extents.insert(0, -(-outer.extent // steps[0]))
-    names = [f"{step.axis}.{number}" for number in range(len(extents))]
-    for number, name in enumerate(names):
-        tail = step.tail if number == 0 else "cut"
-        plan.loops[name] = _LoopPlan(step.axis, extents[number], steps[number], tail)
-    plan.order[position : position + 1] = names
-
-
-# Building the nest -------------------------------------------------------------------------------------------------
-
-
 class _NestBuilder:
-    """Turns the plan of the main stage, and what is computed inside it, into nodes."""
+    """Turns the plans of the stages, and what is computed inside them, into nodes."""
 
-    def __init__(self, expression: ex.Expression, schedule: sc.Schedule, main: _StagePlan) -> None:
-        self.expression = expression
-        self.schedule = schedule
-        self.main = main
+    def __init__(self, expression: ex.Expression, schedule: sc.Schedule) -> None:
         self.buffers: list[Buffer] = []
         self.packed: list[PackedOperand] = []
         self.at: dict[str, list[Node]] = {}  # nodes that open the body of a loop; "" = the kernel itself
-        self.axes: dict[str, Extent] = dict(main.extents)
-        # How an access of the main stage to a tensor is indexed, when not as the tensor lies in memory.
-        self.index_of: dict[str, tuple[Buffer, Affine]] = {}
+        self.loops: dict[str, LoopPlan] = {}  # of all stages
+        self.placed: list[_Placed] = []  # from the last stage to the first: each is read by the one before
         self.inlined: dict[str, ex.Stage] = {}  # by the tensors that nobody makes
+        for stage in reversed(expression.stages):
+            steps = [step for step in schedule.steps if step.stage == stage.name]
+            if not any(isinstance(step, sc.Inline) for step in steps):
+                self._place(stage, steps)
+            elif len(steps) > 1:
+                raise ScheduleError(f"{steps[0]}: a stage that is inlined has no loops of its own")
+            else:
+                self.inlined[stage.output.name] = stage
 
     def build(self) -> Nest:
-        for producer in self.expression.stages[:-1]:
-            steps = [step for step in self.schedule.steps if step.stage == producer.name]
-            if any(isinstance(step, sc.Inline) for step in steps):
-                if len(steps) > 1:
-                    raise ScheduleError(f"{steps[0]}: a stage that is inlined has no loops of its own")
-                self.inlined[producer.output.name] = producer
-            else:
-                self._compute_at(producer, steps)
-        for pack in self.main.packs.values():
-            self._pack(pack)
-        body = self._main()
-        axes = tuple((name, extent) for name, extent in self.axes.items())
-        return Nest((*self.at.get("", []), *body), axes, tuple(self.buffers), tuple(self.packed))
+        axes = {name: part.extent for placed in self.placed for name, part in placed.region.items()}
+        for placed in reversed(self.placed):
+            for pack in placed.plan.packs.values():
+                self._pack(placed, pack)
+            body = self._tiled(placed) if placed.stage.reduce else self._copied(placed)
+            self.at.setdefault(placed.at, []).extend(body)
+        return Nest(tuple(self.at[""]), tuple(axes.items()), tuple(self.buffers), tuple(self.packed))
 
-    def _open_loops(self, at: str, step: str) -> tuple[str, ...]:
-        """The loops of the main stage that are open inside ``at``."""
-        if not at:
-            return ()
-        if at not in self.main.order:
-            raise ScheduleError(f"{step}: there is no loop {at}, only {', '.join(self.main.order)}")
-        opened = tuple(self.main.order[: self.main.order.index(at) + 1])
-        parallel = [name for name in self.main.order if self.main.loops[name].kind is Kind.PARALLEL]
-        if any(name not in opened for name in parallel):
-            raise ScheduleError(f"{step}: loop {at} is inside the parallel task space, choose {parallel[-1]} or deeper")
-        if len(opened) > self._tile_position():
-            raise ScheduleError(f"{step}: loop {at} is inside the local tile")
-        return opened
+    # Where stages are computed ------------------------------------------------------------------------------------
 
-    def _tile_position(self) -> int:
-        """How many loops are outside the local tile: given by cache_write, else all before the first reduction."""
-        order = self.main.order
-        if self.main.cache_write is None:
-            return next((i for i, name in enumerate(order) if self.main.reduces(name)), len(order))
-        return order.index(self.main.cache_write) + 1 if self.main.cache_write else 0
-
-    def _compute_at(self, stage: ex.Stage, steps: list[sc.Step]) -> None:
-        places = [step.loop for step in steps if isinstance(step, sc.ComputeAt)]
-        if len(places) > 1:
-            raise ScheduleError(f"{stage.name}.compute_at({places[1]}): the stage has a place already")
-        at = places[0] if places else ""
-        opened = self._open_loops(at, f"{stage.name}.compute_at({at})")
-        access = _find(self.main.stage.body, stage.output)
-        # The region that is needed: along each dimension a start that the open loops give, and an extent.
-        starts: list[Affine] = []
-        extents: list[Extent] = []
-        inner = Affine()
-        guarded = _guarded(stage)
-        partial: set[int] = set()  # unguarded dimensions whose last region may reach past the end of the tensor
-        for number, dimension in enumerate(access.indices):
-            start = Affine(constant=dimension.constant)
-            extent: Extent = 1
-            for axis, coefficient in dimension.terms:
-                outside = [name for name in opened if self.main.loops[name].axis == axis]
-                span = self.main.loops[outside[-1]].step if outside else self.main.extents[axis]
-                divided = outside and outside[-1] != self.main.loops_of(axis)[-1]
-                if divided and stage.axes[number].name not in guarded:
-                    partial.add(number)
-                start = start + self._counter(axis, outside) * coefficient
-                extent = extent + coefficient * (span - 1)
-            starts.append(start)
-            extents.append(extent)
-        for number, dimension in enumerate(access.indices):
-            stride = _product(extents[number + 1 :])
-            for axis, coefficient in dimension.terms:
-                inside = [name for name in self.main.loops_of(axis) if name not in opened]
-                inner = inner + self._counter(axis, inside) * (coefficient * stride)
-        buffer = Buffer(stage.output.name, _product(extents), Scope.THREAD if opened else Scope.WORKSPACE)
-        self.buffers.append(buffer)
-        self.index_of[stage.output.name] = (buffer, inner)
-        plan = _StagePlan(stage, {axis.name: extent for axis, extent in zip(stage.axes, extents, strict=True)})
-        _apply(plan, [step for step in steps if not isinstance(step, sc.ComputeAt)])
+    def _place(self, stage: ex.Stage, steps: list[sc.Step]) -> None:
+        moves = [step for step in steps if isinstance(step, sc.ComputeAt)]
+        if len(moves) > 1:
+            raise ScheduleError(f"{moves[1]}: the stage has a place already")
+        at, opened = "", tuple[str, ...]()
+        region = {axis.name: _Range(Affine(), axis.extent) for axis in stage.all_axes}
+        if self.placed:
+            reader = self.placed[-1]
+            at = moves[0].loop if moves else ""
+            opened = self._open_loops(reader, at, f"{stage.name}.compute_at({at})")
+            region.update(self._needed(len(self.placed), stage, opened))
+        plan = StagePlan(stage, {name: part.extent for name, part in region.items()})
+        apply(plan, [step for step in steps if not isinstance(step, sc.ComputeAt)])
         if opened and any(loop.kind is Kind.PARALLEL for loop in plan.loops.values()):
             raise ScheduleError(f"stage {stage.name} is computed inside a loop and cannot be parallel itself")
-        self.axes.update(plan.extents)
-        origin = dict(zip((axis.name for axis in stage.axes), starts, strict=True))
-        local = {axis.name: _counter(plan, axis.name, plan.loops_of(axis.name)) for axis in stage.axes}
-        place = {name: origin[name] + local[name] for name in origin}
-        index = _flatten([local[axis.name] for axis in stage.axes], extents)
-        value = self._expression(stage.body, place)
-        assert isinstance(value, Within)
-        ends = tuple((place[stage.axes[d].name], stage.output.shape[d]) for d in sorted(partial))
-        value = Within((*value.conditions, *ends), value.value)
-        nest = _wrap(plan, plan.order, (Store(buffer, index, value),))
-        self.at.setdefault(at, []).extend(nest)
+        self.loops.update(plan.loops)
+        placed = _Placed(plan, at, opened, region)
+        if self.placed:
+            reader = self.placed[-1]
+            extents = [region[axis.name].extent for axis in stage.axes]
+            buffer = Buffer(stage.output.name, _product(extents), Scope.THREAD if opened else Scope.WORKSPACE)
+            self.buffers.append(buffer)
+            # From the start of the region, which is where the loops around this stage stand.
+            indices = [_inside(index, reader.position, opened) for index in _find(reader.stage, stage.output).indices]
+            reader.index_of[stage.output.name] = (buffer, _flatten(indices, extents))
+        self.placed.append(placed)
 
-    def _pack(self, pack: sc.Pack) -> None:
-        access = _find(self.main.stage.body, pack.tensor)
-        if access.tensor.role == "intermediate":
+    def _open_loops(self, reader: _Placed, at: str, step: str) -> tuple[str, ...]:
+        """The loops that are open inside ``at``, which is one around ``reader`` or one of its own."""
+        if not at:
+            return ()
+        order = [*reader.opened, *reader.plan.order]
+        if at not in order:
+            raise ScheduleError(f"{step}: there is no loop {at}, only {', '.join(order)}")
+        if at not in reader.places():
+            raise ScheduleError(f"{step}: loop {at} is inside the local tile")
+        opened = tuple(order[: order.index(at) + 1])
+        parallel = [name for name in order if self.loops[name].kind is Kind.PARALLEL]
+        if any(name not in opened for name in parallel):
+            raise ScheduleError(f"{step}: loop {at} is inside the parallel task space, choose {parallel[-1]} or deeper")
+        return opened
+
+    def _needed(self, number: int, stage: ex.Stage, opened: tuple[str, ...]) -> dict[str, _Range]:
+        """The part of ``stage`` that the ``number`` stages after it need in one turn of the loops ``opened``."""
+        reader = self.placed[number - 1]
+        parts = self._made(number - 1, opened)
+        needed: dict[str, _Range] = {}
+        for axis, index in zip(stage.axes, _find(reader.stage, stage.output).indices, strict=True):
+            start = Affine(constant=index.constant)
+            extent: Extent = 1
+            for name, coefficient in index.terms:
+                start = start + parts[name].start * coefficient
+                extent = extent + coefficient * (parts[name].extent - 1)
+            open_ended = any(parts[name].open_ended for name, _ in index.terms)
+            needed[axis.name] = _Range(start, extent, open_ended)
+        return needed
+
+    def _made(self, number: int, opened: tuple[str, ...]) -> dict[str, _Range]:
+        """The part of a stage that is computed in one turn of the loops ``opened``."""
+        placed = self.placed[number]
+        plan = placed.plan
+        if len(opened) < len(placed.opened):
+            whole = {axis.name: _Range(Affine(), axis.extent) for axis in placed.stage.reduce}
+            return {**whole, **self._needed(number, placed.stage, opened)}
+        parts: dict[str, _Range] = {}
+        for name, part in placed.region.items():
+            outside = [loop for loop in plan.loops_of(name) if loop in opened]
+            divided = bool(outside) and outside[-1] != plan.loops_of(name)[-1]
+            extent = plan.loops[outside[-1]].step if outside else part.extent
+            parts[name] = _Range(part.start + plan.counter(name, outside), extent, part.open_ended or divided)
+        return parts
+
+    # Packed operands ----------------------------------------------------------------------------------------------
+
+    def _pack(self, placed: _Placed, pack: sc.Pack) -> None:
+        access = _find(placed.stage, pack.tensor)
+        if access.tensor.role in ("intermediate", "table"):
             raise ScheduleError(f"{pack}: {pack.tensor} is made by a stage of its own, use compute_at")
-        dimensions = [self._place(index) for index in access.indices]
-        for name in self.main.order:
+        dimensions = [_substitute(index, placed.position) for index in access.indices]
+        order = [*placed.opened, *placed.plan.order]
+        for name in order:
             uses = any(not _is_zero(index.coefficient(name)) for index in dimensions)
-            if self.main.loops[name].tail == "shift" and uses:
+            if self.loops[name].tail == "shift" and uses:
                 raise ScheduleError(f"{pack}: loop {name} has a shifted tail and cannot index a packed operand")
-        loops = [name for name in self.main.order if any(name in dict(index.terms) for index in dimensions)]
+        loops = [name for name in order if any(name in dict(index.terms) for index in dimensions)]
         if access.tensor.role == "constant":
             if sorted(loops) != sorted(pack.loops):
                 raise ScheduleError(f"{pack}: the loops that walk through {pack.tensor} are {', '.join(loops)}")
-            self.packed.append(self._packed_constant(pack, dimensions))
-            size = _product([self.main.loops[name].extent for name in pack.loops])
-            self.index_of[pack.tensor] = (Buffer(pack.tensor, size, Scope.ARGUMENT), self._packed_index(pack.loops))
+            walks = [
+                (next(d for d, index in enumerate(dimensions) if name in dict(index.terms)), name)
+                for name in pack.loops
+            ]
+            self.packed.append(
+                PackedOperand(
+                    pack.tensor,
+                    tuple((d, dimensions[d].coefficient(name), self.loops[name].extent) for d, name in walks),
+                    access.tensor.maps,
+                )
+            )
+            buffer = Buffer(pack.tensor, self._turns(pack.loops), Scope.ARGUMENT)
+            placed.index_of[pack.tensor] = (buffer, self._packed_index(pack.loops))
             return
-        opened = self._open_loops(pack.at, str(pack))
+        opened = self._open_loops(placed, pack.at, str(pack))
         inside = [name for name in loops if name not in opened]
         if sorted(inside) != sorted(pack.loops):
             raise ScheduleError(f"{pack}: the loops that walk through {pack.tensor} there are {', '.join(inside)}")
-        _nested(self.main, pack, pack.loops)
-        size = _product([self.main.loops[name].extent for name in pack.loops])
-        buffer = Buffer(f"{pack.tensor}.packed", size, Scope.THREAD if opened else Scope.WORKSPACE)
+        nested(placed.plan, pack, pack.loops)
+        buffer = Buffer(f"{pack.tensor}.packed", self._turns(pack.loops), Scope.THREAD if opened else Scope.WORKSPACE)
         self.buffers.append(buffer)
         index = self._packed_index(pack.loops)
-        copy = Store(buffer, index, Load(*self._memory(access.tensor, dimensions)))
+        copy = Store(buffer, index, Load(*_memory(access.tensor, dimensions)))
         outer, last = pack.loops[0], pack.loops[-1]
-        vectorized = self.main.loops[last].kind is Kind.VECTORIZED
         kinds = dict.fromkeys(pack.loops, Kind.SERIAL)
-        if vectorized:
+        if self.loops[last].kind is Kind.VECTORIZED:
             kinds[last] = Kind.VECTORIZED
         if not opened and outer != last:
             kinds[outer] = Kind.PARALLEL
-        self.at.setdefault(pack.at, []).extend(_wrap(self.main, pack.loops, (copy,), kinds))
-        self.index_of[pack.tensor] = (buffer, index)
+        self.at.setdefault(pack.at, []).extend(self._wrap(pack.loops, (copy,), kinds))
+        placed.index_of[pack.tensor] = (buffer, index)
+
+    def _turns(self, loops: Sequence[str]) -> Extent:
+        return _product([self.loops[name].extent for name in loops])
 
     def _packed_index(self, loops: Sequence[str]) -> Affine:
-        index = Affine()
-        for number, name in enumerate(loops):
-            index = index + Affine(((name, _product([self.main.loops[n].extent for n in loops[number + 1 :]])),))
-        return index
+        return _flatten([Affine(((name, 1),)) for name in loops], [self.loops[name].extent for name in loops])
 
-    def _packed_constant(self, pack: sc.Pack, dimensions: Sequence[Affine]) -> PackedOperand:
-        walks = tuple(
-            (next(d for d, index in enumerate(dimensions) if name in dict(index.terms)), name) for name in pack.loops
-        )
-        return PackedOperand(
-            pack.tensor,
-            tuple((d, dimensions[d].coefficient(name), self.main.loops[name].extent) for d, name in walks),
-        )
+    # The nests of the stages --------------------------------------------------------------------------------------
 
-    def _main(self) -> tuple[Node, ...]:
-        plan, stage = self.main, self.main.stage
-        position = self._tile_position()
-        outer, inner = plan.order[:position], plan.order[position:]
+    def _output(self, placed: _Placed) -> tuple[Buffer, Affine, tuple[Condition, ...]]:
+        """The element that a stage writes to, and the conditions under which it does."""
+        stage, position = placed.stage, placed.position
+        if placed is not self.placed[0]:
+            reader = self.placed[self.placed.index(placed) - 1]
+            buffer, _ = reader.index_of[stage.output.name]
+            counters = [placed.plan.counter(axis.name, placed.plan.order) for axis in stage.axes]
+            return buffer, _flatten(counters, [placed.region[axis.name].extent for axis in stage.axes]), ()
+        place = stage.place or stage.output[stage.axes]
+        conditions: tuple[Condition, ...] = ()
+        if isinstance(place, ex.Inside):
+            conditions = tuple((_substitute(affine, position), bound) for affine, bound in place.conditions)
+            place = place.access
+        return *_memory(place.tensor, [_substitute(index, position) for index in place.indices]), conditions
+
+    def _copied(self, placed: _Placed) -> tuple[Node, ...]:
+        buffer, index, guards = self._output(placed)
+        store = Store(buffer, index, self._expression(placed, placed.stage.body, placed.position), guards=guards)
+        return self._wrap(placed.plan.order, (store,))
+
+    def _tiled(self, placed: _Placed) -> tuple[Node, ...]:
+        plan, stage = placed.plan, placed.stage
+        outer = plan.outer
+        inner = plan.order[len(outer) :]
         spatial = [name for name in inner if not plan.reduces(name)]
         outer_reductions = tuple(name for name in outer if plan.reduces(name))
         for name in outer:
@@ -357,70 +284,81 @@ class _NestBuilder:
                 )
         if outer_reductions and any(plan.loops[name].tail == "shift" for name in outer):
             raise ScheduleError("a shifted tail needs all reduction loops inside the local tile")
-        place = {axis.name: self._counter(axis.name, plan.loops_of(axis.name)) for axis in stage.all_axes}
-        output, output_index = self._memory(stage.output, [place[axis.name] for axis in stage.axes])
-        tile = Buffer("tile", _product([plan.loops[name].extent for name in spatial]), Scope.LOCAL)
+        output, output_index, guards = self._output(placed)
+        tile = Buffer("tile" if placed is self.placed[0] else f"{stage.name}.tile", self._turns(spatial), Scope.LOCAL)
         self.buffers.append(tile)
-        tile_index = _flatten([Affine(((name, 1),)) for name in spatial], [plan.loops[name].extent for name in spatial])
+        tile_index = self._packed_index(spatial)
         total = Load(tile, tile_index)
 
         start: tuple[Node, ...] = (Store(tile, tile_index, Constant(0.0)),)
-        finish: tuple[Node, ...] = (Store(output, output_index, self._expression(stage.epilogue, place, total)),)
+        finished = self._expression(placed, stage.epilogue, placed.position, total)
+        finish: tuple[Node, ...] = (Store(output, output_index, finished, guards=guards),)
         if outer_reductions:
-            resume = (Store(tile, tile_index, Load(output, output_index)),)
+            resume = (Store(tile, tile_index, Load(output, output_index), guards=guards),)
             start = (When(outer_reductions, "first", start, resume),)
-            finish = (When(outer_reductions, "last", finish, (Store(output, output_index, total),)),)
-        value, guards = _factored(self._expression(stage.body, place))
-        accumulate = Store(tile, tile_index, value, accumulate=True, guards=guards)
+            finish = (When(outer_reductions, "last", finish, (Store(output, output_index, total, guards=guards),)),)
+        value, tests = _factored(self._expression(placed, stage.body, placed.position))
+        accumulate = Store(tile, tile_index, value, accumulate=True, guards=tests)
         inside = (
-            *_wrap(plan, spatial, start),
-            *_wrap(plan, inner, (accumulate,)),
-            *_wrap(plan, spatial, finish),
+            *self._wrap(spatial, start),
+            *self._wrap(inner, (accumulate,)),
+            *self._wrap(spatial, finish),
         )
         for name in reversed(outer):
-            inside = (_loop(plan, name, (*self.at.get(name, []), *inside)),)
+            inside = self._wrap([name], (*self.at.get(name, []), *inside))
         return inside
 
-    def _counter(self, axis: str, loops: Sequence[str]) -> Affine:
-        return _counter(self.main, axis, loops)
-
-    def _place(self, index: Affine) -> Affine:
-        """An index over axes as one over the counters of the main stage's loops."""
-        result = Affine(constant=index.constant)
-        for axis, coefficient in index.terms:
-            result = result + self._counter(axis, self.main.loops_of(axis)) * coefficient
-        return result
-
-    def _memory(self, tensor: ex.Tensor, dimensions: Sequence[Affine]) -> tuple[Buffer, Affine]:
-        return Buffer(tensor.name, prod(tensor.shape), Scope.ARGUMENT), _flatten(dimensions, tensor.shape)
-
-    def _expression(self, node: ex.Scalar, place: Mapping[str, Affine], total: Expression | None = None) -> Expression:
+    def _expression(
+        self, placed: _Placed, node: ex.Scalar, position: Mapping[str, Affine], total: Expression | None = None
+    ) -> Expression:
+        """``node`` in the loops of ``placed``, which stand at ``position`` along the axes that it speaks of."""
         if isinstance(node, ex.Total):
             assert total is not None
             return total
         if isinstance(node, ex.Number):
             return Constant(node.value)
         if isinstance(node, ex.Binary):
-            left, right = (self._expression(side, place, total) for side in (node.left, node.right))
+            left, right = (self._expression(placed, side, position, total) for side in (node.left, node.right))
             return Binary(node.operator, left, right)
-        if isinstance(node, ex.Inside):
-            conditions = tuple((_substitute(affine, place), bound) for affine, bound in node.conditions)
-            value = self._expression(node.access, place)
-            assert isinstance(value, Load)
-            return Within(conditions, value)
-        if node.tensor.name in self.index_of:
-            return Load(*self.index_of[node.tensor.name])
-        if node.tensor.name in self.inlined:
-            stage = self.inlined[node.tensor.name]
-            indices = (_substitute(index, place) for index in node.indices)
-            return self._expression(stage.body, dict(zip((a.name for a in stage.axes), indices, strict=True)))
-        return Load(*self._memory(node.tensor, [_substitute(index, place) for index in node.indices]))
+        access, tested = (node.access, node.conditions) if isinstance(node, ex.Inside) else (node, ())
+        if access.tensor.name in placed.index_of:
+            return Load(*placed.index_of[access.tensor.name])
+        indices = [_substitute(index, position) for index in access.indices]
+        if access.tensor.name in self.inlined:
+            stage = self.inlined[access.tensor.name]
+            inner = {axis.name: index for axis, index in zip(stage.axes, indices, strict=True)}
+            return self._expression(placed, stage.body, inner)
+        conditions = [(_substitute(affine, position), bound) for affine, bound in tested]
+        # A part that reaches past the end of its axis must not be read there.
+        known = {axis for affine, _ in tested for axis, _ in affine.terms}
+        used = {axis for index in access.indices for axis, _ in index.terms} - known
+        conditions += [
+            (position[axis.name], axis.extent)
+            for axis in placed.stage.axes
+            if axis.name in used and placed.region[axis.name].open_ended
+        ]
+        buffer, index = _memory(access.tensor, indices)
+        if access.tensor.role == "table" and buffer not in self.buffers:
+            self.buffers.append(buffer)
+        if access.tensor.maps:
+            whole = tuple((d, 1, extent) for d, extent in enumerate(access.tensor.shape))
+            self.packed.append(PackedOperand(access.tensor.name, whole, access.tensor.maps))
+        return Within(tuple(conditions), Load(buffer, index)) if conditions else Load(buffer, index)
+
+    def _wrap(
+        self, loops: Sequence[str], body: tuple[Node, ...], kinds: Mapping[str, Kind] | None = None
+    ) -> tuple[Node, ...]:
+        for name in reversed(loops):
+            loop = self.loops[name]
+            kind = kinds[name] if kinds else loop.kind
+            body = (Loop(name, loop.axis, loop.extent, loop.step, kind, loop.tail, body, loop.fenced),)
+        return body
 
 
-def _find(body: ex.Scalar, tensor: "ex.Tensor | str") -> ex.Access:
-    """The access of ``body`` to a tensor. Raises ScheduleError when there is none."""
+def _find(stage: ex.Stage, tensor: "ex.Tensor | str") -> ex.Access:
+    """The access of a stage's body to a tensor. Raises ScheduleError when there is none."""
     name = tensor if isinstance(tensor, str) else tensor.name
-    stack = [body]
+    stack = [stage.body]
     while stack:
         node = stack.pop()
         if isinstance(node, ex.Binary):
@@ -442,21 +380,23 @@ def _factored(value: Expression) -> tuple[Expression, tuple[Condition, ...]]:
     return value, ()
 
 
-def _guarded(stage: ex.Stage) -> set[str]:
-    """The axes of a stage whose range its body tests before it reads."""
-    assert isinstance(stage.body, ex.Inside)
-    return {axis for affine, _ in stage.body.conditions for axis, _ in affine.terms}
+def _memory(tensor: ex.Tensor, dimensions: Sequence[Affine]) -> tuple[Buffer, Affine]:
+    """The element of an operand or of a table."""
+    scope = Scope.TABLE if tensor.role == "table" else Scope.ARGUMENT
+    return Buffer(tensor.name, prod(tensor.shape), scope, tensor.values), _flatten(dimensions, tensor.shape)
 
 
-def _counter(plan: _StagePlan, axis: str, loops: Sequence[str]) -> Affine:
-    return Affine(tuple((name, plan.loops[name].step) for name in loops if plan.loops[name].axis == axis))
-
-
-def _substitute(index: Affine, place: Mapping[str, Affine]) -> Affine:
+def _substitute(index: Affine, position: Mapping[str, Affine]) -> Affine:
     result = Affine(constant=index.constant)
     for axis, coefficient in index.terms:
-        result = result + place[axis] * coefficient
+        result = result + position[axis] * coefficient
     return result
+
+
+def _inside(index: Affine, position: Mapping[str, Affine], opened: Sequence[str]) -> Affine:
+    """How far from the start of its region, which the loops ``opened`` and the constants give, an index is."""
+    terms = _substitute(index, position).terms
+    return Affine(tuple((loop, coefficient) for loop, coefficient in terms if loop not in opened))
 
 
 def _flatten(dimensions: Sequence[Affine], extents: Sequence[Extent]) -> Affine:
@@ -475,16 +415,3 @@ def _product(extents: Sequence[Extent]) -> Extent:
 
 def _is_zero(value: Extent) -> bool:
     return isinstance(value, int) and value == 0
-
-
-def _loop(plan: _StagePlan, name: str, body: tuple[Node, ...], kind: Kind | None = None) -> Loop:
-    loop = plan.loops[name]
-    return Loop(name, loop.axis, loop.extent, loop.step, kind or loop.kind, loop.tail, body, loop.fenced)
-
-
-def _wrap(
-    plan: _StagePlan, loops: Sequence[str], body: tuple[Node, ...], kinds: Mapping[str, Kind] | None = None
-) -> tuple[Node, ...]:
-    for name in reversed(loops):
-        body = (_loop(plan, name, body, kinds[name] if kinds else None),)
-    return body

@@ -37,6 +37,14 @@ class Step:
 
 
 @dataclass(frozen=True)
+class Algorithm(Step):
+    """Compute the operator by another expression than the direct one; its stages are what the other steps name."""
+
+    kind: ClassVar[str] = "algorithm"
+    name: str
+
+
+@dataclass(frozen=True)
 class Split(Step):
     """Split ``axis`` into ``len(factors) + 1`` loops; ``factors`` are the extents of all but the outermost.
 
@@ -135,7 +143,7 @@ class Inline(Step):
 
 _KINDS: dict[str, type[Step]] = {
     step.kind: step
-    for step in (Split, Reorder, Parallel, Unroll, Fence, Vectorize, CacheWrite, Pack, ComputeAt, Inline)
+    for step in (Algorithm, Split, Reorder, Parallel, Unroll, Fence, Vectorize, CacheWrite, Pack, ComputeAt, Inline)
 }
 
 

@@ -9,6 +9,7 @@ from random import Random
 from tuner import expression as ex
 from tuner.build import expression_of
 from tuner.schedule import (
+    Algorithm,
     CacheWrite,
     ComputeAt,
     Fence,
@@ -81,12 +82,49 @@ def random_schedule(rng: Random, workload: Workload) -> Schedule:
     return Schedule(tuple(steps))
 
 
+def random_winograd(rng: Random) -> tuple[Workload, Schedule]:
+    """A small convolution by a chain of five sums, each computed somewhere in the loops of those after it."""
+    block = rng.choice((4, 8))
+    workload = make(
+        "conv2d",
+        n=rng.choice((1, 1, 2)),
+        ci=rng.choice((1, 3, block, 2 * block)),
+        co=rng.choice((1, 3, block, 2 * block)),
+        h=rng.randint(3, 9),
+        w=rng.randint(3, 9),
+        k=3,
+        pad=rng.choice(((0, 0, 0, 0), (1, 1, 1, 1), tuple(rng.randint(0, 2) for _ in range(4)))),
+        layout=f"NCHW{block}c",
+        epilogue=rng.choice(EPILOGUES),
+    )
+    algorithm = rng.choice(("winograd2", "winograd4"))
+    steps: list[Step] = [Algorithm("conv2d", algorithm)]
+    places: list[str] = []
+    for number, definition in enumerate(reversed(expression_of(workload, algorithm).stages)):
+        stage, at = _Stage(rng, definition), rng.choice(["", *places])
+        if number:
+            stage.steps.append(ComputeAt(stage.name, at))
+        stage.split(tails=("cut",))
+        stage.order(tile=True)
+        tasks = stage.parallel() if not at and rng.random() < 0.5 else 0
+        stage.annotate()
+        for access in _accesses(definition.body):
+            if access.tensor.role == "constant" and not at and rng.random() < 0.7:
+                stage.pack(access, "")
+        steps += stage.steps
+        around = places[: places.index(at) + 1] if at else []
+        places = [*around, *stage.loops[max(tasks, 1) - 1 : stage.outer]]
+    return workload, Schedule(tuple(steps))
+
+
 class _Stage:
     """The loops of one stage while steps are chosen for it. ``outer`` of them are outside the local tile."""
 
     def __init__(self, rng: Random, stage: ex.Stage) -> None:
         self.rng = rng
         self.name = stage.name
+        self.last = stage.axes[-1].name
+        self.conditional = isinstance(stage.place, ex.Inside) or any(map(_is_inside, _factors(stage.body)))
         self.steps: list[Step] = []
         self.extents = {axis.name: axis.extent for axis in stage.all_axes}
         self.axes = list(self.extents)
@@ -146,8 +184,9 @@ class _Stage:
 
     def annotate(self) -> None:
         last = self.loops[-1]
-        # The pad is vectorized along its last dimension; other stages inside their local tile.
-        possible = self.axis(last) == self.axes[-1] if self.name == "pad" else self.outer < len(self.loops)
+        # What has conditions is vectorized along its last dimension; and what is summed, inside the local tile.
+        possible = not self.reduce or self.outer < len(self.loops)
+        possible = possible and (not self.conditional or self.axis(last) == self.last)
         possible = possible and self.axis(last) not in self.reduce and last not in self.annotated
         if possible and self.rng.random() < 0.8:
             self.steps.append(Vectorize(self.name, last))
@@ -186,7 +225,13 @@ class _Stage:
         return [next(waiting[self.axis(loop)]) for loop in shuffled]
 
 
+def _factors(body: ex.Scalar) -> list[ex.Scalar]:
+    return [*_factors(body.left), *_factors(body.right)] if isinstance(body, ex.Binary) else [body]
+
+
+def _is_inside(node: ex.Scalar) -> bool:
+    return isinstance(node, ex.Inside)
+
+
 def _accesses(body: ex.Scalar) -> list[ex.Access]:
-    if isinstance(body, ex.Binary):
-        return [*_accesses(body.left), *_accesses(body.right)]
-    return [body] if isinstance(body, ex.Access) else []
+    return [node for node in _factors(body) if isinstance(node, ex.Access)]

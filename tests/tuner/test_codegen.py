@@ -10,14 +10,27 @@ from hypothesis import event, given, settings
 from hypothesis import strategies as st
 
 from tests.tuner.kernels import GUARD, assert_right, available_isas, compute, error
-from tests.tuner.schedules import random_schedule, random_workload
+from tests.tuner.schedules import random_schedule, random_winograd, random_workload
 from tuner.build import build, nest_of
 from tuner.codegen.cpu import assembly, load
 from tuner.codegen.program import Packing, Program
 from tuner.errors import ArgumentError, CompileError, ScheduleError
 from tuner.operators import OPERATORS
-from tuner.schedule import CacheWrite, ComputeAt, Pack, Parallel, Reorder, Schedule, Split, Step, Unroll, Vectorize
+from tuner.schedule import (
+    Algorithm,
+    CacheWrite,
+    ComputeAt,
+    Pack,
+    Parallel,
+    Reorder,
+    Schedule,
+    Split,
+    Step,
+    Unroll,
+    Vectorize,
+)
 from tuner.target import Target
+from tuner.templates import template_for
 from tuner.workload import parse, random_arrays, reference
 
 AVAILABLE = available_isas()
@@ -38,6 +51,50 @@ def test_a_random_legal_schedule_gives_the_result_of_the_reference(operator: str
         event(f"refused: {refusal}")
         return
     assert difference <= 1e-5, f"{workload} on {threads} threads\n{schedule}"
+
+
+@settings(max_examples=60)
+@given(rng=st.randoms(use_true_random=False), threads=st.sampled_from((1, 2)))
+def test_a_random_chain_of_stages_gives_the_result_of_the_reference(rng: Random, threads: int) -> None:
+    workload, schedule = random_winograd(rng)
+    try:
+        difference = error(workload, schedule, HOST[threads])
+    except ScheduleError as refusal:
+        event(f"refused: {refusal}")
+        return
+    assert difference <= 1e-5, f"{workload} on {threads} threads\n{schedule}"
+
+
+def test_nearly_all_random_chains_are_legal() -> None:
+    """Else the test above would say little."""
+    refused = 0
+    for seed in range(100):
+        workload, schedule = random_winograd(Random(seed))
+        try:
+            build(workload, schedule, HOST[1])
+        except ScheduleError:
+            refused += 1
+    assert refused <= 10
+
+
+@pytest.mark.parametrize("isa", AVAILABLE)
+@pytest.mark.parametrize("algorithm", ["winograd2", "winograd4"])
+@settings(max_examples=10)
+@given(rng=st.randoms(use_true_random=False), threads=st.sampled_from((1, 2)))
+def test_winograd_as_its_template_schedules_it_gives_the_result_of_the_reference(
+    isa: str, algorithm: str, rng: Random, threads: int
+) -> None:
+    workload, _ = random_winograd(rng)
+    target = Target.host(threads=threads, isa=isa)
+    template = template_for(workload, target)
+    space = template.space(workload, target)
+    drawn = space.sample(np.random.default_rng(rng.randint(0, 2**32)), 4000)
+    columns = space.columns(drawn)
+    chosen = drawn[~template.illegal(workload, target, columns) & (columns["algorithm"] == int(algorithm[-1]) // 2)]
+    assert len(chosen)
+    config = space.config(int(chosen[0]))
+    assert config["algorithm"] == algorithm
+    assert_right(workload, template.schedule(workload, target, config), target)
 
 
 @pytest.mark.parametrize("operator", OPERATORS)
@@ -196,6 +253,25 @@ def test_packing_cuts_pads_and_reorders_the_dimensions() -> None:
         np.testing.assert_array_equal(packed[n // 4, :, n % 4], expected)
     with pytest.raises(ArgumentError, match=r"shape \(5, 3\)"):
         packing.apply(array.T)
+
+
+def test_packing_transforms_a_constant_in_double_precision_and_reads_back() -> None:
+    packing = Packing((1, 2), ((1,), (2, 2)), (0, 2, 1), ((1, ((1.0, 2.0**-30), (0.5, -0.5), (0.0, 3.0))),))
+    array = np.array([[1.0, 2.0]], np.float32)
+    packed = packing.apply(array)
+    assert packed.dtype == np.float32
+    np.testing.assert_array_equal(packed, np.float32([1.0 + 2.0**-29, 6.0, -0.5, 0.0]))
+    assert Packing.from_json(packing.to_json()) == packing
+
+
+def test_known_elements_of_a_table_are_no_loads_and_zeros_and_ones_no_products() -> None:
+    """The row transform of F(2x2) alone: eight of its sixteen coefficients are 1 or -1, and all the others are 0."""
+    workload = parse("conv2d(ci=4,h=4,w=4,co=4,k=3,pad=1,layout=NCHW4c)")
+    rolled = build(workload, steps(Algorithm("conv2d", "winograd2")), HOST[1]).ir
+    unrolled = build(workload, steps(Algorithm("conv2d", "winograd2"), Unroll("input_rows", ("ap", "ak"))), HOST[1]).ir
+    assert rolled.count("call float @llvm.fma") == unrolled.count("call float @llvm.fma") + 1
+    assert (rolled.count("fadd"), rolled.count("fsub")) == (0, 0)
+    assert (unrolled.count("fadd"), unrolled.count("fsub")) == (5, 3)
 
 
 def test_multiply_adds_are_fused_into_whole_vectors() -> None:

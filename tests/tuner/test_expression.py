@@ -8,6 +8,7 @@ import pytest
 
 from tuner import expression as ex
 from tuner.build import expression_of
+from tuner.errors import ScheduleError
 from tuner.expression import Axis, Number, Tensor, relu
 from tuner.loopnest import Affine
 from tuner.workload import parse, random_arrays, reference
@@ -55,37 +56,95 @@ def test_an_expression_computes_the_reference(key: str) -> None:
     np.testing.assert_allclose(result, reference(workload, arrays), rtol=1e-12, atol=1e-12)
 
 
+@pytest.mark.parametrize("algorithm", ["winograd2", "winograd4"])
+@pytest.mark.parametrize(
+    "key",
+    [
+        "conv2d(ci=1,h=6,w=6,co=2,k=3,layout=NCHW4c)",
+        "conv2d(ci=4,h=3,w=4,co=4,k=3,pad=1x0x2x1,layout=NCHW4c,epilogue=bias+residual+relu)",
+    ],
+)
+def test_winograd_computes_the_reference(key: str, algorithm: str) -> None:
+    workload = parse(key)
+    arrays = random_arrays(workload, seed=3)
+    result = interpret(expression_of(workload, algorithm), dict(arrays))
+    np.testing.assert_allclose(result, reference(workload, arrays), rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.parametrize(
+    "key",
+    [
+        "conv2d(ci=4,h=6,w=6,co=4,k=3)",
+        "conv2d(ci=4,h=6,w=6,co=4,k=3,stride=2,layout=NCHW4c)",
+        "conv2d(ci=4,h=6,w=6,co=4,k=3,dilation=2,layout=NCHW4c)",
+        "conv2d(ci=4,h=6,w=6,co=4,k=3x1,layout=NCHW4c)",
+    ],
+)
+def test_winograd_refuses_what_it_is_not_for(key: str) -> None:
+    with pytest.raises(ScheduleError, match="winograd is for 3x3 kernels with stride=1 and dilation=1 in a blocked"):
+        expression_of(parse(key), "winograd4")
+
+
+def test_an_algorithm_that_is_not_there_is_refused() -> None:
+    with pytest.raises(ScheduleError, match="no algorithm fft for conv2d, only direct, winograd2, winograd4"):
+        expression_of(parse("conv2d(ci=1,h=6,w=6,co=2,k=3)"), "fft")
+    with pytest.raises(ScheduleError, match="no algorithm winograd2 for matmul, only direct"):
+        expression_of(parse("matmul(m=2,k=2,n=2)"), "winograd2")
+
+
 def interpret(expression: ex.Expression, arrays: dict[str, npt.NDArray[Any]]) -> npt.NDArray[np.float64]:
     """Element by element, exactly as written."""
     for stage in expression.stages:
         result = np.zeros(stage.output.shape)
         for place in np.ndindex(*(axis.extent for axis in stage.axes)):
             at = dict(zip((axis.name for axis in stage.axes), place, strict=True))
+            element = stage.place or stage.output[stage.axes]
+            if isinstance(element, ex.Inside):
+                if not holds(element.conditions, at):
+                    continue
+                element = element.access
             total = 0.0
             for turn in np.ndindex(*(axis.extent for axis in stage.reduce)):
                 inner = dict(zip((axis.name for axis in stage.reduce), turn, strict=True))
                 total += value(stage.body, {**at, **inner}, arrays, 0.0)
-            result[place] = value(stage.epilogue, at, arrays, total)
+            result[indices(element, at)] = value(stage.epilogue, at, arrays, total)
         arrays[stage.output.name] = result
     return arrays[expression.main.output.name]
 
 
-def value(node: ex.Scalar, at: dict[str, int], arrays: dict[str, npt.NDArray[Any]], total: float) -> float:
-    def number(index: Affine) -> int:
-        return int(index.constant) + sum(int(factor) * at[axis] for axis, factor in index.terms)
+def number(index: Affine, at: dict[str, int]) -> int:
+    return int(index.constant) + sum(int(factor) * at[axis] for axis, factor in index.terms)
 
+
+def indices(access: ex.Access, at: dict[str, int]) -> tuple[int, ...]:
+    result = tuple(number(index, at) for index in access.indices)
+    assert all(0 <= index < extent for index, extent in zip(result, access.tensor.shape, strict=True))
+    return result
+
+
+def holds(conditions: tuple[tuple[Affine, int], ...], at: dict[str, int]) -> bool:
+    return all(0 <= number(index, at) < bound for index, bound in conditions)
+
+
+def operand(tensor: ex.Tensor, arrays: dict[str, npt.NDArray[Any]]) -> npt.NDArray[Any]:
+    if tensor.role == "table":
+        return np.array(tensor.values).reshape(tensor.shape)
+    array = arrays[tensor.name]
+    for dimension, matrix in tensor.maps:
+        array = np.moveaxis(np.tensordot(matrix, array, (1, dimension)), 0, dimension)
+    return array
+
+
+def value(node: ex.Scalar, at: dict[str, int], arrays: dict[str, npt.NDArray[Any]], total: float) -> float:
     match node:
         case ex.Total():
             return total
         case ex.Number():
             return node.value
         case ex.Access():
-            indices = tuple(map(number, node.indices))
-            assert all(0 <= index < extent for index, extent in zip(indices, node.tensor.shape, strict=True))
-            return float(arrays[node.tensor.name][indices])
+            return float(operand(node.tensor, arrays)[indices(node, at)])
         case ex.Inside():
-            inside = all(0 <= number(index) < bound for index, bound in node.conditions)
-            return value(node.access, at, arrays, total) if inside else 0.0
+            return value(node.access, at, arrays, total) if holds(node.conditions, at) else 0.0
         case ex.Binary():
             left, right = (value(side, at, arrays, total) for side in (node.left, node.right))
             return {"add": left + right, "mul": left * right, "max": max(left, right)}[node.operator]

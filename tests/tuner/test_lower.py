@@ -27,6 +27,7 @@ from tuner.loopnest import (
     verify,
 )
 from tuner.schedule import (
+    Algorithm,
     CacheWrite,
     ComputeAt,
     Fence,
@@ -143,6 +144,20 @@ NESTS: dict[str, tuple[str, tuple[Step, ...] | None]] = {
             Inline("pad"),
         ),
     ),
+    "winograd": (
+        "conv2d(ci=4,h=3,w=4,co=4,k=3,pad=1,layout=NCHW4c,epilogue=relu)",
+        (
+            Algorithm("conv2d", "winograd2"),
+            Reorder("conv2d", ("n", "ty", "cob", "tx", "k", "i", "j", "co")),
+            CacheWrite("conv2d", "tx"),
+            Parallel("conv2d", ("n", "ty")),
+            ComputeAt("output_rows", "tx"),
+            Pack("product", "weight", ("mp", "mq", "mo", "mc", "mk", "ml")),
+            ComputeAt("product", "ty"),
+            ComputeAt("input_tiles", "ty"),
+            ComputeAt("input_rows", "bc"),
+        ),
+    ),
     "resnet18.C7": ("resnet18.C7(layout=NCHW16c,epilogue=bias+residual+relu)", None),
     "mobilenet.D4": ("mobilenet.D4(layout=NCHW16c)", None),
     "matmul.1024": ("matmul.1024", None),
@@ -176,6 +191,7 @@ def test_the_nests_in_the_documentation_are_golden_files() -> None:
 # Refusals ----------------------------------------------------------------------------------------------------------
 
 SPLIT_N = Split("matmul", "n", (4,))
+WINOGRAD = "conv2d(ci=4,h=4,w=4,co=4,k=3,pad=1,layout=NCHW4c)"
 BLOCKED = "conv2d(ci=16,h=5,w=5,co=8,k=1,layout=NCHW8c)"
 
 REFUSED: dict[str, tuple[str, tuple[Step, ...], str]] = {
@@ -309,6 +325,32 @@ REFUSED: dict[str, tuple[str, tuple[Step, ...], str]] = {
         (Pack("pad", "data", ("pn", "pc", "py", "px")),),
         "not for stage pad",
     ),
+    "an algorithm that does not apply": (
+        PADDED,
+        (Algorithm("conv2d", "winograd2"),),
+        "winograd is for 3x3 kernels",
+    ),
+    "two algorithms": (
+        PADDED,
+        (Algorithm("conv2d", "direct"), Algorithm("conv2d", "direct")),
+        "one algorithm is chosen at most",
+    ),
+    "an algorithm of a stage that is no operator": (PADDED, (Algorithm("pad", "direct"),), "for the stage conv2d"),
+    "a stage of a chain that is inlined": (
+        WINOGRAD,
+        (Algorithm("conv2d", "winograd2"), Inline("product")),
+        "inline is not for stage product",
+    ),
+    "a stage computed in a loop that is not around its reader": (
+        WINOGRAD,
+        (
+            Algorithm("conv2d", "winograd2"),
+            ComputeAt("output_rows", "tx"),
+            ComputeAt("product", "ty"),
+            ComputeAt("input_tiles", "tx"),
+        ),
+        "no loop tx, only n, cob, ty, mp",
+    ),
     "a pack of what another stage computes in part": (
         PADDED,
         (ComputeAt("pad", "n"), Pack("conv2d", "padded", ("ci", "oh", "ow", "kh", "kw"), "n")),
@@ -428,6 +470,7 @@ def assert_rows_are_nests(columns: Nest, rows: list[Nest]) -> None:
     "key",
     [
         "resnet18.C2",
+        "resnet18.C6(layout=NCHW16c)",
         "resnet18.C7(layout=NCHW16c,epilogue=bias+residual+relu)",
         "conv2d(n=2,ci=13,h=7,w=9,co=13,k=3,stride=2,pad=0x1x2x1)",
         "mobilenet.D4",

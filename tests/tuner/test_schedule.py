@@ -73,7 +73,7 @@ def test_order_and_values_of_the_steps_are_identity() -> None:
 @pytest.mark.parametrize(
     ("data", "message"),
     [
-        ([["fold", "conv2d", "ow"]], "schedule step 0: expected one of cache_write, .* but found"),
+        ([["fold", "conv2d", "ow"]], "schedule step 0: expected one of algorithm, cache_write, .* but found"),
         (["split"], "schedule step 0: expected one of"),
         ([[]], "schedule step 0: expected one of"),
         ([[["split"]]], "schedule step 0: expected one of"),

@@ -9,7 +9,7 @@ from tuner.errors import ScheduleError
 from tuner.operators import OPERATORS
 from tuner.target import Target, TargetError
 from tuner.templates import Template, template_for
-from tuner.templates.template import ceil, numeric, register_tile, tiles, up_to
+from tuner.templates.template import ceil, least, numeric, register_tile, tiles, up_to
 from tuner.workload import Workload, named, parse
 
 HOST = Target.host(threads=2)
@@ -22,6 +22,7 @@ KEYS = [
     "conv2d(n=2,ci=5,h=9,w=11,co=20,k=3x2,stride=2x1,pad=0x1x2x1,epilogue=bias+residual+relu)",
     "conv2d(ci=3,h=11,w=11,co=16,k=3,stride=2,pad=1,layout=NCHW16c,epilogue=bias+relu)",
     "conv2d(ci=32,h=7,w=7,co=32,k=3,pad=1,layout=NCHW16c)",
+    "conv2d(n=2,ci=16,h=9,w=11,co=16,k=3,pad=1x0x2x1,layout=NCHW8c,epilogue=bias+residual+relu)",
     "conv2d(ci=16,h=8,w=9,co=24,k=1,layout=NCHW8c,epilogue=residual)",
     "conv2d(ci=8,h=9,w=9,co=8,k=3,dilation=2,pad=2,layout=NCHW8c)",
     "conv2d(ci=16,h=35,w=5,co=8,k=1x3,pad=0x1,layout=NCHW8c)",
@@ -104,6 +105,29 @@ def test_schedules_of_different_configurations_read_back(key: str) -> None:
         assert type(schedule).from_json(schedule.to_json()) == schedule
 
 
+def test_winograd_is_offered_where_it_applies() -> None:
+    offered = {
+        key
+        for key in KEYS
+        if any(k.name == "algorithm" for k in template_for(parse(key), HOST).space(parse(key), HOST).knobs)
+    }
+    assert offered == {
+        "conv2d(ci=32,h=7,w=7,co=32,k=3,pad=1,layout=NCHW16c)",
+        "conv2d(n=2,ci=16,h=9,w=11,co=16,k=3,pad=1x0x2x1,layout=NCHW8c,epilogue=bias+residual+relu)",
+    }
+
+
+@pytest.mark.parametrize("key", ["resnet18.C2(layout=NCHW16c)", "resnet18.C12(layout=NCHW16c)"])
+def test_each_algorithm_is_a_fair_part_of_the_legal_configurations(key: str) -> None:
+    """The search begins with a random sample: it must see them all."""
+    workload = parse(key)
+    template = template_for(workload, HOST)
+    space = template.space(workload, HOST)
+    columns = space.columns(space.sample(np.random.default_rng(0), 20000))
+    algorithms = columns["algorithm"][~template.illegal(workload, HOST, columns)]
+    assert np.bincount(algorithms, minlength=3).min() >= 0.05 * len(algorithms)
+
+
 def test_every_operator_has_a_template_on_a_cpu() -> None:
     by_operator = {parse(key).operator: template_for(parse(key), HOST) for key in KEYS}
     assert set(by_operator) == set(OPERATORS)
@@ -135,6 +159,11 @@ def test_up_to_keeps_what_fits_and_one() -> None:
 def test_quotients_round_up_for_integers_and_columns() -> None:
     assert ceil(7, 2) == 4
     np.testing.assert_array_equal(ceil(7, np.array([1, 2, 7, 8])), [7, 4, 1, 1])
+
+
+def test_the_smaller_of_integers_and_columns() -> None:
+    assert least(4, 7) == 4
+    np.testing.assert_array_equal(least(4, np.array([1, 4, 7])), [1, 4, 4])
 
 
 def test_the_register_tile_fits_and_wastes_little() -> None:

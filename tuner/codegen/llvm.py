@@ -12,7 +12,7 @@ start of the last tile back. So a body never tests whether it is inside its axis
 from collections.abc import Iterator, Sequence
 
 from tuner.codegen.text import identifier
-from tuner.codegen.values import ALIGNMENT, Counter, ValueWriter
+from tuner.codegen.values import ALIGNMENT, Counter, ValueWriter, literal
 from tuner.errors import ScheduleError
 from tuner.loopnest import (
     Affine,
@@ -42,10 +42,12 @@ def emit(nest: Nest, arguments: Sequence[str], threads: int, lanes: int) -> tupl
     private_bytes = sum(size for _, size in private)
     pointers = [*arguments, *(buffer.name for buffer, _ in shared)]
     regions: list[str] = []
+    declared: set[str] = set()
     calls: list[str] = []
     for number, chunk in enumerate(_chunks(nest.body)):
         function = _Function(nest, number, pointers, arguments, private, chunk, lanes)
         regions.append(function.text(private_bytes, shared_bytes))
+        declared |= function.declared
         calls.extend(_call(number, function.tasks, pointers, len(arguments), threads))
     loads = _load_pointers(arguments, shared)
     kernel = ["define void @kernel(ptr %args) noinline {", *loads, *calls, "  ret void", "}"]
@@ -54,7 +56,8 @@ def emit(nest: Nest, arguments: Sequence[str], threads: int, lanes: int) -> tupl
         for number, tasks in enumerate(_task_counts(nest.body))
         if tasks > 1 and threads > 1
     ]
-    text = "\n".join([_PRELUDE, *regions, *tasks, "\n".join(kernel), _BENCH])
+    tables = [_table(buffer) for buffer in nest.buffers if buffer.scope is Scope.TABLE]
+    text = "\n".join([_PRELUDE, *sorted(declared), *tables, *regions, *tasks, "\n".join(kernel), _BENCH])
     return text, shared_bytes + private_bytes * threads
 
 
@@ -77,6 +80,11 @@ done:
   ret void
 }
 """
+
+
+def _table(buffer: Buffer) -> str:
+    values = ", ".join(f"float {literal(value)}" for value in buffer.values)
+    return f'@"{buffer.name}" = private constant [{len(buffer.values)} x float] [{values}], align {ALIGNMENT}'
 
 
 def _layout(nest: Nest, scope: Scope) -> list[tuple[Buffer, int]]:
@@ -182,6 +190,7 @@ class _Function(ValueWriter):
         self.private = private
         self.axes = {name: int(extent) for name, extent in nest.axes}
         self.locals = [buffer for buffer in nest.buffers if buffer.scope is Scope.LOCAL]
+        self.tables = [buffer for buffer in nest.buffers if buffer.scope is Scope.TABLE]
         self.extents: dict[str, int] = {}
         self.settled: frozenset[Condition] = frozenset()  # guards that are known to hold here
         self.guards: dict[int, tuple[dict[Condition, tuple[Loop, ...]], list[Condition]]] = {}
@@ -193,7 +202,7 @@ class _Function(ValueWriter):
         self._tasks(loops, body)
 
     def text(self, private_bytes: int, shared_bytes: int) -> str:
-        """The finished function and the declarations it needs."""
+        """The finished function; what it calls is in ``declared``."""
         parameters = [f"ptr noalias {identifier(name)}" for name in self.pointers]
         head = [
             f"define internal void @region{self.number}({', '.join(parameters)}, ptr %workspace, "
@@ -201,6 +210,7 @@ class _Function(ValueWriter):
             "entry:",
         ]
         head += [f"  {identifier(b.name)} = alloca [{b.size} x float], align {ALIGNMENT}" for b in self.locals]
+        head += [f'  {identifier(b.name)} = getelementptr float, ptr @"{b.name}", i64 0' for b in self.tables]
         if self.private:
             head.append(f"  %thread.offset = mul i64 %thread, {private_bytes}")
             head.append(f"  %private = getelementptr i8, ptr %workspace, i64 {shared_bytes}")
@@ -211,7 +221,7 @@ class _Function(ValueWriter):
             offset += size
         self._close()
         (region,) = self.regions
-        return "\n".join([*sorted(self.declared), *head, *region.top, *region.lines, "  ret void", "}"])
+        return "\n".join([*head, *region.top, *region.lines, "  ret void", "}"])
 
     def _tasks(self, loops: list[Loop], body: tuple[Node, ...]) -> None:
         if not loops:
@@ -360,7 +370,7 @@ class _Function(ValueWriter):
             if guard in self.settled:
                 continue
             if self._stride(guard[0]):
-                raise ScheduleError("a stage with conditions cannot be inlined where they differ from lane to lane")
+                raise ScheduleError("what has conditions cannot be vectorized where they differ from lane to lane")
             test = self._inside(*guard)
             if test is False:
                 return

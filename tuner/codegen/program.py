@@ -9,12 +9,14 @@ import numpy as np
 import numpy.typing as npt
 
 from tuner.errors import ArgumentError
+from tuner.loopnest import Map
 
 
 @dataclass(frozen=True)
 class Packing:
     """How a constant operand is laid out for the kernel: each dimension cut into parts, the parts put in a new order.
 
+    ``maps`` come first, (dimension, matrix by rows): that dimension is multiplied with the matrix, in float64.
     ``parts[d]`` are the extents of dimension ``d``, outermost first; their product may exceed the dimension, and the
     excess is filled with zeros. ``order`` lists the parts, numbered through all dimensions, outermost first.
     """
@@ -22,6 +24,7 @@ class Packing:
     shape: tuple[int, ...]
     parts: tuple[tuple[int, ...], ...]
     order: tuple[int, ...]
+    maps: tuple[Map, ...] = ()
 
     @property
     def size(self) -> int:
@@ -32,18 +35,28 @@ class Packing:
         """The packed copy of ``array``, one-dimensional. Raises ArgumentError when its shape is not the operand's."""
         if array.shape != self.shape:
             raise ArgumentError(f"expected an array of shape {self.shape} but got {array.shape}")
-        excess = [(0, math.prod(part) - extent) for part, extent in zip(self.parts, self.shape, strict=True)]
+        for dimension, matrix in self.maps:
+            mapped = np.tensordot(np.array(matrix), array.astype(np.float64), (1, dimension))
+            array = np.moveaxis(mapped, 0, dimension)
+        array = array.astype(np.float32)
+        excess = [(0, math.prod(part) - extent) for part, extent in zip(self.parts, array.shape, strict=True)]
         if any(after for _, after in excess):
             array = np.pad(array, excess)
         extents = [extent for part in self.parts for extent in part]
         return np.ascontiguousarray(array.reshape(extents).transpose(self.order)).reshape(-1)
 
     def to_json(self) -> dict[str, Any]:
-        return {"shape": list(self.shape), "parts": [list(part) for part in self.parts], "order": list(self.order)}
+        return {
+            "shape": list(self.shape),
+            "parts": [list(part) for part in self.parts],
+            "order": list(self.order),
+            "maps": [[dimension, [list(row) for row in matrix]] for dimension, matrix in self.maps],
+        }
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> "Packing":
-        return cls(tuple(data["shape"]), tuple(tuple(part) for part in data["parts"]), tuple(data["order"]))
+        maps = tuple((dimension, tuple(tuple(row) for row in matrix)) for dimension, matrix in data["maps"])
+        return cls(tuple(data["shape"]), tuple(tuple(part) for part in data["parts"]), tuple(data["order"]), maps)
 
 
 @dataclass(frozen=True)

@@ -61,6 +61,8 @@ class ValueWriter(Writer):
                 f"more than {STATEMENT_LIMIT} statements are unrolled: unroll less or use smaller tiles"
             )
         if store.accumulate:
+            if self._adds_nothing(store.value):
+                return
             old = self._load(Load(store.buffer, store.index))
             value = self._accumulated(old, store.value)
         else:
@@ -129,6 +131,16 @@ class ValueWriter(Writer):
             self._line(f"{part} = shufflevector {type_} {vector}, {type_} poison, <{count} x i32> <{order}>")
             self._line(f"store <{count} x float> {part}, ptr {address}, align 4")
 
+    def _known(self, value: Expression) -> float | None:
+        """An element of a table whose place is known here."""
+        if isinstance(value, Load) and value.buffer.values and not self._stride(value.index):
+            dynamic, place = self._split(value.index)
+            return None if dynamic else value.buffer.values[place]
+        return None
+
+    def _adds_nothing(self, value: Expression) -> bool:
+        return isinstance(value, Binary) and value.operator == "mul" and self._known(value.left) == 0.0
+
     def _store_part(self, vector: str, lanes: int, count: int, address: str) -> None:
         """Store the first ``count`` lanes of a vector."""
         type_ = f"<{lanes} x float>"
@@ -145,6 +157,9 @@ class ValueWriter(Writer):
     def _accumulated(self, old: Value, value: Expression) -> Value:
         """``old + value`` with one rounding where the value is a product."""
         if isinstance(value, Binary) and value.operator == "mul":
+            factor = self._known(value.left)
+            if factor in (1.0, -1.0):
+                return self._arithmetic("add" if factor == 1.0 else "sub", old, self._evaluate(value.right))
             left, right = self._evaluate(value.left), self._evaluate(value.right)
             lanes = max(old.lanes, left.lanes, right.lanes)
             left, right, old = (self._widen(item, lanes) for item in (left, right, old))
@@ -161,7 +176,7 @@ class ValueWriter(Writer):
         if isinstance(expression, Load):
             return self._load(expression)
         if isinstance(expression, Constant):
-            return Value(_literal(expression.value))
+            return Value(literal(expression.value))
         if isinstance(expression, Binary):
             return self._arithmetic(
                 expression.operator, self._evaluate(expression.left), self._evaluate(expression.right)
@@ -195,6 +210,9 @@ class ValueWriter(Writer):
         return Value(all_, lanes)
 
     def _load(self, load: Load) -> Value:
+        known_value = self._known(load)
+        if known_value is not None:
+            return Value(literal(known_value))
         stride = self._stride(load.index)
         lanes = self.vector[1] if self.vector and stride else 0
         if any(item.buffer == load.buffer.name for item in self.scattered):
@@ -234,7 +252,7 @@ class ValueWriter(Writer):
             if isinstance(test, str):
                 tests.append(test)
             elif not test:
-                return self._widen(Value(_literal(0.0)), self.vector[1] if self.vector else 0)
+                return self._widen(Value(literal(0.0)), self.vector[1] if self.vector else 0)
         stride = self._stride(load.index)
         if not tests:
             return self._load(load)
@@ -376,7 +394,7 @@ def _runs(columns: Mapping[int, Value], longest: int) -> Iterator[tuple[int, lis
         yield start, run
 
 
-def _literal(value: float) -> str:
+def literal(value: float) -> str:
     """A float32 as LLVM writes it: the bits of the double of the same value."""
     (single,) = struct.unpack("<f", struct.pack("<f", value))
     return f"0x{struct.pack('>d', single).hex().upper()}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from math import prod
 from typing import TYPE_CHECKING
 
@@ -30,6 +31,7 @@ from tuner.operators.operator import (
     tensors,
 )
 from tuner.operators.parameter import SIZE, Parameter
+from tuner.operators.winograd import winograd
 
 if TYPE_CHECKING:
     from tuner.workload import Workload
@@ -107,4 +109,5 @@ CONV2D = Operator(
     flops=_flops,
     reference=_reference,
     expression=_expression,
+    algorithms={"winograd2": partial(winograd, m=2), "winograd4": partial(winograd, m=4)},
 )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 import numpy as np
@@ -37,7 +37,8 @@ class Operator:
     ``check`` raises WorkloadError for arguments that are fine one by one and impossible together. ``operands`` are in
     the order of the call, the output last. ``flops`` counts two a multiply-add and leaves the epilogue out.
     ``reference`` takes all operands but the output, by name, and computes the output in float64.
-    ``expression`` says the same as index arithmetic.
+    ``expression`` says the same as index arithmetic, ``algorithms`` other ways to come to the same result: they raise
+    ScheduleError for a workload that they are not for.
     """
 
     name: str
@@ -47,6 +48,7 @@ class Operator:
     flops: Callable[[Workload], int]
     reference: Callable[[Workload, Arrays], Reference]
     expression: Callable[[Workload], Expression]
+    algorithms: Mapping[str, Callable[[Workload], Expression]] = field(default_factory=dict)
 
 
 def epilogue_operands(workload: Workload, channels: int, output: tuple[int, ...]) -> tuple[Operand, ...]:
@@ -74,7 +76,7 @@ def tensors(workload: Workload) -> dict[str, Tensor]:
 
 
 def epilogue_expression(
-    workload: Workload, known: Mapping[str, Tensor], channel: Axis | Affine, place: tuple[Axis, ...]
+    workload: Workload, known: Mapping[str, Tensor], channel: Axis | Affine, place: tuple[Axis | Affine, ...]
 ) -> Scalar:
     """What becomes of the finished sum at ``place``, in output channel ``channel``."""
     result: Scalar = Total()

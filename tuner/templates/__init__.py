@@ -2,14 +2,14 @@
 
 from tuner.errors import ScheduleError
 from tuner.target import Target
-from tuner.templates.conv2d import CONV2D_DIRECT
+from tuner.templates.conv2d import CONV2D
 from tuner.templates.depthwise import DEPTHWISE
 from tuner.templates.gemm import GEMM
 from tuner.templates.template import Template
 from tuner.workload import Workload
 
 _CPU = {
-    "conv2d": CONV2D_DIRECT,
+    "conv2d": CONV2D,
     "depthwise_conv2d": DEPTHWISE,
     "dense": GEMM,
     "matmul": GEMM,

@@ -1,8 +1,9 @@
-"""Direct convolution on a CPU: an outer product of output channels by pixels, held in registers.
+"""Convolution on a CPU. Direct: an outer product of output channels by pixels, held in registers.
 
 Lanes run over output channels. The tile of ``tile_co`` vectors by ``tile_oh`` x ``tile_ow`` pixels stays in registers
 for the whole reduction: each step broadcasts input values and multiplies them with vectors of weights, which are packed
 in the order in which the loops read them. Around it: blocks of rows and of channels for the caches, and the task space.
+Where Winograd's algorithm applies, the knob ``algorithm`` chooses between the two: see ``winograd``.
 """
 
 from typing import Any
@@ -11,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from tuner.operators.image import channel_block, output_size
+from tuner.operators.winograd import applies
 from tuner.schedule import (
     CacheWrite,
     ComputeAt,
@@ -27,6 +29,7 @@ from tuner.schedule import (
 )
 from tuner.space import Choice, Columns, Config, Flag, Knob, Space
 from tuner.target import Target
+from tuner.templates import winograd
 from tuner.templates.template import CODE_LIMIT, UNROLL_LIMIT, Template, bodies, ceil, register_tile, tiles, up_to
 from tuner.workload import Workload
 
@@ -71,10 +74,14 @@ def _space(workload: Workload, target: Target) -> Space:
     ]
     if shape.padded:
         knobs.append(Choice("pad", PADS))
+    if applies(workload):
+        knobs.append(Choice("algorithm", winograd.ALGORITHMS))
     return Space(knobs)
 
 
 def _schedule(workload: Workload, target: Target, config: Config) -> Schedule:
+    if config.get("algorithm", "direct") != "direct":
+        return winograd.schedule(workload, target, config)
     shape = _Shape(workload, target)
     values: dict[str, Any] = dict(config)
     steps: list[Step] = []
@@ -197,11 +204,16 @@ def _illegal(workload: Workload, target: Target, columns: Columns) -> npt.NDArra
         # The border is decided where the code is written: along rows by unrolling, down the image by whole rows.
         inner = (columns["tile_oh"] == 1) & ((columns["unroll_kw"] == 1) | (shape.kw == 1))
         result |= (columns["pad"] == PADS.index("skip")) & ~inner
+    if "algorithm" in columns:
+        result = np.where(columns["algorithm"] == 0, result, winograd.illegal(workload, target, columns))
     return np.asarray(result)
 
 
 def _features(workload: Workload, target: Target, columns: Columns) -> npt.NDArray[np.float32]:
     known = _quantities(workload, target, columns)
+    if "algorithm" in columns:
+        other = winograd.quantities(workload, target, columns)
+        known = {name: np.where(columns["algorithm"] == 0, value, other[name]) for name, value in known.items()}
     derived = [np.log2(value) for value in known.values()]
     knobs = [np.log2(column + 1.0) for column in columns.values()]
     return np.stack([*derived, *knobs], axis=1).astype(np.float32)
@@ -239,7 +251,9 @@ def _default(workload: Workload, target: Target) -> dict[str, Any]:
         config["pad"] = "first"
         if tile_oh == 1 and 3 * tile_co * shape.parts * tile_ow * shape.kw <= CODE_LIMIT:
             config |= {"pad": "skip", "unroll_kw": int(shape.kw > 1), "split_ci": 1}
+    if "algorithm" in values:
+        config["algorithm"] = "direct"
     return config
 
 
-CONV2D_DIRECT = Template("conv2d", 1, _space, _schedule, _illegal, _features, _default)
+CONV2D = Template("conv2d", 1, _space, _schedule, _illegal, _features, _default)

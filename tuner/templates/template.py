@@ -51,7 +51,7 @@ def tiles(extent: int, largest: int, waste: float = 0.25) -> tuple[int, ...]:
     return tuple(size for size in sizes if -(-extent // size) * size <= extent * (1 + waste))
 
 
-def bodies(extent: int, block: Any, tile: Any) -> Any:
+def bodies(extent: Any, block: Any, tile: Any) -> Any:
     """How many copies of its body a loop over blocks of tiles gets: the whole ones, and those of partial tails."""
     whole, rest = extent // (block * tile), extent % (block * tile)
     return 0 + (whole > 0) + (rest // tile > 0) + (rest % tile > 0)
@@ -60,6 +60,12 @@ def bodies(extent: int, block: Any, tile: Any) -> Any:
 def ceil(value: Any, by: Any) -> Any:
     """Quotient rounded up; of integers or of columns."""
     return -(-value // by)
+
+
+def least(left: Any, right: Any) -> Any:
+    """The smaller one; of integers or of columns."""
+    columns = isinstance(left, np.ndarray) or isinstance(right, np.ndarray)
+    return np.minimum(left, right) if columns else min(left, right)
 
 
 def register_tile(

@@ -1,0 +1,196 @@
+"""Winograd convolution on a CPU, as choices in the space of the direct one.
+
+The knobs of the direct template mean the same of another picture: ``tile_co`` vectors by ``tile_oh`` x ``tile_ow``
+*tiles* stay in registers for one point's product over the channels, ``split_ci`` channels of it are unrolled. ``outer``
+says what is a task: with "oh", ``block_oh`` such tiles of rows from input to output, so that all between stays in the
+second-level cache; otherwise each of the three phases (transform the input, multiply, transform back) is done for
+the whole image before the next, so that the weights are read once. ``co_inside`` walks through the channels inside of
+the tiles. The other knobs change nothing, and are legal at every value: so a step of the search leads from a direct
+configuration to Winograd ones and back, and the tuner does not try a schedule twice.
+"""
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from tuner.operators.image import channel_block, output_size
+from tuner.operators.winograd import tile_counts
+from tuner.schedule import (
+    Algorithm,
+    CacheWrite,
+    ComputeAt,
+    Fence,
+    Pack,
+    Parallel,
+    Reorder,
+    Schedule,
+    Split,
+    Step,
+    Unroll,
+    Vectorize,
+)
+from tuner.space import Columns, Config
+from tuner.target import Target
+from tuner.templates.template import CODE_LIMIT, UNROLL_LIMIT, bodies, ceil, least
+from tuner.workload import Workload
+
+ALGORITHMS = ("direct", "winograd2", "winograd4")
+_BY_TASK = 2  # position of "oh" among the values of ``outer``
+
+
+class _Shape:
+    """The numbers of a workload on a target, for tiles of m x m outputs."""
+
+    def __init__(self, workload: Workload, target: Target, m: int) -> None:
+        self.m, self.points = m, m + 2
+        self.n, self.ci, self.co = workload.size("n"), workload.size("ci"), workload.size("co")
+        layout = workload.text("layout")
+        self.block_ci, self.block_co = channel_block(layout, self.ci) or 1, channel_block(layout, self.co) or 1
+        self.lanes = min(target.lanes, self.block_co)
+        self.parts = ceil(self.block_co, self.lanes)
+        self.vectors = self.co // self.block_co
+        self.rows, self.columns = tile_counts(workload, m)
+        self.oh, self.ow = output_size(workload)
+        self.l2 = target.l2
+
+    @property
+    def column_bytes(self) -> int:
+        """What one tile takes between the transforms."""
+        return 4 * self.points**2 * (self.ci + self.co)
+
+    def block(self, tile_oh: Any, tile_ow: Any, block_oh: Any) -> tuple[Any, Any]:
+        """Rows and columns of tiles in a task: as many columns as fit into half of the second-level cache."""
+        rows = least(block_oh * tile_oh, self.rows)
+        fitting = self.l2 // 2 // (self.column_bytes * rows) // tile_ow * tile_ow
+        return rows, least(-least(-fitting, -tile_ow), self.columns)
+
+
+def schedule(workload: Workload, target: Target, config: Config) -> Schedule:
+    """The schedule of a configuration whose algorithm is one of Winograd's."""
+    values: dict[str, Any] = dict(config)
+    shape = _Shape(workload, target, int(values["algorithm"][-1]))
+    by_task = values["outer"] == "oh"
+    block = shape.block(values["tile_oh"], values["tile_ow"], values["block_oh"]) if by_task else (1, shape.columns)
+    return Schedule(
+        (
+            Algorithm("conv2d", values["algorithm"]),
+            *_output(block, by_task),
+            *_product(shape, values, by_task),
+            *_input(by_task),
+        )
+    )
+
+
+def _output(block: tuple[Any, Any], by_task: bool) -> list[Step]:
+    outer = ["n", "ty.0", "tx.0", "cob"] if by_task else ["n", "cob", "ty.0", "tx.0"]
+    return [
+        Split("conv2d", "ty", (block[0],)),
+        Split("conv2d", "tx", (block[1],)),
+        Reorder("conv2d", (*outer, "ty.1", "tx.1", "k", "i", "j", "co")),
+        CacheWrite("conv2d", "tx.1"),
+        Parallel("conv2d", tuple(outer[:3])),
+        Unroll("conv2d", ("k", "i", "j")),
+        Vectorize("conv2d", "co"),
+        ComputeAt("output_rows", "tx.1"),
+        Reorder("output_rows", ("hn", "ho", "hy", "hx", "hq", "hk", "hi", "hl")),
+        CacheWrite("output_rows", "hq"),
+        Unroll("output_rows", ("hq", "hk", "hi")),
+        Vectorize("output_rows", "hl"),
+    ]
+
+
+def _product(shape: _Shape, values: dict[str, Any], by_task: bool) -> list[Step]:
+    steps: list[Step] = [
+        Split("product", "mo", (values["tile_co"],)),
+        Split("product", "my", (values["tile_oh"],)),
+        Split("product", "mx", (values["tile_ow"],)),
+        Split("product", "mk", (values["split_ci"],)),
+    ]
+    lanes = ["ml"]
+    if shape.parts > 1:
+        steps.append(Split("product", "ml", (shape.lanes,)))
+        lanes = ["ml.0", "ml.1"]
+    outer = ["mp", "mq", "mn", *(["my.0", "mx.0", "mo.0"] if values["co_inside"] else ["mo.0", "my.0", "mx.0"])]
+    tile = ["my.1", "mx.1", "mo.1", *lanes]
+    return [
+        *steps,
+        Reorder("product", (*outer, "mc", "mk.0", "mk.1", *tile)),
+        CacheWrite("product", outer[-1]),
+        Unroll("product", ("mk.1", *tile[:-1])),
+        Fence("product", ("mk.1",)),
+        Vectorize("product", tile[-1]),
+        Pack("product", "weight", ("mp", "mq", "mo.0", "mc", "mk.0", "mk.1", "mo.1", *lanes)),
+        ComputeAt("product", "tx.0") if by_task else Parallel("product", tuple(outer[:4])),
+    ]
+
+
+def _input(by_task: bool) -> list[Step]:
+    return [
+        Reorder("input_tiles", ("bn", "bc", "by", "bp", "bx", "bk", "bq", "bl")),
+        CacheWrite("input_tiles", "bx"),
+        Unroll("input_tiles", ("bk", "bq")),
+        Vectorize("input_tiles", "bl"),
+        ComputeAt("input_tiles", "tx.0") if by_task else Parallel("input_tiles", ("bn", "bc", "by")),
+        ComputeAt("input_rows", "by"),
+        Reorder("input_rows", ("an", "ac", "ay", "ax", "ak", "ap", "al")),
+        CacheWrite("input_rows", "ax"),
+        Unroll("input_rows", ("ak", "ap")),
+        Vectorize("input_rows", "al"),
+    ]
+
+
+def quantities(workload: Workload, target: Target, columns: Columns) -> dict[str, npt.NDArray[np.float64]]:
+    """The same as for direct convolution, by name, for columns of N candidates; of no meaning for direct ones."""
+    two, four = (_quantities(_Shape(workload, target, m), target, columns) for m in (2, 4))
+    is_four = columns["algorithm"] == ALGORITHMS.index("winograd4")
+    return {name: np.where(is_four, four[name], value) for name, value in two.items()}
+
+
+def _quantities(shape: _Shape, target: Target, columns: Columns) -> dict[str, Any]:
+    tile_co, tile_oh, tile_ow = columns["tile_co"], columns["tile_oh"], columns["tile_ow"]
+    by_task = columns["outer"] == _BY_TASK
+    block_rows, block_columns = shape.block(tile_oh, tile_ow, columns["block_oh"])
+    block_rows, block_columns = (
+        np.where(by_task, block_rows, shape.rows),
+        np.where(by_task, block_columns, shape.columns),
+    )
+    vectors, tiles = tile_co * shape.parts, tile_oh * tile_ow
+    panels = ceil(shape.vectors, tile_co)
+    blocks = ceil(shape.rows, block_rows) * ceil(shape.columns, block_columns)
+    tasks = shape.n * np.where(by_task, blocks, shape.points**2 * panels).astype(float)
+    computed = shape.points**2 * ceil(shape.rows, tile_oh) * tile_oh * ceil(shape.columns, tile_ow) * tile_ow
+    panel = 4.0 * vectors * shape.lanes * shape.ci
+    copies = bodies(shape.vectors, 1, tile_co) * bodies(block_rows, 1, tile_oh) * bodies(block_columns, 1, tile_ow)
+    copies = copies * bodies(shape.rows, 1, block_rows) * bodies(shape.columns, 1, block_columns)
+    in_task = block_rows * block_columns * np.where(by_task, 1, shape.n)
+    return {
+        "accumulators": vectors * tiles,
+        "registers": (vectors * tiles + vectors + 1) / target.registers,
+        "loads": (vectors + tiles) / (vectors * tiles),
+        "unrolled": vectors * tiles * columns["split_ci"],
+        "copies": copies.astype(float),
+        "tasks": tasks,
+        "idle": np.ceil(tasks / target.threads) * target.threads / tasks,
+        "waste": computed / (9 * shape.oh * shape.ow),
+        "weights": panel / target.l2,
+        "weights_block": panel * panels * np.where(by_task, shape.points**2, 1) / target.l2,
+        "rows": in_task * shape.column_bytes / target.l2,
+        "row_slice": in_task * 4.0 * shape.ci / target.l1,
+    }
+
+
+def illegal(workload: Workload, target: Target, columns: Columns) -> npt.NDArray[np.bool_]:
+    """For columns of N candidates; of no meaning for direct ones."""
+    two, four = (_illegal(_Shape(workload, target, m), target, columns) for m in (2, 4))
+    return np.where(columns["algorithm"] == ALGORITHMS.index("winograd4"), four, two)
+
+
+def _illegal(shape: _Shape, target: Target, columns: Columns) -> npt.NDArray[np.bool_]:
+    known = _quantities(shape, target, columns)
+    result = (known["registers"] > 1) | (known["unrolled"] > UNROLL_LIMIT)
+    result |= known["unrolled"] * known["copies"] > CODE_LIMIT
+    result |= (columns["tile_oh"] > shape.rows) | (columns["tile_ow"] > shape.columns)
+    result |= shape.block_ci % columns["split_ci"] != 0
+    result |= np.full(result.shape, shape.block_co % shape.lanes != 0)
+    return np.asarray(result)
