@@ -6,9 +6,10 @@ stays whole either way. Write units begin with BEGIN IMMEDIATE: a deferred one t
 refused at once when another process wrote in between, and no time limit helps. Readers begin nothing and block nobody.
 """
 
+import contextlib
 import sqlite3
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from sqlalchemy import Connection, Engine, Table, event
@@ -39,10 +40,31 @@ def insert_if_new(connection: Connection, table: Table, values: Mapping[str, Any
     return new_id
 
 
-def lock_for_upgrade(connection: Connection) -> None:
-    """Let one process at a time upgrade, until its transaction ends. On SQLite the write unit itself is that lock."""
-    if connection.dialect.name == "postgresql":
-        connection.exec_driver_sql(f"SELECT pg_advisory_xact_lock({_UPGRADE_LOCK})")
+@contextlib.contextmanager
+def upgrading(engine: Engine) -> Iterator[Connection]:
+    """A transaction that may change the tables: one process at a time, all of it or nothing.
+
+    SQLite changes a table by making it anew, which its foreign keys would take for the loss of every row. They are off
+    until the end, as its manual advises; nothing that the upgrade does may break one.
+    """
+    sqlite = engine.dialect.name == "sqlite"
+    with engine.connect().execution_options(**WRITE_OPTIONS) as connection:
+        if sqlite:
+            _outside_of_a_transaction(connection, "PRAGMA foreign_keys = OFF")
+        try:
+            with connection.begin():
+                if not sqlite:
+                    connection.exec_driver_sql(f"SELECT pg_advisory_xact_lock({_UPGRADE_LOCK})")
+                yield connection
+        finally:
+            if sqlite:
+                _outside_of_a_transaction(connection, "PRAGMA foreign_keys = ON")
+
+
+def _outside_of_a_transaction(connection: Connection, pragma: str) -> None:
+    cursor = connection.connection.cursor()
+    cursor.execute(pragma)
+    cursor.close()
 
 
 def _configure_sqlite(dbapi_connection: sqlite3.Connection, record: ConnectionPoolEntry) -> None:
