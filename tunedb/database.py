@@ -1,13 +1,15 @@
 """The database as people call it. ``open`` gives one; docs/schema.md says what is in it."""
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from types import TracebackType
 
 from sqlalchemy import Connection, Engine
 
 from tunedb import dialect, lookup, migrate
 from tunedb.engine import default_url, describe, make_engine, plain_errors
+from tunedb.formats import About, Imported, format_of, open_source
+from tunedb.importing import import_log
 from tunedb.lookup import Best, Stats
 from tunedb.sessions import DatabaseHistory, SessionArguments
 from tuner.target import Target
@@ -81,6 +83,37 @@ class Database:
         """All trials of ``workload``, on ``target`` or on every one, oldest first; failures too."""
         with self.read() as connection:
             return lookup.history(connection, workload, target)
+
+    def import_log(
+        self,
+        path: str,
+        format: str = "auto",
+        *,
+        machine: str | None = None,
+        labels: Mapping[str, str] | None = None,
+        strict: bool = False,
+        dry_run: bool = False,
+        progress: Callable[[float | None], None] | None = None,
+    ) -> Imported:
+        """Add the records of a log that are not stored yet; ``-`` is standard input. docs/formats.md has the formats.
+
+        ``machine`` and ``labels`` say what the log's targets leave out, and become part of their identity. With
+        ``strict``, a record that cannot be read ends it with nothing written; otherwise it goes to ``quarantine``.
+        ``dry_run`` only counts. ``progress`` is told now and then which fraction of the file was read, if that is known.
+
+        Raises FormatError when the file cannot be read, or is in no known format.
+        """
+        about = About(machine, tuple(sorted((labels or {}).items())))
+        with open_source(path) as source:
+            return import_log(
+                self,
+                source,
+                format_of(source, format),
+                about,
+                strict=strict,
+                dry_run=dry_run,
+                on_batch=None if progress is None else lambda: progress(source.fraction),
+            )
 
     def stats(self) -> Stats:
         """How much is stored."""
