@@ -31,7 +31,7 @@ from tuner.trial import Environment, Status
 
 if TYPE_CHECKING:
     from tunedb.database import Database
-    from tunedb.formats.table import Selection
+    from tunedb.formats.selection import Selection
 
 NAME = "autotvm"
 VERSION = 0.2

@@ -5,6 +5,7 @@ import math
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, TextIO
 
 import orjson
@@ -17,7 +18,7 @@ from tuner.trial import Status
 if TYPE_CHECKING:
     from tunedb.database import Database
     from tunedb.formats.native import Record
-    from tunedb.formats.table import Selection
+    from tunedb.formats.selection import Selection
 
 _PREVIEW = 2000  # characters of a bad line that are kept
 
@@ -85,6 +86,7 @@ class Format:
     knows: Callable[[bytes], bool] | None = None
     read: Callable[[Source, About], Iterator[Parsed | Rejected]] | None = None
     write: "Callable[[Database, TextIO, Selection], int] | None" = None
+    write_file: "Callable[[Database, Path, Selection], int] | None" = None  # where no stream of text will do
 
 
 def parse_lines(

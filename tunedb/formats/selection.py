@@ -30,10 +30,10 @@ class Selection:
             statement = statement.where(TARGET.c.fingerprint == self.target)
         return statement.order_by(TRIAL.c.created, TRIAL.c.fingerprint)
 
-    def foreign(self, database: "Database", format: str | None = None) -> Iterator[ForeignTrial]:
-        """The records of other tools, or of one format, in bounded memory."""
+    def foreign(self, database: "Database", *formats: str) -> Iterator[ForeignTrial]:
+        """The records of other tools, or those in these formats, in bounded memory."""
         statement = select_foreign()
-        if format is not None:
-            statement = statement.where(SESSION.c.origin == format)
+        if formats:
+            statement = statement.where(SESSION.c.origin.in_(formats))
         with database.read() as connection:
             yield from read_all(connection, self.narrow(statement))
