@@ -1,16 +1,20 @@
 """The database as people call it. ``open`` gives one; docs/schema.md says what is in it."""
 
 import contextlib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from types import TracebackType
 
 from sqlalchemy import Connection, Engine
 
-from tunedb import dialect, lookup, migrate
+from tunedb import dialect, lookup, migrate, quarantine
 from tunedb.engine import default_url, describe, make_engine, plain_errors
+from tunedb.foreign import ForeignTrial, ForeignWorkload
 from tunedb.formats import About, Imported, format_of, open_source
+from tunedb.imported import imported as lookup_imported
+from tunedb.imported import target_named
 from tunedb.importing import import_log
 from tunedb.lookup import Best, Stats
+from tunedb.quarantine import Quarantined
 from tunedb.sessions import DatabaseHistory, SessionArguments
 from tuner.target import Target
 from tuner.trial import Trial
@@ -114,6 +118,32 @@ class Database:
                 dry_run=dry_run,
                 on_batch=None if progress is None else lambda: progress(source.fraction),
             )
+
+    def imported(
+        self, workload: Workload | ForeignWorkload, target: str | None = None, n: int = 1
+    ) -> tuple[ForeignTrial, ...]:
+        """The ``n`` fastest records of other tools on one target: unverified, and never an answer of ``best``.
+
+        ``target`` is a machine's name, a label's value, a target as its tool writes it, or the beginning of a
+        fingerprint; needed when there are several. Raises NotFoundError, which says what is stored instead.
+        """
+        with self.read() as connection:
+            return lookup_imported(connection, workload, target, n)
+
+    def target_named(self, name: str) -> str:
+        """The fingerprint of the stored target that ``name`` names, as in ``imported``. Raises NotFoundError."""
+        with self.read() as connection:
+            return target_named(connection, name)
+
+    def quarantine(self, n: int = 20) -> tuple[int, Sequence[Quarantined]]:
+        """How many records could not be imported, and the first ``n`` of them."""
+        with self.read() as connection:
+            return quarantine.count(connection), quarantine.quarantined(connection, n)
+
+    def clear_quarantine(self) -> int:
+        """Forget the records that could not be imported; how many there were."""
+        with self.write() as connection:
+            return quarantine.clear(connection)
 
     def stats(self) -> Stats:
         """How much is stored."""

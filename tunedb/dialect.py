@@ -46,7 +46,7 @@ def insert_many(
     table: Table,
     columns: Sequence[str],
     rows: Sequence[tuple[Any, ...]],
-    lookups: Mapping[str, Table] = {},  # noqa: B006  # nobody writes to it
+    lookups: Mapping[str, Table] = {},  # nobody writes to it
 ) -> int:
     """Insert the rows that no unique constraint says are there already; their number.
 
@@ -83,7 +83,9 @@ def _copy_many(
     found = [f"{name}_row.id" if name in lookups else f"fresh.{name}" for name in columns]
     joins = [f"JOIN {to.name} {name}_row ON {name}_row.fingerprint = fresh.{name}" for name, to in lookups.items()]
     connection.exec_driver_sql("DROP TABLE IF EXISTS pg_temp.fresh")
-    connection.exec_driver_sql(f"CREATE TEMPORARY TABLE fresh ON COMMIT DROP AS SELECT {listing} FROM {table.name} LIMIT 0")
+    connection.exec_driver_sql(
+        f"CREATE TEMPORARY TABLE fresh ON COMMIT DROP AS SELECT {listing} FROM {table.name} LIMIT 0"
+    )
     for name in lookups:
         connection.exec_driver_sql(f"ALTER TABLE fresh ALTER COLUMN {name} TYPE varchar")
     cursor: Any = connection.connection.cursor()

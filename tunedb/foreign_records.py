@@ -105,7 +105,11 @@ def select_foreign() -> Select[Any]:
             TRIAL.c.details,
         )
         .select_from(
-            TRIAL.join(WORKLOAD).join(TARGET).join(ENVIRONMENT).join(TEMPLATE).join(SCHEDULE)
+            TRIAL.join(WORKLOAD)
+            .join(TARGET)
+            .join(ENVIRONMENT)
+            .join(TEMPLATE)
+            .join(SCHEDULE)
             # SQLAlchemy would also find the way over the session that a schedule has not got
             .join(SESSION, TRIAL.c.session_id == SESSION.c.id)
         )
@@ -131,8 +135,8 @@ def read_foreign(row: Row[Any]) -> ForeignTrial:
 
 
 def any_workload(operator: str, key: str) -> Workload | ForeignWorkload:
-    """The workload of a stored key."""
-    return ForeignWorkload(operator, key) if ":" in operator else read_workload(key)
+    """The workload of a stored key; only a foreign one begins with the name of a format."""
+    return ForeignWorkload(operator, key) if ":" in key.partition("(")[0] else read_workload(key)
 
 
 def read_all(connection: Connection, statement: Select[Any]) -> Iterator[ForeignTrial]:

@@ -1,7 +1,6 @@
 """Logs into the database: records a batch at a time, what cannot be read into quarantine, and a count of everything."""
 
 import contextlib
-import itertools
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -22,7 +21,10 @@ if TYPE_CHECKING:
     from tunedb.database import Database
 
 BATCH = 10_000
-"""Records a write unit: enough that beginning and ending one costs nothing, few enough that other writers get their turn."""
+"""Records a write unit: enough that a beginning and an end cost little, few enough that other writers get a turn."""
+
+_BATCH_SIZE = 32_000_000  # characters of a write unit, for the schedules of some formats are long
+_OWN_SIZE = 10_000  # about that of a record of ours in memory
 
 _QUARANTINE_COLUMNS = ("fingerprint", "file", "line", "format", "reason", "raw", "created")
 _MOST_REASONS = 10  # rejected records that the report names
@@ -138,7 +140,22 @@ def _batches(records: Iterator[Parsed | Rejected]) -> Iterator[list[Parsed | Rej
             ended = error
 
     good = until_an_error()
-    while batch := list(itertools.islice(good, BATCH)):
+    batch: list[Parsed | Rejected] = []
+    size = 0
+    for each in good:
+        batch.append(each)
+        size += _size(each)
+        if len(batch) == BATCH or size > _BATCH_SIZE:
+            yield batch
+            batch, size = [], 0
+    if batch:
         yield batch
     if ended is not None:
         raise ended
+
+
+def _size(item: Parsed | Rejected) -> int:
+    """Characters of what may be long in a record."""
+    if isinstance(item, Rejected):
+        return len(item.raw)
+    return len(item.record.schedule) if isinstance(item.record, ForeignRecord) else _OWN_SIZE

@@ -42,27 +42,31 @@ def select_trials(*more: Any) -> Select[Any]:
     What many trials share comes as text, for ``read_trial`` remembers what it made of each. Records of other tools are
     no trials of ours, and are left out.
     """
-    return select(
-        TRIAL.c.id,
-        TRIAL.c.fingerprint,
-        WORKLOAD.c.key.label("workload"),
-        sql_cast(TARGET.c.description, Text).label("target"),
-        sql_cast(ENVIRONMENT.c.facts, Text).label("environment"),
-        (TEMPLATE.c.name + "/" + TEMPLATE.c.version).label("template"),
-        sql_cast(SCHEDULE.c.steps, Text).label("schedule"),
-        TRIAL.c.config,
-        TRIAL.c.status,
-        TRIAL.c.times,
-        TRIAL.c.error,
-        TRIAL.c.message,
-        TRIAL.c.compile_seconds,
-        TRIAL.c.run_seconds,
-        TRIAL.c.sequence,
-        TRIAL.c.created,
-        *more,
-    ).select_from(
-        TRIAL.join(WORKLOAD).join(TARGET).join(ENVIRONMENT).join(TEMPLATE).join(SCHEDULE),
-    ).where(SCHEDULE.c.kind == "steps")
+    return (
+        select(
+            TRIAL.c.id,
+            TRIAL.c.fingerprint,
+            WORKLOAD.c.key.label("workload"),
+            sql_cast(TARGET.c.description, Text).label("target"),
+            sql_cast(ENVIRONMENT.c.facts, Text).label("environment"),
+            (TEMPLATE.c.name + "/" + TEMPLATE.c.version).label("template"),
+            sql_cast(SCHEDULE.c.steps, Text).label("schedule"),
+            TRIAL.c.config,
+            TRIAL.c.status,
+            TRIAL.c.times,
+            TRIAL.c.error,
+            TRIAL.c.message,
+            TRIAL.c.compile_seconds,
+            TRIAL.c.run_seconds,
+            TRIAL.c.sequence,
+            TRIAL.c.created,
+            *more,
+        )
+        .select_from(
+            TRIAL.join(WORKLOAD).join(TARGET).join(ENVIRONMENT).join(TEMPLATE).join(SCHEDULE),
+        )
+        .where(SCHEDULE.c.kind == "steps")
+    )
 
 
 def read_trial(row: Row[Any]) -> Trial:

@@ -195,6 +195,7 @@ def test_a_broken_line_is_put_aside_with_its_number(tuned: dict[str, Any], url: 
 
 def test_an_import_of_nothing_but_nonsense_fails() -> None:
     assert call("import", "-", input="nonsense\n").exit_code == Exit.FAILED
+    assert call("import", "-", "--format", "tunedb", input="nonsense\n").exit_code == Exit.FAILED
 
 
 def test_a_file_that_is_not_there_is_one_line() -> None:
@@ -203,8 +204,11 @@ def test_a_file_that_is_not_there_is_one_line() -> None:
     assert "nowhere.jsonl" in error_line(result)
 
 
+HOW = {"format": "tunedb", "dry_run": False}
+
+
 def imported(*, read: int, new: int = 0, duplicate: int = 0) -> dict[str, Any]:
-    return {"read": read, "new": new, "duplicate": duplicate, "quarantined": 0, "reasons": []}
+    return {"read": read, "new": new, "duplicate": duplicate, "quarantined": 0, "reasons": [], **HOW}
 
 
 def test_db_commands_make_check_and_name_a_revision(tmp_path: Path) -> None:

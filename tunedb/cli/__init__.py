@@ -25,6 +25,7 @@ for command in (
     show.run,
     transfer.import_,
     transfer.export,
+    transfer.quarantine,
     lookup.stats,
     database.database,
 ):

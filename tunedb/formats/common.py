@@ -111,7 +111,7 @@ def preview(line: bytes) -> str:
 
 
 def load(line: bytes) -> Any:
-    """The value of a line of JSON. Raises FormatError, also for what RFC 8259 leaves open: NaN and names given twice."""
+    """The value of a line of JSON. Raises FormatError, also for NaN and for names given twice."""
     try:
         value = orjson.loads(line)
     except orjson.JSONDecodeError as error:

@@ -1,12 +1,13 @@
-"""Where records come from: files, plain or packed by gzip, and standard input; read a line at a time, in bounded memory."""
+"""Where records come from: files, plain or packed by gzip, and standard input; in bounded memory."""
 
 import contextlib
 import gzip
 import sys
 import zlib
 from collections.abc import Iterator
+from io import BufferedReader, RawIOBase
 from pathlib import Path
-from typing import IO
+from typing import cast
 
 from tunedb.errors import FormatError
 
@@ -17,18 +18,19 @@ LARGEST_DOCUMENT = 512 << 20
 """Bytes, unpacked, of a file that is one JSON document and has to be held in memory."""
 
 _CHUNK = 1 << 20
+_HEAD = 1 << 16
 
 
 class Source:
     """A log that is open for reading. ``head`` is its beginning, from which its format can be told."""
 
-    def __init__(self, name: str, raw: IO[bytes], path: Path | None = None) -> None:
+    def __init__(self, name: str, raw: BufferedReader, path: Path | None = None) -> None:
         self.name = name
         self.path = path  # None for standard input
         self._raw = raw
-        packed = raw.peek(2)[:2] == b"\x1f\x8b"  # type: ignore[attr-defined]  # of a BufferedReader
-        self._stream: IO[bytes] = gzip.GzipFile(fileobj=raw) if packed else raw
-        self.head = self._read()
+        packed = raw.peek(2)[:2] == b"\x1f\x8b"
+        self._stream = gzip.GzipFile(fileobj=raw) if packed else raw
+        self.head = self._read_head()
 
     @property
     def fraction(self) -> float | None:
@@ -59,7 +61,9 @@ class Source:
         for chunk in self._chunks():
             size += len(chunk)
             if size > LARGEST_DOCUMENT:
-                raise FormatError(f"{self.name} is larger than {LARGEST_DOCUMENT >> 20} MiB: too large for one document")
+                raise FormatError(
+                    f"{self.name} is larger than {LARGEST_DOCUMENT >> 20} MiB: too large for one document"
+                )
             chunks.append(chunk)
         return b"".join(chunks)
 
@@ -68,9 +72,18 @@ class Source:
         while chunk := self._read():
             yield chunk
 
+    def _read_head(self) -> bytes:
+        """Enough to tell the format from. An error after that is met again by who reads on."""
+        head = self._read()
+        with contextlib.suppress(FormatError):
+            while len(head) < _HEAD and (more := self._read()):
+                head += more
+        return head
+
     def _read(self) -> bytes:
+        """Some of what comes next: to insist on more would lose what lies before the end of a cut gzip file."""
         with plain_errors(self.name):
-            return self._stream.read(_CHUNK)
+            return self._stream.read1(_CHUNK)
 
 
 def too_long(line: bytes) -> bool:
@@ -82,7 +95,11 @@ def too_long(line: bytes) -> bool:
 def open_source(path: str) -> Iterator[Source]:
     """A file, one that gzip packed (whatever its name), or standard input for ``-``. Raises FormatError."""
     if path == "-":
-        yield Source("standard input", sys.stdin.buffer)
+        stdin = BufferedReader(cast(RawIOBase, sys.stdin.buffer))
+        try:
+            yield Source("standard input", stdin)
+        finally:
+            stdin.detach()  # or it would close what is not ours
         return
     with contextlib.ExitStack() as stack:
         with plain_errors(path):
@@ -103,4 +120,3 @@ def plain_errors(name: str) -> Iterator[None]:
         raise FormatError(f"{name} is a damaged gzip file: {error}") from error
     except OSError as error:
         raise FormatError(f"{name}: {error.strerror or error}") from error
-

@@ -60,7 +60,10 @@ def _convolution(arguments: Sequence[Any], *, depthwise: bool) -> Workload | Non
 def _dense(arguments: Sequence[Any]) -> Workload | None:
     """data [m, ci], weight [co, ci], perhaps a bias [co]."""
     data, weight, bias, dtype, *rest = arguments
-    (m, ci), (co, same) = _shape(data) or (), _shape(weight) or ()
+    of_data, of_weight = _shape(data), _shape(weight)
+    if of_data is None or of_weight is None:
+        return None
+    (m, ci), (co, same) = of_data, of_weight
     if ci != same or rest or dtype not in ("float32", None) or (bias is not None and _shape(bias) != [co]):
         return None
     return make("dense", m=m, ci=ci, co=co, epilogue="" if bias is None else "bias")
