@@ -103,7 +103,7 @@ class Database:
 
         ``machine`` and ``labels`` say what the log's targets leave out, and become part of their identity. With
         ``strict``, a record that cannot be read ends it with nothing written; otherwise it goes to ``quarantine``.
-        ``dry_run`` only counts. ``progress`` is told now and then which fraction of the file was read, if that is known.
+        ``dry_run`` only counts. ``progress`` is told now and then which fraction of the file was read, if known.
 
         Raises FormatError when the file cannot be read, or is in no known format.
         """

@@ -1,11 +1,13 @@
 """``tunedb best``, ``top`` and ``stats``: what the database knows."""
 
+import json
 from dataclasses import asdict
 
 import click
 
 import tunedb
 from tunedb.cli.common import (
+    WorkloadType,
     accuracy,
     any_threads_option,
     database_option,
@@ -17,17 +19,45 @@ from tunedb.cli.common import (
     speed,
     workload_argument,
 )
+from tunedb.errors import NotFoundError
+from tunedb.foreign import ForeignWorkload
 from tuner.target import Target
 from tuner.workload import Workload
 
 
 @click.command()
-@workload_argument
+@click.argument("workload", type=WorkloadType())
+@click.option(
+    "--source",
+    type=click.Choice(["exact", "imported"]),
+    default="exact",
+    show_default=True,
+    help="exact: what was verified on this machine; imported: what another tool's log says, unverified.",
+)
+@click.option(
+    "--target", metavar="TARGET", help="With --source imported: the target's name, machine, label or fingerprint."
+)
 @any_threads_option
 @database_option
 @json_option
-def best(workload: Workload, threads: int | None, url: str | None, as_json: bool) -> None:
-    """Print the best verified schedule of WORKLOAD for this machine."""
+def best(
+    workload: Workload | ForeignWorkload,
+    source: str,
+    target: str | None,
+    threads: int | None,
+    url: str | None,
+    as_json: bool,
+) -> None:
+    """Print the best verified schedule of WORKLOAD for this machine, or what another tool's log says is the best."""
+    if source == "imported":
+        if threads is not None:
+            raise click.UsageError("--threads is for --source exact: other tools' logs do not say them")
+        _print_imported(workload, target, url, as_json)
+        return
+    if target is not None:
+        raise click.UsageError("--target needs --source imported: an exact answer is for this machine")
+    if isinstance(workload, ForeignWorkload):
+        raise NotFoundError(f"{workload.label} is known from imports only: ask with --source imported")
     with tunedb.open(url) as db:
         found = db.best(workload, Target.host(threads) if threads else None)
     if as_json:
@@ -44,6 +74,26 @@ def best(workload: Workload, threads: int | None, url: str | None, as_json: bool
         }
     )
     click.echo(f"\n{found.schedule}")
+
+
+def _print_imported(workload: Workload | ForeignWorkload, target: str | None, url: str | None, as_json: bool) -> None:
+    with tunedb.open(url) as db:
+        (found,) = db.imported(workload, target)
+    if as_json:
+        print_json(found.to_json())
+        return
+    assert found.seconds is not None  # else it would be no answer
+    click.echo(f"{workload.label} on {found.target.name}")
+    print_facts(
+        {
+            "time": duration(found.seconds) + (f", {speed(found.gflops)}" if found.gflops else ""),
+            "sure": f"median of {len(found.times)} repeats; unverified: nobody has compared its output here",
+            "source": f"imported, record {found.fingerprint[:12]}"
+            + (f" of {found.created:%Y-%m-%d %H:%M} UTC" if found.created else ""),
+            "template": found.template,
+        }
+    )
+    click.echo(f"\n{json.dumps(found.schedule)}")
 
 
 @click.command()

@@ -101,9 +101,10 @@ class _Reader:
             raise FormatError("not an AutoTVM record: the line is no object")
         if "input" not in data and data.get("v") == 0.1:
             raise FormatError("an AutoTVM record of version 0.1, which names no template: only 0.2 is read")
+        given = field(data, "input")
         if field(data, "version") != VERSION:
             raise FormatError(f"version {data['version']!r:.20} of AutoTVM's log; this tunedb reads {VERSION}")
-        origin = self._origin(field(data, "input"), data.get("tvm_version"))
+        origin = self._origin(given, data.get("tvm_version"))
         schedule, fingerprint = self._schedule(field(data, "config"))
         result = field(data, "result")
         if type(result) is not list or len(result) != 4:

@@ -7,7 +7,7 @@ import zlib
 from collections.abc import Iterator
 from io import BufferedReader, RawIOBase
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 from tunedb.errors import FormatError
 
@@ -24,7 +24,7 @@ _HEAD = 1 << 16
 class Source:
     """A log that is open for reading. ``head`` is its beginning, from which its format can be told."""
 
-    def __init__(self, name: str, raw: BufferedReader, path: Path | None = None) -> None:
+    def __init__(self, name: str, raw: "BufferedReader[Any]", path: Path | None = None) -> None:
         self.name = name
         self.path = path  # None for standard input
         self._raw = raw
