@@ -1,6 +1,7 @@
 """Logs into the database: records a batch at a time, what cannot be read into quarantine, and a count of everything."""
 
 import contextlib
+import gc
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -51,7 +52,7 @@ def import_log(
     assert format.read is not None
     run = _Run(source.name, format.name, strict)
     batches = _batches(format.read(source, about))
-    with contextlib.suppress(_TakeBack):
+    with contextlib.suppress(_TakeBack), _no_garbage_collection():
         if strict or dry_run:
             with database.write() as connection:
                 for batch in batches:
@@ -67,6 +68,18 @@ def import_log(
                 if on_batch is not None:
                     on_batch()
     return run.report()
+
+
+@contextlib.contextmanager
+def _no_garbage_collection() -> Iterator[None]:
+    """Records have no cycles, and to look for some in millions of them takes a fifth of an import's time."""
+    enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if enabled:
+            gc.enable()
 
 
 class _TakeBack(Exception):  # noqa: N818  # nothing went wrong

@@ -92,10 +92,11 @@ class _Reader:
 
     def record(self, line: bytes) -> ForeignRecord | None:
         """The record of a line, None for a comment. Raises FormatError."""
-        if line.startswith(b"#"):
-            return None
-        if _PICKLED.match(line):
-            raise FormatError("a pickled AutoTVM record: pickles can run programs, so they are never read")
+        if not line.startswith(b"{"):
+            if line.startswith(b"#"):
+                return None
+            if _PICKLED.match(line):
+                raise FormatError("a pickled AutoTVM record: pickles can run programs, so they are never read")
         data = load(line)
         if type(data) is not dict:
             raise FormatError("not an AutoTVM record: the line is no object")
