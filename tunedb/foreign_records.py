@@ -141,8 +141,8 @@ def any_workload(operator: str, key: str) -> Workload | ForeignWorkload:
 
 def read_all(connection: Connection, statement: Select[Any]) -> Iterator[ForeignTrial]:
     """The trials of a SELECT, in bounded memory."""
-    for row in connection.execute(statement.execution_options(yield_per=1000)):
-        yield read_foreign(row)
+    with connection.execute(statement.execution_options(yield_per=1000)) as rows:
+        yield from map(read_foreign, rows)
 
 
 _COPIED = ("seconds", "message", "compile_seconds", "run_seconds", "created", "retracted")

@@ -155,6 +155,7 @@ def test_every_format_goes_round(tmp_path: Path, db: Database, log: Write) -> No
         (logs.autotvm().replace('"index": 0', '"index": 0, "index": 1'), "'index' is given twice"),
         ("\udcff\udcfe", "not JSON"),
         ("[" * 5000, "not JSON"),
+        (logs.autotvm(tvm_version="0\0"), "NUL"),
         (logs.ansor(), "input"),
         ("[]", "no object"),
     ],

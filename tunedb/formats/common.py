@@ -116,6 +116,8 @@ def load(line: bytes) -> Any:
         value = orjson.loads(line)
     except orjson.JSONDecodeError as error:
         raise FormatError(f"not JSON: {error.msg} at column {error.colno}") from None
+    if b"\\u0000" in line:
+        raise FormatError("a text has a NUL character, which no database keeps")
     # orjson keeps the last of two equal names. A lost one has taken its colon with it; what else may have, json tells.
     if orjson.dumps(value).count(b":") != line.count(b":"):
         json.loads(line, object_pairs_hook=_unique)

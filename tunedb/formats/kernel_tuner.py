@@ -7,14 +7,14 @@ was left open, as a tuner that was stopped leaves it, is closed.
 
 import math
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, TextIO
 
 import orjson
 
 from tunedb.errors import FormatError
-from tunedb.foreign import ForeignRecord, ForeignTarget, ForeignWorkload, Origin, canonical, digest
+from tunedb.foreign import ForeignRecord, ForeignTarget, ForeignTrial, ForeignWorkload, Origin, canonical, digest
 from tunedb.formats.common import About, Parsed, Rejected, field, load, preview, seconds_of, times_of
 from tunedb.formats.source import Source
 from tuner.trial import Environment, Status
@@ -49,6 +49,8 @@ def read_cache(source: Source, about: About) -> Iterator[Parsed | Rejected]:
     """The configurations of a cache. Raises FormatError when it is none."""
     data = _object(_closed(source.document()), "the cache")
     names, entries = field(data, "tune_params_keys"), _object(field(data, "cache"), "cache")
+    if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+        raise FormatError(f"tune_params_keys must be the names of the parameters, not {names!r:.40}")
     size = canonical(field(data, "problem_size")).decode()
     origin = _origin(CACHE, f"{field(data, 'kernel_name')}({size})", str(field(data, "device_name")), about)
     for number, entry in enumerate(entries.values(), 1):
@@ -66,7 +68,7 @@ def read_t4(source: Source, about: About) -> Iterator[Parsed | Rejected]:
         raise FormatError(f"version {version!r:.20} of T4; this tunedb reads 1.x")
     metadata, results = _object(data.get("metadata", {}), "metadata"), field(data, "results")
     unit = metadata.get("timeunit", "miliseconds")
-    if unit not in _UNITS or not isinstance(results, list):
+    if not isinstance(unit, str) or unit not in _UNITS or not isinstance(results, list):
         raise FormatError(f"timeunit must be one of {', '.join(_UNITS)} and results a list, not {unit!r:.20}")
     stem = re.sub(r"(_T4)?(\.json)?(\.gz)?$", "", source.name)
     kernel = str(metadata.get("kernel") or dict(about.labels).get("kernel") or stem)
@@ -83,40 +85,42 @@ def write_t4(database: "Database", stream: TextIO, selection: "Selection") -> in
 
     Raises FormatError when there is more than one, for T4 has no word that would keep them apart.
     """
-    written, place = 0, None
+    places = selection.places(database, T4, CACHE)
+    if len(places) > 1:
+        (one, _), (other, _) = places
+        raise FormatError(
+            f"a T4 file is of one kernel on one device, and there are {one} and {other}: name one with --workload "
+            "(and --target)"
+        )
+    metadata = {"timeunit": "miliseconds"}
+    for key, device in places:
+        metadata |= {"kernel": key.partition(":")[2], "device": device}
+    head = orjson.dumps({"metadata": metadata, "schema_version": _SCHEMA}).decode()
+    stream.write(head.removesuffix("}") + ',"results":[\n')
+    written = 0
     for trial in selection.foreign(database, T4, CACHE):
-        here = trial.workload.key, trial.target.fingerprint
-        if place is None:
-            place = here
-            kernel = trial.workload.key.partition(":")[2]
-            metadata = {"timeunit": "miliseconds", "kernel": kernel, "device": trial.target.target}
-            head = orjson.dumps({"metadata": metadata, "schema_version": _SCHEMA}).decode()
-            stream.write(head.removesuffix("}") + ',"results":[\n')
-        elif here != place:
-            raise FormatError(
-                f"a T4 file is of one kernel on one device, and there are {place[0]} and {here[0]}: name one with "
-                "--workload (and --target)"
-            )
-        times: dict[str, Any] = {
-            name: trial.details.get(name, 0) for name in ("framework", "search_algorithm", "validation")
-        }
-        times["compilation"] = _milliseconds(trial.compile_seconds or 0.0)
-        if trial.times:
-            times["runtimes"] = [_milliseconds(time) for time in trial.times]
-        value = _milliseconds(trial.seconds) if trial.seconds else trial.message
-        result = {
-            "timestamp": trial.details.get("timestamp"),
-            "configuration": trial.schedule,
-            "times": times,
-            "invalidity": trial.status.value,
-            "correctness": int(trial.status is Status.CORRECT),
-            "measurements": trial.details.get("measurements", [{"name": "time", "value": value, "unit": ""}]),
-            "objectives": trial.details.get("objectives", ["time"]),
-        }
-        stream.write((",\n" if written else "") + orjson.dumps(result).decode())
+        stream.write((",\n" if written else "") + orjson.dumps(_as_t4(trial)).decode())
         written += 1
-    stream.write("\n]}\n" if written else '{"metadata":{"timeunit":"miliseconds"},"results":[]}\n')
+    stream.write("\n]}\n")
     return written
+
+
+def _as_t4(trial: ForeignTrial) -> dict[str, Any]:
+    details = trial.details
+    times: dict[str, Any] = {name: details.get(name, 0) for name in ("framework", "search_algorithm", "validation")}
+    times["compilation"] = _milliseconds(trial.compile_seconds or 0.0)
+    if trial.times:
+        times["runtimes"] = [_milliseconds(time) for time in trial.times]
+    value = _milliseconds(trial.seconds) if trial.seconds else trial.message
+    return {
+        "timestamp": details.get("timestamp"),
+        "configuration": trial.schedule,
+        "times": times,
+        "invalidity": trial.status.value,
+        "correctness": int(trial.status is Status.CORRECT),
+        "measurements": details.get("measurements", [{"name": "time", "value": value, "unit": ""}]),
+        "objectives": details.get("objectives", ["time"]),
+    }
 
 
 def _origin(format: str, kernel: str, device: str, about: About) -> Origin:
@@ -130,7 +134,7 @@ def _origin(format: str, kernel: str, device: str, about: About) -> Origin:
     )
 
 
-def _cached(origin: Origin, entry: Mapping[str, Any], names: Any) -> ForeignRecord:
+def _cached(origin: Origin, entry: Mapping[str, Any], names: Sequence[str]) -> ForeignRecord:
     time = field(entry, "time")
     if isinstance(time, str) and time not in _FAILURES:
         raise FormatError(f"time is {time!r:.40}: not a number, and not a failure that is known")
@@ -157,7 +161,8 @@ def _result(origin: Origin, entry: Mapping[str, Any], unit: float) -> ForeignRec
     times = _object(field(entry, "times"), "times")
     rest = {name: entry[name] for name in ("measurements", "objectives") if name in entry}
     rest |= {name: times[name] for name in ("framework", "search_algorithm", "validation") if name in times}
-    values = [each.get("value") for each in entry.get("measurements", []) if isinstance(each, dict)]
+    measured = entry.get("measurements")
+    values = [each.get("value") for each in measured if isinstance(each, dict)] if isinstance(measured, list) else []
     return _record(
         origin,
         _object(field(entry, "configuration"), "configuration"),
