@@ -2,12 +2,15 @@
 
 import contextlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
 from types import TracebackType
 
 from sqlalchemy import Connection, Engine
 
-from tunedb import dialect, lookup, migrate, quarantine
+from tunedb import care, dialect, lookup, migrate, quarantine
+from tunedb.care import Merged
 from tunedb.engine import default_url, describe, make_engine, plain_errors
+from tunedb.explain import Explanation, explain
 from tunedb.foreign import ForeignTrial, ForeignWorkload
 from tunedb.formats import About, Imported, format_of, open_source
 from tunedb.imported import imported as lookup_imported
@@ -144,6 +147,32 @@ class Database:
         """Forget the records that could not be imported; how many there were."""
         with self.write() as connection:
             return quarantine.clear(connection)
+
+    def explain(self, workload: Workload, target: Target | None = None) -> Explanation:
+        """``best``, and what stands behind it: the runner-up, all trials, and the command that finds it again."""
+        with self.read() as connection:
+            return explain(connection, workload, target)
+
+    def retract(self, trial: str, reason: str) -> str:
+        """Mark a trial, by 8 or more characters of its fingerprint, as not to be used: ``best`` forgets it.
+
+        It stays in the history. Returns the whole fingerprint. Raises NotFoundError.
+        """
+        with self.write() as connection:
+            return care.retract(connection, trial, reason)
+
+    def restore(self, trial: str) -> str:
+        """Take the retraction of a trial back. Returns its fingerprint. Raises NotFoundError."""
+        with self.write() as connection:
+            return care.restore(connection, trial)
+
+    def merge(self, other: "Database") -> Merged:
+        """Add all that ``other`` has and this one lacks; ``other`` is only read. Doing it again changes nothing."""
+        return care.merge(self, other)
+
+    def backup(self, path: str | Path) -> None:
+        """Copy a SQLite database to a new file while others may write to it. Raises DatabaseError."""
+        care.backup(self, Path(path))
 
     def stats(self) -> Stats:
         """How much is stored."""

@@ -11,11 +11,14 @@ import sqlite3
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import datetime
+from pathlib import Path
 from typing import Any
 
 from sqlalchemy import Connection, Engine, Table, event
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.pool import ConnectionPoolEntry
+
+from tunedb.errors import DatabaseError
 
 BUSY_SECONDS = 60.0
 """How long a writer waits for its turn."""
@@ -96,6 +99,18 @@ def _copy_many(
         f"INSERT INTO {table.name} ({listing}) SELECT {', '.join(found)} FROM fresh {' '.join(joins)} "
         "ON CONFLICT DO NOTHING"
     ).rowcount
+
+
+def back_up(connection: Connection, path: Path) -> None:
+    """Copy a SQLite database, as it is at one moment, to the file ``path``. Raises DatabaseError for a server's."""
+    source = connection.connection.driver_connection
+    if not isinstance(source, sqlite3.Connection):
+        raise DatabaseError("a server's database is backed up with the server's own means: pg_dump")
+    with contextlib.closing(sqlite3.connect(path)) as copy:
+        try:
+            source.backup(copy)
+        except sqlite3.OperationalError as error:
+            raise DatabaseError(f"{path} cannot be written: {error}") from error
 
 
 @contextlib.contextmanager

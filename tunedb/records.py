@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from functools import lru_cache
 from typing import Any, Literal, cast
 
-from sqlalchemy import Connection, Row, Select, Table, Text, bindparam, select, update
+from sqlalchemy import Boolean, Connection, Row, Select, Table, Text, and_, bindparam, select, update
 from sqlalchemy import cast as sql_cast
 
 from tunedb import dialect, tables
@@ -260,7 +260,8 @@ _STORED_TIMES = select(TRIAL.c.id, TRIAL.c.times).where(TRIAL.c.fingerprint == b
 _SET_TIMES = (
     update(TRIAL)
     .where(TRIAL.c.id == bindparam("trial_id"))
-    .values({name: bindparam(name) for name in ("times", "repeats", "seconds", "spread", "verified")})
+    .values({name: bindparam(name) for name in ("times", "repeats", "seconds", "spread")})
+    .values(verified=and_(bindparam("verified", type_=Boolean), TRIAL.c.retracted.is_(None)))
 )
 
 

@@ -20,6 +20,7 @@ from tunedb.cli.common import (
     workload_argument,
 )
 from tunedb.errors import NotFoundError
+from tunedb.explain import Explanation
 from tunedb.foreign import ForeignWorkload
 from tuner.target import Target
 from tuner.workload import Workload
@@ -37,6 +38,9 @@ from tuner.workload import Workload
 @click.option(
     "--target", metavar="TARGET", help="With --source imported: the target's name, machine, label or fingerprint."
 )
+@click.option(
+    "--explain", is_flag=True, help="Say what it was chosen from, how surely, and the command that finds it again."
+)
 @any_threads_option
 @database_option
 @json_option
@@ -44,22 +48,28 @@ def best(
     workload: Workload | ForeignWorkload,
     source: str,
     target: str | None,
+    explain: bool,
     threads: int | None,
     url: str | None,
     as_json: bool,
 ) -> None:
     """Print the best verified schedule of WORKLOAD for this machine, or what another tool's log says is the best."""
     if source == "imported":
-        if threads is not None:
-            raise click.UsageError("--threads is for --source exact: other tools' logs do not say them")
+        if threads is not None or explain:
+            raise click.UsageError("--threads and --explain are for --source exact: other tools' logs say less")
         _print_imported(workload, target, url, as_json)
         return
     if target is not None:
         raise click.UsageError("--target needs --source imported: an exact answer is for this machine")
     if isinstance(workload, ForeignWorkload):
         raise NotFoundError(f"{workload.label} is known from imports only: ask with --source imported")
+    place = Target.host(threads) if threads else None
+    if explain:
+        with tunedb.open(url) as db:
+            _print_explanation(db.explain(workload, place), as_json)
+        return
     with tunedb.open(url) as db:
-        found = db.best(workload, Target.host(threads) if threads else None)
+        found = db.best(workload, place)
     if as_json:
         print_json(found.to_json())
         return
@@ -74,6 +84,28 @@ def best(
         }
     )
     click.echo(f"\n{found.schedule}")
+
+
+def _print_explanation(found: Explanation, as_json: bool) -> None:
+    if as_json:
+        print_json(found.to_json())
+        return
+    best, other = found.best, found.runner_up
+    click.echo(f"{best.workload.label} on {best.target.name}")
+    statuses = ", ".join(f"{number} {status}" for status, number in found.statuses.items())
+    print_facts(
+        {
+            "best": f"{duration(best.seconds)}, trial {best.fingerprint[:12]}",
+            "runner-up": f"{duration(other.seconds)}, trial {other.fingerprint[:12]}" if other else "none",
+            "sure": str(best.confidence),
+            "error": f"{accuracy(best.error)}: correct",
+            "measured": f"{best.trial.created:%Y-%m-%d %H:%M} UTC",
+            "where": ", ".join(f"{name} {fact}" for name, fact in best.environment.facts),
+            "chosen from": f"{sum(found.statuses.values())} trials ({statuses}), {found.retracted} retracted, "
+            f"{found.first:%Y-%m-%d} to {found.last:%Y-%m-%d}",
+            "again": found.command,
+        }
+    )
 
 
 def _print_imported(workload: Workload | ForeignWorkload, target: str | None, url: str | None, as_json: bool) -> None:
