@@ -150,7 +150,7 @@ def _configure_sqlite(dbapi_connection: sqlite3.Connection, record: ConnectionPo
     cursor.execute("PRAGMA synchronous = NORMAL")
     cursor.execute("PRAGMA foreign_keys = ON")
     cursor.execute("PRAGMA cache_size = -65536")  # KiB: the upper levels of the indexes of a large database
-    cursor.execute("PRAGMA wal_autocheckpoint = 8192")  # pages: an import changes the same ones again and again
+    cursor.execute("PRAGMA wal_autocheckpoint = 16384")  # pages: an import changes the same ones again and again
     cursor.close()
 
 

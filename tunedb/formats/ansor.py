@@ -58,11 +58,12 @@ def read(source: Source, about: About) -> Iterator[Parsed | Rejected]:
         status, spent = status_of(error), seconds_of(all_cost, "all cost")
         failed = status is not Status.CORRECT
         times = [] if failed else times_of(costs)
+        schedule = canonical(state)
         details = {"timestamp": timestamp} | ({"error_no": error} if failed else {})
         return ForeignRecord(
             origin,
-            orjson.dumps(state).decode(),
-            digest(b'"ansor"' + canonical(state)),
+            schedule.decode(),
+            digest(b'"ansor"' + schedule),
             canonical([times, spent, details]),
             status,
             times,

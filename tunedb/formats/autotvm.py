@@ -38,7 +38,7 @@ VERSION = 0.2
 
 _FIELDS = frozenset(("input", "config", "result", "version", "tvm_version"))
 _PICKLED = re.compile(rb"[^\t]*\tgA[A-Za-z0-9+/=]")  # a target, a tab, and what base64 makes of a pickle's first byte
-_REMEMBERED = 100_000  # configurations whose fingerprints are kept
+_REMEMBERED = 10_000  # tasks; a log has some dozens
 
 
 def knows(head: bytes) -> bool:
@@ -70,7 +70,7 @@ def write(database: "Database", stream: TextIO, selection: "Selection") -> int:
             "result": [
                 details.pop("costs", list(trial.times)),
                 details.pop("error_no", 0),
-                trial.run_seconds,
+                details.pop("all_cost", trial.run_seconds),
                 details.pop("timestamp"),
             ],
             "version": VERSION,
@@ -88,7 +88,6 @@ class _Reader:
     def __init__(self, about: About) -> None:
         self._about = about
         self._origins: dict[bytes, Origin] = {}
-        self._schedules: dict[bytes, tuple[str, str]] = {}
 
     def record(self, line: bytes) -> ForeignRecord | None:
         """The record of a line, None for a comment. Raises FormatError."""
@@ -106,7 +105,9 @@ class _Reader:
         if field(data, "version") != VERSION:
             raise FormatError(f"version {data['version']!r:.20} of AutoTVM's log; this tunedb reads {VERSION}")
         origin = self._origin(given, data.get("tvm_version"))
-        schedule, fingerprint = self._schedule(field(data, "config"))
+        config = field(data, "config")
+        _check_config(config)
+        schedule = canonical(config)
         result = field(data, "result")
         if type(result) is not list or len(result) != 4:
             raise FormatError(f"result must be [costs, error number, all cost, timestamp], not {result!r:.40}")
@@ -114,6 +115,8 @@ class _Reader:
         status = status_of(error)
         spent = seconds_of(all_cost, "all cost")
         details = {"timestamp": timestamp}
+        if type(all_cost) is not float:
+            details["all_cost"] = all_cost  # a column makes it one
         if status is Status.CORRECT:
             times, message = times_of(costs), None
         else:
@@ -123,8 +126,8 @@ class _Reader:
             details |= {name: data[name] for name in data.keys() - _FIELDS}
         return ForeignRecord(
             origin,
-            schedule,
-            fingerprint,
+            schedule.decode(),
+            digest(b'"autotvm"' + schedule),
             orjson.dumps([times, spent, details], option=orjson.OPT_SORT_KEYS),
             status,
             times,
@@ -142,16 +145,6 @@ class _Reader:
             if len(self._origins) >= _REMEMBERED:
                 self._origins.clear()
             known = self._origins[key] = _origin(given, tvm, self._about)
-        return known
-
-    def _schedule(self, config: Any) -> tuple[str, str]:
-        text = orjson.dumps(config)
-        known = self._schedules.get(text)
-        if known is None:
-            if len(self._schedules) >= _REMEMBERED:
-                self._schedules.clear()
-            _check_config(config)
-            known = self._schedules[text] = (text.decode(), digest(b'"autotvm"' + canonical(config)))
         return known
 
 
@@ -182,6 +175,11 @@ def _own_name(task: str, arguments: Any, keywords: Any) -> ForeignWorkload:
 
 
 def _check_config(config: Any) -> None:
-    entity = config.get("entity") if isinstance(config, dict) else None
-    if not isinstance(entity, list) or not all(isinstance(knob, list) and len(knob) == 3 for knob in entity):
-        raise FormatError(f"config must have an entity: a list of [name, kind, value], not {config!r:.60}")
+    entity = config.get("entity") if type(config) is dict else None
+    if type(entity) is list:
+        for knob in entity:
+            if type(knob) is not list or len(knob) != 3:
+                break
+        else:
+            return
+    raise FormatError(f"config must have an entity: a list of [name, kind, value], not {config!r:.60}")

@@ -190,10 +190,11 @@ def _record(
     times = [time / unit for time in times_of(raw)] if status is Status.CORRECT else []
     compiling = seconds_of(compilation, "the compilation time")
     details = {"timestamp": timestamp, **rest}
+    schedule = canonical(config)
     return ForeignRecord(
         origin,
-        orjson.dumps(config).decode(),
-        digest(f'"{origin.format}"'.encode() + canonical(config)),
+        schedule.decode(),
+        digest(f'"{origin.format}"'.encode() + schedule),
         canonical([times, status.value, timestamp]),
         status,
         times,

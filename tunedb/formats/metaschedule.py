@@ -44,10 +44,11 @@ def read(source: Source, about: About) -> Iterator[Parsed | Rejected]:
         origin = origins.get(key) or origins.setdefault(key, _origin(hashes[number], target, shapes, about))
         failed = isinstance(costs, list) and bool(costs) and type(costs[0]) in (int, float) and costs[0] >= FAILED_COST
         times = [] if failed else times_of(costs)
+        schedule = canonical(trace)
         return ForeignRecord(
             origin,
-            orjson.dumps(trace).decode(),
-            digest(b'"metaschedule"' + canonical(trace)),
+            schedule.decode(),
+            digest(b'"metaschedule"' + schedule),
             canonical([times]),
             Status.RUNTIME if failed else Status.CORRECT,
             times,
