@@ -16,6 +16,7 @@ from tunedb.formats import About, Imported, format_of, open_source
 from tunedb.imported import imported as lookup_imported
 from tunedb.imported import target_named
 from tunedb.importing import import_log
+from tunedb.integrity import Checked, check
 from tunedb.lookup import Best, Stats
 from tunedb.quarantine import Quarantined
 from tunedb.sessions import DatabaseHistory, SessionArguments
@@ -173,6 +174,11 @@ class Database:
     def backup(self, path: str | Path) -> None:
         """Copy a SQLite database to a new file while others may write to it. Raises DatabaseError."""
         care.backup(self, Path(path))
+
+    def check(self) -> Checked:
+        """Work everything out anew from its content, and say what differs from what is stored."""
+        with self.read() as connection:
+            return check(connection)
 
     def stats(self) -> Stats:
         """How much is stored."""

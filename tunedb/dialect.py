@@ -113,6 +113,15 @@ def back_up(connection: Connection, path: Path) -> None:
             raise DatabaseError(f"{path} cannot be written: {error}") from error
 
 
+def damages(connection: Connection) -> list[str]:
+    """What the database itself finds wrong: damaged pages, rows that refer to none. A server looks after its own."""
+    if connection.dialect.name != "sqlite":
+        return []
+    found = [row[0] for row in connection.exec_driver_sql("PRAGMA integrity_check") if row[0] != "ok"]
+    orphans = connection.exec_driver_sql("PRAGMA foreign_key_check").all()
+    return [*found, *(f"row {row[1]} of {row[0]} refers to a row of {row[2]} that is not there" for row in orphans)]
+
+
 @contextlib.contextmanager
 def upgrading(engine: Engine) -> Iterator[Connection]:
     """A transaction that may change the tables: one process at a time, all of it or nothing.

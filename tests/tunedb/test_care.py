@@ -133,6 +133,40 @@ def test_an_explanation_names_the_runner_up_and_the_command(db: Database) -> Non
         db.explain(tunedb.workload("resnet18.C1"))
 
 
+def test_a_check_finds_nothing_in_what_was_stored_as_usual(db: Database, other: Database, tmp_path: Path) -> None:
+    fill(other, 0, 0.5, 0.25)
+    imported(other, tmp_path, logs.autotvm(), logs.FAILED)
+    (tmp_path / "t4.json").write_text(json.dumps(logs.t4()))
+    other.import_log(str(tmp_path / "t4.json"))
+    other.retract(other.best(*BEST).fingerprint, "throttled")
+    db.merge(other)
+    found = db.check()
+    assert found.problems == ()
+    assert found.rows > 10
+
+
+@pytest.mark.parametrize(
+    ("change", "problem"),
+    [
+        ("UPDATE trial SET seconds = 0.001 WHERE sequence = 0", "the median of its times is 0.5, not 0.001"),
+        ("UPDATE trial SET error = 0.5 WHERE sequence = 0", "counts as verified and is not"),
+        ("UPDATE trial SET sequence = 7 WHERE sequence = 0", "another fingerprint"),
+        ("UPDATE workload SET key = 'matmul(m=1,k=1,n=1)'", "another fingerprint"),
+        ("UPDATE workload SET key = 'nonsense'", "cannot be read"),
+        ("UPDATE workload SET flops = 7", "196608 operations, not 7"),
+        ("UPDATE session SET key = 'x'", "another key"),
+        ("UPDATE environment SET facts = '{}'", "another fingerprint"),
+        ("UPDATE schedule SET steps = '[]'", "another fingerprint"),
+        ("UPDATE target SET description = '{}'", "cannot be read"),
+    ],
+)
+def test_a_check_finds_what_was_changed(db: Database, change: str, problem: str) -> None:
+    fill(db, 0, 0.5, 0.25)
+    with db.write() as connection:
+        connection.exec_driver_sql(change)
+    assert any(problem in each for each in db.check().problems)
+
+
 def test_a_copy_has_all_that_was_stored_while_others_write(other: Database, tmp_path: Path) -> None:
     fill(other, 0, 0.5, 0.25)
     writer = subprocess.Popen(

@@ -270,6 +270,12 @@ def test_databases_are_merged_and_trials_retracted(tuned: dict[str, Any], url: s
     assert json.loads(call("best", WORKLOAD, "--json").stdout)["trial"] == best["trial"]
     assert json.loads(call("history", WORKLOAD, "--count", "2", "--json").stdout)["stored"] == TRIALS
     assert f"2 of {TRIALS} trials" in call("history", WORKLOAD, "-n", "2").stdout
+    assert "rows are what they say" in call("check").stdout
+    with tunedb.open() as db, db.write() as connection:
+        connection.exec_driver_sql("UPDATE workload SET flops = 7")
+    damaged = call("check")
+    assert damaged.exit_code == Exit.FAILED
+    assert "operations, not 7" in damaged.stdout
     copy = tmp_path / "copy.sqlite"
     assert call("backup", str(copy)).stdout == f"wrote {copy}\n"
     assert call("backup", str(copy)).exit_code == Exit.DATABASE

@@ -29,6 +29,7 @@ for command in (
     transfer.quarantine,
     care.merge,
     care.retract,
+    care.check,
     care.backup,
     lookup.stats,
     database.database,

@@ -7,8 +7,10 @@ import click
 
 import tunedb
 from tunedb.cli.common import (
+    Exit,
     database_option,
     duration,
+    fail,
     json_option,
     print_facts,
     print_json,
@@ -84,6 +86,24 @@ def retract(trial: str, reason: str | None, undo: bool, url: str | None, as_json
         print_json({"trial": found, "retracted": reason})
     else:
         click.echo(f"trial {found[:12]} is {'retracted' if reason else 'as it was'}")
+
+
+@click.command()
+@database_option
+@json_option
+def check(url: str | None, as_json: bool) -> None:
+    """Work out every fingerprint and median anew, look for damage, and say what is wrong."""
+    with tunedb.open(url) as db:
+        found = db.check()
+    if as_json:
+        print_json(asdict(found))
+    else:
+        for problem in found.problems:
+            click.echo(problem)
+    if found.problems:
+        fail(f"{len(found.problems)} problems in {found.rows} rows", Exit.FAILED)
+    if not as_json:
+        click.echo(f"{found.rows} rows are what they say")
 
 
 @click.command()
