@@ -1,6 +1,7 @@
 """Merging, retracting, copying and explaining, with databases of each kind."""
 
 import json
+import os
 import sqlite3
 import subprocess
 import sys
@@ -29,6 +30,13 @@ def fill(db: Database, seed: int, *seconds: float) -> None:
     with db.session(samples.arguments(seed)) as session:
         for sequence, time_ in enumerate(seconds):
             session.add(samples.trial(sequence, (time_,) * 6))
+
+
+def start(*arguments: str) -> subprocess.Popen[str]:
+    """A Python process that finds what this one does."""
+    path = os.pathsep.join(filter(None, [str(Path(tunedb.__file__).parents[1]), os.environ.get("PYTHONPATH")]))
+    environment = {**os.environ, "PYTHONPATH": path}
+    return subprocess.Popen([sys.executable, *arguments], stdout=subprocess.PIPE, text=True, env=environment)
 
 
 def imported(db: Database, tmp_path: Path, *lines: str) -> None:
@@ -169,16 +177,13 @@ def test_a_check_finds_what_was_changed(db: Database, change: str, problem: str)
 
 def test_a_copy_has_all_that_was_stored_while_others_write(other: Database, tmp_path: Path) -> None:
     fill(other, 0, 0.5, 0.25)
-    writer = subprocess.Popen(
-        [sys.executable, samples.__file__, other.url, "1", "100000"], stdout=subprocess.PIPE, text=True
-    )
+    writer = start(samples.__file__, other.url, "1", "100000")
     assert writer.stdout is not None
     for _ in range(20):
         acknowledged = int(writer.stdout.readline())
     other.backup(tmp_path / "copy.sqlite")
     writer.kill()
-    writer.wait()
-    writer.stdout.close()
+    writer.communicate()
     with tunedb.open(f"sqlite:///{tmp_path / 'copy.sqlite'}") as copy:
         assert copy.stats().trials > acknowledged + 2
         assert copy.best(*BEST).seconds == other.best(*BEST).seconds
@@ -207,12 +212,12 @@ def test_an_import_that_is_killed_loses_no_finished_batch(tmp_path: Path) -> Non
     log = tmp_path / "long.log"
     log.write_text("\n".join(logs.autotvm(0, result=[[1 + index], 0, 1, 1]) for index in range(30_000)))
     program = "import sys, tunedb; tunedb.open(sys.argv[1]).import_log(sys.argv[2])"
-    process = subprocess.Popen([sys.executable, "-c", program, url, str(log)])
+    process = start("-c", program, url, str(log))
     with tunedb.open(url) as db:
         while not db.stats().trials and process.poll() is None:
             time.sleep(0.005)
         process.kill()
-        process.wait()
+        process.communicate()
         stored = db.stats().trials
         assert stored % 10_000 == 0
         done = db.import_log(str(log))
