@@ -60,5 +60,5 @@ $(VENV)/.runtime: $(VENV)/.created pyproject.toml constraints.txt
 
 $(VENV)/.dev: $(VENV)/.runtime
 	@echo "installing what the tests need (once)"
-	@$(INSTALL) --no-build-isolation --editable '.[dev,postgres,plots]'
+	@$(INSTALL) --no-build-isolation --editable '.[dev,postgres,plots,parquet]'
 	@touch $@

@@ -4,7 +4,6 @@ The database has 100,000 trials unless told otherwise, of 50 workloads on 4 targ
 Printed are the time to import it, to open it, and the median and the 99th percentile of the lookups.
 """
 
-import io
 import json
 import random
 import statistics
@@ -18,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import tunedb
-from tunedb.formats.native import Record, encode, import_
+from tunedb.formats.native import Record, encode
 from tuner.schedule import Schedule, Split, Vectorize
 from tuner.target import Target, cpu_model
 from tuner.trial import Environment, Status, Trial
@@ -61,12 +60,13 @@ def main() -> None:
     workloads = [matmul(m=64 * (i + 1), k=256, n=256) for i in range(50)]
     host = Target.host(threads=1)
     targets = [replace(host, threads=threads) for threads in (1, 2, 4, 8)]
-    log = io.StringIO("\n".join(lines(trials, workloads, targets)))
     with tempfile.TemporaryDirectory() as folder:
         url = f"sqlite:///{Path(folder) / 'trials.sqlite'}"
+        log = Path(folder) / "log.jsonl"
+        log.write_text("\n".join(lines(trials, workloads, targets)), encoding="utf-8")
         with tunedb.open(url) as db:
             begun = time.perf_counter()
-            import_(db, log)
+            db.import_log(str(log))
             imported = time.perf_counter() - begun
         begun = time.perf_counter()
         db = tunedb.open(url)

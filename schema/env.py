@@ -44,6 +44,5 @@ if handed_over is not None:
     migrate(handed_over)
 else:
     engine = make_engine(context.get_x_argument(as_dictionary=True).get("url") or default_url())
-    with engine.connect().execution_options(**dialect.WRITE_OPTIONS) as own, own.begin():
-        dialect.lock_for_upgrade(own)
+    with dialect.upgrading(engine) as own:
         migrate(own)

@@ -1,14 +1,24 @@
 """The database as people call it. ``open`` gives one; docs/schema.md says what is in it."""
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
 from types import TracebackType
 
 from sqlalchemy import Connection, Engine
 
-from tunedb import dialect, lookup, migrate
+from tunedb import care, dialect, lookup, migrate, quarantine
+from tunedb.care import Merged
 from tunedb.engine import default_url, describe, make_engine, plain_errors
+from tunedb.explain import Explanation, explain
+from tunedb.foreign import ForeignTrial, ForeignWorkload
+from tunedb.formats import About, Imported, format_of, open_source
+from tunedb.imported import imported as lookup_imported
+from tunedb.imported import target_named
+from tunedb.importing import import_log
+from tunedb.integrity import Checked, check
 from tunedb.lookup import Best, Stats
+from tunedb.quarantine import Quarantined
 from tunedb.sessions import DatabaseHistory, SessionArguments
 from tuner.target import Target
 from tuner.trial import Trial
@@ -81,6 +91,94 @@ class Database:
         """All trials of ``workload``, on ``target`` or on every one, oldest first; failures too."""
         with self.read() as connection:
             return lookup.history(connection, workload, target)
+
+    def import_log(
+        self,
+        path: str,
+        format: str = "auto",
+        *,
+        machine: str | None = None,
+        labels: Mapping[str, str] | None = None,
+        strict: bool = False,
+        dry_run: bool = False,
+        progress: Callable[[float | None], None] | None = None,
+    ) -> Imported:
+        """Add the records of a log that are not stored yet; ``-`` is standard input. docs/formats.md has the formats.
+
+        ``machine`` and ``labels`` say what the log's targets leave out, and become part of their identity. With
+        ``strict``, a record that cannot be read ends it with nothing written; otherwise it goes to ``quarantine``.
+        ``dry_run`` only counts. ``progress`` is told now and then which fraction of the file was read, if known.
+
+        Raises FormatError when the file cannot be read, or is in no known format.
+        """
+        about = About(machine, tuple(sorted((labels or {}).items())))
+        with open_source(path) as source:
+            return import_log(
+                self,
+                source,
+                format_of(source, format),
+                about,
+                strict=strict,
+                dry_run=dry_run,
+                on_batch=None if progress is None else lambda: progress(source.fraction),
+            )
+
+    def imported(
+        self, workload: Workload | ForeignWorkload, target: str | None = None, n: int = 1
+    ) -> tuple[ForeignTrial, ...]:
+        """The ``n`` fastest records of other tools on one target: unverified, and never an answer of ``best``.
+
+        ``target`` is a machine's name, a label's value, a target as its tool writes it, or the beginning of a
+        fingerprint; needed when there are several. Raises NotFoundError, which says what is stored instead.
+        """
+        with self.read() as connection:
+            return lookup_imported(connection, workload, target, n)
+
+    def target_named(self, name: str) -> str:
+        """The fingerprint of the stored target that ``name`` names, as in ``imported``. Raises NotFoundError."""
+        with self.read() as connection:
+            return target_named(connection, name)
+
+    def quarantine(self, n: int = 20) -> tuple[int, Sequence[Quarantined]]:
+        """How many records could not be imported, and the first ``n`` of them."""
+        with self.read() as connection:
+            return quarantine.count(connection), quarantine.quarantined(connection, n)
+
+    def clear_quarantine(self) -> int:
+        """Forget the records that could not be imported; how many there were."""
+        with self.write() as connection:
+            return quarantine.clear(connection)
+
+    def explain(self, workload: Workload, target: Target | None = None) -> Explanation:
+        """``best``, and what stands behind it: the runner-up, all trials, and the command that finds it again."""
+        with self.read() as connection:
+            return explain(connection, workload, target)
+
+    def retract(self, trial: str, reason: str) -> str:
+        """Mark a trial, by 8 or more characters of its fingerprint, as not to be used: ``best`` forgets it.
+
+        It stays in the history. Returns the whole fingerprint. Raises NotFoundError.
+        """
+        with self.write() as connection:
+            return care.retract(connection, trial, reason)
+
+    def restore(self, trial: str) -> str:
+        """Take the retraction of a trial back. Returns its fingerprint. Raises NotFoundError."""
+        with self.write() as connection:
+            return care.restore(connection, trial)
+
+    def merge(self, other: "Database") -> Merged:
+        """Add all that ``other`` has and this one lacks; ``other`` is only read. Doing it again changes nothing."""
+        return care.merge(self, other)
+
+    def backup(self, path: str | Path) -> None:
+        """Copy a SQLite database to a new file while others may write to it. Raises DatabaseError."""
+        care.backup(self, Path(path))
+
+    def check(self) -> Checked:
+        """Work everything out anew from its content, and say what differs from what is stored."""
+        with self.read() as connection:
+            return check(connection)
 
     def stats(self) -> Stats:
         """How much is stored."""

@@ -6,14 +6,19 @@ stays whole either way. Write units begin with BEGIN IMMEDIATE: a deferred one t
 refused at once when another process wrote in between, and no time limit helps. Readers begin nothing and block nobody.
 """
 
+import contextlib
 import sqlite3
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from datetime import datetime
+from pathlib import Path
 from typing import Any
 
 from sqlalchemy import Connection, Engine, Table, event
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.pool import ConnectionPoolEntry
+
+from tunedb.errors import DatabaseError
 
 BUSY_SECONDS = 60.0
 """How long a writer waits for its turn."""
@@ -39,10 +44,109 @@ def insert_if_new(connection: Connection, table: Table, values: Mapping[str, Any
     return new_id
 
 
-def lock_for_upgrade(connection: Connection) -> None:
-    """Let one process at a time upgrade, until its transaction ends. On SQLite the write unit itself is that lock."""
+def insert_many(
+    connection: Connection,
+    table: Table,
+    columns: Sequence[str],
+    rows: Sequence[tuple[Any, ...]],
+    lookups: Mapping[str, Table] = {},  # nobody writes to it
+) -> int:
+    """Insert the rows that no unique constraint says are there already; their number.
+
+    This is the way for many rows: values go to the driver as they are, so JSON comes as text and a date as what
+    ``stored_date`` makes of it. A column of ``lookups`` comes as a fingerprint, and gets the id of the row of that
+    table that has it.
+    """
+    if not rows:
+        return 0
     if connection.dialect.name == "postgresql":
-        connection.exec_driver_sql(f"SELECT pg_advisory_xact_lock({_UPGRADE_LOCK})")
+        return _copy_many(connection, table, columns, rows, lookups)
+    values = [
+        f"(SELECT id FROM {lookups[name].name} WHERE fingerprint = ?)" if name in lookups else "?" for name in columns
+    ]
+    sql = f"INSERT INTO {table.name} ({', '.join(columns)}) VALUES ({', '.join(values)}) ON CONFLICT DO NOTHING"
+    return connection.exec_driver_sql(sql, list(rows)).rowcount
+
+
+def stored_date(connection: Connection) -> Callable[[datetime], str]:
+    """How a date in UTC is written for ``insert_many``."""
+    zone = "+00" if connection.dialect.name == "postgresql" else ""
+    return lambda date: date.replace(tzinfo=None).isoformat(" ", "microseconds") + zone
+
+
+def _copy_many(
+    connection: Connection,
+    table: Table,
+    columns: Sequence[str],
+    rows: Sequence[tuple[Any, ...]],
+    lookups: Mapping[str, Table],
+) -> int:
+    """PostgreSQL takes rows many times as quickly by COPY, which knows no conflicts: hence a temporary table."""
+    listing = ", ".join(columns)
+    found = [f"{name}_row.id" if name in lookups else f"fresh.{name}" for name in columns]
+    joins = [f"JOIN {to.name} {name}_row ON {name}_row.fingerprint = fresh.{name}" for name, to in lookups.items()]
+    connection.exec_driver_sql("DROP TABLE IF EXISTS pg_temp.fresh")
+    connection.exec_driver_sql(
+        f"CREATE TEMPORARY TABLE fresh ON COMMIT DROP AS SELECT {listing} FROM {table.name} LIMIT 0"
+    )
+    for name in lookups:
+        connection.exec_driver_sql(f"ALTER TABLE fresh ALTER COLUMN {name} TYPE varchar")
+    cursor: Any = connection.connection.cursor()
+    with cursor, cursor.copy(f"COPY fresh ({listing}) FROM STDIN") as copy:
+        for row in rows:
+            copy.write_row(row)
+    return connection.exec_driver_sql(
+        f"INSERT INTO {table.name} ({listing}) SELECT {', '.join(found)} FROM fresh {' '.join(joins)} "
+        "ON CONFLICT DO NOTHING"
+    ).rowcount
+
+
+def back_up(connection: Connection, path: Path) -> None:
+    """Copy a SQLite database, as it is at one moment, to the file ``path``. Raises DatabaseError for a server's."""
+    source = connection.connection.driver_connection
+    if not isinstance(source, sqlite3.Connection):
+        raise DatabaseError("a server's database is backed up with the server's own means: pg_dump")
+    with contextlib.closing(sqlite3.connect(path)) as copy:
+        try:
+            source.backup(copy)
+        except sqlite3.OperationalError as error:
+            raise DatabaseError(f"{path} cannot be written: {error}") from error
+
+
+def damages(connection: Connection) -> list[str]:
+    """What the database itself finds wrong: damaged pages, rows that refer to none. A server looks after its own."""
+    if connection.dialect.name != "sqlite":
+        return []
+    found = [row[0] for row in connection.exec_driver_sql("PRAGMA integrity_check") if row[0] != "ok"]
+    orphans = connection.exec_driver_sql("PRAGMA foreign_key_check").all()
+    return [*found, *(f"row {row[1]} of {row[0]} refers to a row of {row[2]} that is not there" for row in orphans)]
+
+
+@contextlib.contextmanager
+def upgrading(engine: Engine) -> Iterator[Connection]:
+    """A transaction that may change the tables: one process at a time, all of it or nothing.
+
+    SQLite changes a table by making it anew, which its foreign keys would take for the loss of every row. They are off
+    until the end, as its manual advises; nothing that the upgrade does may break one.
+    """
+    sqlite = engine.dialect.name == "sqlite"
+    with engine.connect().execution_options(**WRITE_OPTIONS) as connection:
+        if sqlite:
+            _outside_of_a_transaction(connection, "PRAGMA foreign_keys = OFF")
+        try:
+            with connection.begin():
+                if not sqlite:
+                    connection.exec_driver_sql(f"SELECT pg_advisory_xact_lock({_UPGRADE_LOCK})")
+                yield connection
+        finally:
+            if sqlite:
+                _outside_of_a_transaction(connection, "PRAGMA foreign_keys = ON")
+
+
+def _outside_of_a_transaction(connection: Connection, pragma: str) -> None:
+    cursor = connection.connection.cursor()
+    cursor.execute(pragma)
+    cursor.close()
 
 
 def _configure_sqlite(dbapi_connection: sqlite3.Connection, record: ConnectionPoolEntry) -> None:
@@ -54,6 +158,8 @@ def _configure_sqlite(dbapi_connection: sqlite3.Connection, record: ConnectionPo
         _switch_to_wal(cursor)
     cursor.execute("PRAGMA synchronous = NORMAL")
     cursor.execute("PRAGMA foreign_keys = ON")
+    cursor.execute("PRAGMA cache_size = -65536")  # KiB: the upper levels of the indexes of a large database
+    cursor.execute("PRAGMA wal_autocheckpoint = 16384")  # pages: an import changes the same ones again and again
     cursor.close()
 
 

@@ -46,8 +46,7 @@ def upgrade(engine: Engine) -> str | None:
     """Upgrade to this program's revision; returns the one found before. Raises NewerDatabaseError."""
     from alembic import command
 
-    with engine.connect().execution_options(**dialect.WRITE_OPTIONS) as connection, connection.begin():
-        dialect.lock_for_upgrade(connection)
+    with dialect.upgrading(engine) as connection:
         found = current(connection)
         if found != REVISION:
             if found is not None:

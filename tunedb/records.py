@@ -8,10 +8,11 @@ from datetime import UTC, datetime
 from functools import lru_cache
 from typing import Any, Literal, cast
 
-from sqlalchemy import Connection, Row, Select, Table, Text, bindparam, select, update
+from sqlalchemy import Boolean, Connection, Row, Select, Table, Text, and_, bindparam, select, update
 from sqlalchemy import cast as sql_cast
 
 from tunedb import dialect, tables
+from tunedb.foreign import ForeignWorkload
 from tuner.canonical import fingerprint
 from tuner.measure.protocol import Protocol
 from tuner.schedule import Schedule
@@ -29,6 +30,7 @@ TEMPLATE = cast(Table, tables.Template.__table__)
 SCHEDULE = cast(Table, tables.Schedule.__table__)
 SESSION = cast(Table, tables.Session.__table__)
 TRIAL = cast(Table, tables.Trial.__table__)
+QUARANTINE = cast(Table, tables.Quarantine.__table__)
 
 Rounds = Sequence[Sequence[float]]
 Outcome = Literal["new", "duplicate", "conflict"]
@@ -37,28 +39,33 @@ Outcome = Literal["new", "duplicate", "conflict"]
 def select_trials(*more: Any) -> Select[Any]:
     """A SELECT of all that ``read_trial`` needs, and ``more`` columns.
 
-    What many trials share comes as text, for ``read_trial`` remembers what it made of each.
+    What many trials share comes as text, for ``read_trial`` remembers what it made of each. Records of other tools are
+    no trials of ours, and are left out.
     """
-    return select(
-        TRIAL.c.id,
-        TRIAL.c.fingerprint,
-        WORKLOAD.c.key.label("workload"),
-        sql_cast(TARGET.c.description, Text).label("target"),
-        sql_cast(ENVIRONMENT.c.facts, Text).label("environment"),
-        (TEMPLATE.c.name + "/" + TEMPLATE.c.version).label("template"),
-        sql_cast(SCHEDULE.c.steps, Text).label("schedule"),
-        TRIAL.c.config,
-        TRIAL.c.status,
-        TRIAL.c.times,
-        TRIAL.c.error,
-        TRIAL.c.message,
-        TRIAL.c.compile_seconds,
-        TRIAL.c.run_seconds,
-        TRIAL.c.sequence,
-        TRIAL.c.created,
-        *more,
-    ).select_from(
-        TRIAL.join(WORKLOAD).join(TARGET).join(ENVIRONMENT).join(TEMPLATE).join(SCHEDULE),
+    return (
+        select(
+            TRIAL.c.id,
+            TRIAL.c.fingerprint,
+            WORKLOAD.c.key.label("workload"),
+            sql_cast(TARGET.c.description, Text).label("target"),
+            sql_cast(ENVIRONMENT.c.facts, Text).label("environment"),
+            (TEMPLATE.c.name + "/" + TEMPLATE.c.version).label("template"),
+            sql_cast(SCHEDULE.c.steps, Text).label("schedule"),
+            TRIAL.c.config,
+            TRIAL.c.status,
+            TRIAL.c.times,
+            TRIAL.c.error,
+            TRIAL.c.message,
+            TRIAL.c.compile_seconds,
+            TRIAL.c.run_seconds,
+            TRIAL.c.sequence,
+            TRIAL.c.created,
+            *more,
+        )
+        .select_from(
+            TRIAL.join(WORKLOAD).join(TARGET).join(ENVIRONMENT).join(TEMPLATE).join(SCHEDULE),
+        )
+        .where(SCHEDULE.c.kind == "steps")
     )
 
 
@@ -132,10 +139,10 @@ class Writer:
         stored = [list(each) for each in rounds if each]
         values = {
             "fingerprint": identity,
-            "workload_id": self._workload(trial.workload),
+            "workload_id": self.workload(trial.workload),
             "target_id": self._target(trial.target),
-            "environment_id": self._environment(trial.environment),
-            "template_id": self._template(trial.template),
+            "environment_id": self.environment(trial.environment),
+            "template_id": self.template(trial.template),
             "schedule_id": self._schedule(trial.schedule),
             "session_id": session_id,
             "sequence": trial.sequence,
@@ -179,21 +186,22 @@ class Writer:
         """Fingerprint and id of a session that came from elsewhere; a new one is marked as interrupted."""
         key = fingerprint(dict(arguments))
         identity = session_fingerprint(key, created)
-        return identity, self._id(
+        return identity, self.id_of(
             SESSION,
             identity,
             lambda: {"key": key, "arguments": dict(arguments), "created": created, "state": "interrupted"},
         )
 
-    def _workload(self, workload: Workload) -> int:
-        return self._id(
+    def workload(self, workload: "Workload | ForeignWorkload") -> int:
+        """The id of a workload."""
+        return self.id_of(
             WORKLOAD,
             workload.fingerprint,
             lambda: {"operator": workload.operator, "key": workload.key, "flops": workload.flops},
         )
 
     def _target(self, target: Target) -> int:
-        return self._id(
+        return self.id_of(
             TARGET,
             target.fingerprint,
             lambda: {
@@ -204,13 +212,15 @@ class Writer:
             },
         )
 
-    def _environment(self, environment: Environment) -> int:
-        return self._id(ENVIRONMENT, environment.fingerprint, lambda: {"facts": dict(environment.facts)})
+    def environment(self, environment: Environment) -> int:
+        """The id of an environment."""
+        return self.id_of(ENVIRONMENT, environment.fingerprint, lambda: {"facts": dict(environment.facts)})
 
     def _schedule(self, schedule: Schedule) -> int:
-        return self._id(SCHEDULE, schedule.fingerprint, lambda: {"steps": schedule.to_json()})
+        return self.id_of(SCHEDULE, schedule.fingerprint, lambda: {"steps": schedule.to_json()})
 
-    def _template(self, template: str) -> int:
+    def template(self, template: str) -> int:
+        """The id of a template, ``NAME/VERSION``."""
         name, _, version = template.rpartition("/")
         known = self._ids.get(("template", template))
         if known is None:
@@ -222,7 +232,7 @@ class Writer:
             self._ids["template", template] = known
         return known
 
-    def _id(self, table: Table, identity: str, values: Callable[[], Mapping[str, Any]]) -> int:
+    def id_of(self, table: Table, identity: str, values: Callable[[], Mapping[str, Any]]) -> int:
         """The private id of the row with that fingerprint; ``values`` gives its other columns if it has to be made."""
         known = self._ids.get((table.name, identity))
         if known is None:
@@ -250,7 +260,8 @@ _STORED_TIMES = select(TRIAL.c.id, TRIAL.c.times).where(TRIAL.c.fingerprint == b
 _SET_TIMES = (
     update(TRIAL)
     .where(TRIAL.c.id == bindparam("trial_id"))
-    .values({name: bindparam(name) for name in ("times", "repeats", "seconds", "spread", "verified")})
+    .values({name: bindparam(name) for name in ("times", "repeats", "seconds", "spread")})
+    .values(verified=and_(bindparam("verified", type_=Boolean), TRIAL.c.retracted.is_(None)))
 )
 
 

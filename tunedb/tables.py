@@ -27,7 +27,7 @@ from sqlalchemy.engine import Dialect
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 from sqlalchemy.types import TypeDecorator
 
-REVISION = "0001"
+REVISION = "0002"
 """The migration that makes exactly these tables: the newest one in schema/versions."""
 
 VERSION_TABLE = "tunedb_alembic_version"
@@ -71,19 +71,22 @@ class Base(DeclarativeBase):
 
 
 class Workload(Base):
-    """What is computed: the canonical key says all, the other columns are there to be searched."""
+    """What is computed: the canonical key says all, the other columns are there to be searched.
+
+    One that only another tool knows has a key that begins with the name of its format, and no count of operations.
+    """
 
     __tablename__ = "workload"
 
     id: Mapped[int] = mapped_column(_Id, primary_key=True)
     fingerprint: Mapped[str] = mapped_column(_Fingerprint, unique=True)
-    operator: Mapped[str] = mapped_column(String(64))
+    operator: Mapped[str] = mapped_column(String(255))
     key: Mapped[str] = mapped_column(Text)
-    flops: Mapped[int] = mapped_column(BigInteger)
+    flops: Mapped[int | None] = mapped_column(BigInteger)
 
 
 class Target(Base):
-    """What it is computed on."""
+    """What it is computed on; of another tool's log, what little that says, and what was added at import."""
 
     __tablename__ = "target"
     __table_args__ = (Index(None, "machine"),)
@@ -92,7 +95,7 @@ class Target(Base):
     fingerprint: Mapped[str] = mapped_column(_Fingerprint, unique=True)
     machine: Mapped[str] = mapped_column(_Fingerprint)  # the same, whatever the number of threads
     name: Mapped[str] = mapped_column(Text)
-    threads: Mapped[int]
+    threads: Mapped[int | None]
     description: Mapped[dict[str, Any]]
 
 
@@ -118,12 +121,16 @@ class Template(Base):
 
 
 class Schedule(Base):
-    """The steps that make one loop nest; different configurations may make the same one."""
+    """The steps that make one loop nest; different configurations may make the same one.
+
+    ``kind`` is "steps" for our own, else the format that says what ``steps`` means.
+    """
 
     __tablename__ = "schedule"
 
     id: Mapped[int] = mapped_column(_Id, primary_key=True)
     fingerprint: Mapped[str] = mapped_column(_Fingerprint, unique=True)
+    kind: Mapped[str] = mapped_column(String(32), server_default=text("'steps'"))
     steps: Mapped[list[Any]]
 
 
@@ -132,6 +139,7 @@ class Session(Base):
 
     ``key`` is the fingerprint of its arguments: the same command finds its session again. ``fingerprint`` adds when it
     was started, so that the sessions of two machines that ran the same command stay two when their databases merge.
+    Of another tool's log (``origin``), a session is what its records share: its task, its target, its version.
     """
 
     __tablename__ = "session"
@@ -144,14 +152,15 @@ class Session(Base):
             sqlite_where=text("state = 'running'"),
             postgresql_where=text("state = 'running'"),
         ),
-        CheckConstraint("state IN ('running', 'finished', 'interrupted')", name="state"),
+        CheckConstraint("state IN ('running', 'finished', 'interrupted', 'imported')", name="state"),
     )
 
     id: Mapped[int] = mapped_column(_Id, primary_key=True)
     fingerprint: Mapped[str] = mapped_column(_Fingerprint, unique=True)
     key: Mapped[str] = mapped_column(_Fingerprint)
+    origin: Mapped[str] = mapped_column(String(32), server_default=text("'tunedb'"))
     arguments: Mapped[dict[str, Any]]
-    created: Mapped[datetime]
+    created: Mapped[datetime | None]  # unknown of an imported one
     state: Mapped[str] = mapped_column(String(16))
     heartbeat: Mapped[datetime | None]
     owner: Mapped[str | None] = mapped_column(String(32))  # a token of the process that runs it
@@ -160,7 +169,11 @@ class Session(Base):
 
 
 class Trial(Base):
-    """One measured candidate. ``verified`` is the gate: nothing else can become the best."""
+    """One measured candidate. ``verified`` is the gate: nothing else can become the best.
+
+    Of another tool's log there is no sequence and no config (its schedule says it), nobody has verified it, and
+    ``details`` keeps what only its own format has a word for.
+    """
 
     __tablename__ = "trial"
     __table_args__ = (
@@ -181,10 +194,10 @@ class Trial(Base):
     template_id: Mapped[int] = mapped_column(ForeignKey("template.id"))
     schedule_id: Mapped[int] = mapped_column(ForeignKey("schedule.id"))
     session_id: Mapped[int] = mapped_column(ForeignKey("session.id"))
-    sequence: Mapped[int]
-    config: Mapped[dict[str, Any]]
+    sequence: Mapped[int | None]
+    config: Mapped[dict[str, Any] | None] = mapped_column(JSON(none_as_null=True))
     status: Mapped[str] = mapped_column(String(16))
-    verified: Mapped[bool]  # status is correct and the error is within the tolerance
+    verified: Mapped[bool]  # status is correct, the error is within the tolerance, and nobody retracted it
     seconds: Mapped[float | None]  # median of all repeats
     spread: Mapped[float | None]  # their median absolute deviation, seconds
     repeats: Mapped[int]
@@ -193,6 +206,23 @@ class Trial(Base):
     message: Mapped[str | None] = mapped_column(Text)
     compile_seconds: Mapped[float | None]
     run_seconds: Mapped[float | None]
+    created: Mapped[datetime | None]
+    details: Mapped[dict[str, Any] | None] = mapped_column(JSON(none_as_null=True))
+    retracted: Mapped[str | None] = mapped_column(Text)  # why nobody should use it
+
+
+class Quarantine(Base):
+    """A record that could not be imported, with what there is to say about it."""
+
+    __tablename__ = "quarantine"
+
+    id: Mapped[int] = mapped_column(_Id, primary_key=True)
+    fingerprint: Mapped[str] = mapped_column(_Fingerprint, unique=True)  # of file, line and text
+    file: Mapped[str] = mapped_column(Text)
+    line: Mapped[int] = mapped_column(BigInteger)
+    format: Mapped[str] = mapped_column(String(32))
+    reason: Mapped[str] = mapped_column(Text)
+    raw: Mapped[str] = mapped_column(Text)  # the beginning of its text
     created: Mapped[datetime]
 
 

@@ -1,4 +1,3 @@
-import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -6,25 +5,32 @@ import pytest
 from sqlalchemy import text
 
 import tunedb
+from tests.tunedb import postgres
 from tunedb import Database
 from tunedb.engine import make_engine
 
-POSTGRES = os.environ.get("TUNEDB_TEST_POSTGRES_URL")
-BACKENDS = ["sqlite", "postgresql"] if POSTGRES else ["sqlite"]
+BACKENDS = ["sqlite", "postgresql"] if postgres.available() else ["sqlite"]
+
+
+@pytest.fixture(scope="session")
+def postgres_url() -> Iterator[str]:
+    """A PostgreSQL database, which is wiped for each test. Its server runs as long as the tests."""
+    with postgres.server() as url:
+        yield url
 
 
 @pytest.fixture(params=BACKENDS)
 def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
-    """An empty database of each kind. The PostgreSQL one that TUNEDB_TEST_POSTGRES_URL names is wiped for each test."""
+    """An empty database of each kind."""
     if request.param == "sqlite":
         return f"sqlite:///{tmp_path / 'trials.sqlite'}"
-    assert POSTGRES
-    engine = make_engine(POSTGRES)
+    url: str = request.getfixturevalue("postgres_url")
+    engine = make_engine(url)
     with engine.begin() as connection:
         connection.execute(text("DROP SCHEMA public CASCADE"))
         connection.execute(text("CREATE SCHEMA public"))
     engine.dispose()
-    return POSTGRES
+    return url
 
 
 @pytest.fixture

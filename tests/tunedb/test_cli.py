@@ -17,6 +17,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 import tunedb
+from tests.tunedb import logs
 from tunedb.cli import main
 from tunedb.cli.common import Exit
 from tunedb.cli.tune import TUNERS
@@ -195,6 +196,7 @@ def test_a_broken_line_is_put_aside_with_its_number(tuned: dict[str, Any], url: 
 
 def test_an_import_of_nothing_but_nonsense_fails() -> None:
     assert call("import", "-", input="nonsense\n").exit_code == Exit.FAILED
+    assert call("import", "-", "--format", "tunedb", input="nonsense\n").exit_code == Exit.FAILED
 
 
 def test_a_file_that_is_not_there_is_one_line() -> None:
@@ -203,8 +205,80 @@ def test_a_file_that_is_not_there_is_one_line() -> None:
     assert "nowhere.jsonl" in error_line(result)
 
 
+HOW = {"format": "tunedb", "dry_run": False}
+
+
 def imported(*, read: int, new: int = 0, duplicate: int = 0) -> dict[str, Any]:
-    return {"read": read, "new": new, "duplicate": duplicate, "quarantined": 0, "reasons": []}
+    return {"read": read, "new": new, "duplicate": duplicate, "quarantined": 0, "reasons": [], **HOW}
+
+
+def test_a_log_of_another_tool_answers_only_when_it_is_asked(tmp_path: Path) -> None:
+    log = tmp_path / "autotvm.log"
+    log.write_text(f"{logs.autotvm()}\n{{\n")
+    labels = ("--machine", "alpha", "--label", "cpu=3700x")
+    tried = json.loads(call("import", str(log), *labels, "--dry-run", "--json").stdout)
+    assert (tried["new"], tried["quarantined"], tried["dry_run"], tried["format"]) == (1, 1, True, "autotvm")
+    assert "nothing was imported" in error_line(call("import", str(log), *labels, "--strict"))
+    assert "1 new" in call("import", str(log), *labels).stdout
+    assert call("best", "resnet18.C2").exit_code == Exit.NOT_FOUND
+    found = json.loads(call("best", "resnet18.C2", "--source", "imported", "--target", "alpha", "--json").stdout)
+    assert (found["source"], found["verified"], found["error"]) == ("imported", False, None)
+    assert found["target"]["labels"] == {"cpu": "3700x"}
+    assert "unverified" in call("best", "resnet18.C2", "--source", "imported").stdout
+    assert call("best", "autotvm:none()", "--source", "imported").exit_code == Exit.NOT_FOUND
+    assert call("best", "autotvm:none()").exit_code == Exit.NOT_FOUND
+    back = call("export", "--format", "autotvm", "--workload", "resnet18.C2", "--target", "alpha").stdout
+    assert json.loads(back) == json.loads(logs.autotvm())
+
+
+def test_quarantine_lists_and_forgets(tmp_path: Path) -> None:
+    log = tmp_path / "autotvm.log"
+    log.write_text(f"{logs.autotvm()}\nnonsense\n")
+    call("import", str(log))
+    assert "autotvm.log:2: not JSON" in call("quarantine").stdout
+    found = json.loads(call("quarantine", "--json", "--clear").stdout)
+    assert (found["quarantined"], found["records"][0]["raw"]) == (1, "nonsense")
+    assert call("quarantine").stdout == "0 in quarantine\n"
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("import", "x", "--label", "cpu"),
+        ("best", WORKLOAD, "--target", "alpha"),
+        ("best", WORKLOAD, "--source", "imported", "--explain"),
+        ("export", "--format", "parquet"),
+        ("retract", "0" * 64),
+        ("retract", "0" * 64, "--undo", "--reason", "x"),
+        ("merge", "nowhere.sqlite"),
+    ],
+)
+def test_options_that_do_not_go_together_are_a_usage_error(arguments: tuple[str, ...]) -> None:
+    assert call(*arguments).exit_code == Exit.USAGE
+
+
+def test_databases_are_merged_and_trials_retracted(tuned: dict[str, Any], url: str, tmp_path: Path) -> None:
+    merged = json.loads(call("merge", url.removeprefix("sqlite:///"), "--json").stdout)
+    assert (merged["read"], merged["new"]) == (TRIALS, TRIALS)
+    assert call("best", WORKLOAD, "--json").stdout == call("best", WORKLOAD, "--db", url, "--json").stdout
+    best = json.loads(call("best", WORKLOAD, "--explain", "--json").stdout)
+    assert best["command"].startswith(f"tunedb tune '{WORKLOAD}' --trials {TRIALS} --tuner random --seed 0 --threads 1")
+    assert best["command"] in call("best", WORKLOAD, "--explain").stdout
+    assert "is retracted" in call("retract", best["trial"][:12], "--reason", "throttled").stdout
+    assert json.loads(call("best", WORKLOAD, "--json").stdout)["trial"] == best["runner_up"]["trial"]
+    assert call("retract", best["trial"], "--undo").exit_code == 0
+    assert json.loads(call("best", WORKLOAD, "--json").stdout)["trial"] == best["trial"]
+    assert json.loads(call("history", WORKLOAD, "--count", "2", "--json").stdout)["stored"] == TRIALS
+    assert f"2 of {TRIALS} trials" in call("history", WORKLOAD, "-n", "2").stdout
+    assert "rows are what they say" in call("check").stdout
+    with tunedb.open() as db, db.write() as connection:
+        connection.exec_driver_sql("UPDATE workload SET flops = 7")
+    damaged = call("check")
+    assert damaged.exit_code == Exit.FAILED
+    assert "operations, not 7" in damaged.stdout
+    copy = tmp_path / "copy.sqlite"
+    assert call("backup", str(copy)).stdout == f"wrote {copy}\n"
+    assert call("backup", str(copy)).exit_code == Exit.DATABASE
 
 
 def test_db_commands_make_check_and_name_a_revision(tmp_path: Path) -> None:

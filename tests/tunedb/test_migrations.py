@@ -1,4 +1,6 @@
+import contextlib
 import shutil
+import sqlite3
 import subprocess
 import sys
 from pathlib import Path
@@ -9,6 +11,7 @@ from alembic.script import ScriptDirectory
 from sqlalchemy import inspect, text
 
 import tunedb
+from tests.tunedb import samples
 from tunedb import migrate
 from tunedb.engine import make_engine
 from tunedb.errors import NewerDatabaseError, OutdatedDatabaseError
@@ -40,6 +43,34 @@ def test_the_tables_of_other_programs_are_left_alone(url: str) -> None:
         migrate.check(db.engine)
         with db.read() as connection:
             assert connection.scalar(text("SELECT version_num FROM alembic_version")) == "theirs"
+
+
+@pytest.fixture
+def old(tmp_path: Path, request: pytest.FixtureRequest) -> str:
+    """A database as an earlier release left it: with three trials, one failed, one confirmed by a second round."""
+    path = tmp_path / "old.sqlite"
+    with contextlib.closing(sqlite3.connect(path)) as connection:
+        connection.executescript((Path(__file__).parent / "fixtures" / f"{request.param}.sql").read_text())
+    return f"sqlite:///{path}"
+
+
+@pytest.mark.parametrize("old", ["0001"], indirect=True)
+def test_a_database_of_an_earlier_release_upgrades_and_answers(old: str) -> None:
+    with pytest.raises(OutdatedDatabaseError, match="run `tunedb db upgrade`"):
+        tunedb.open(old)
+    engine = make_engine(old)
+    migrate.upgrade(engine)
+    migrate.check(engine)
+    with engine.connect() as connection:
+        assert connection.execute(text("PRAGMA foreign_key_check")).all() == []
+        assert connection.scalar(text("PRAGMA foreign_keys")) == 1
+    engine.dispose()
+    with tunedb.open(old) as db:
+        best = db.best(samples.WORKLOAD, samples.TARGET)
+        assert best.trial == samples.trial(2, (0.1, 0.2, 0.3, 0.15, 0.16))
+        assert len(db.history(samples.WORKLOAD)) == 3
+        with db.session(samples.arguments()) as session:
+            session.add(samples.trial(3))
 
 
 def test_upgrading_what_is_up_to_date_changes_nothing(url: str) -> None:

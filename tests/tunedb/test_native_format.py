@@ -1,7 +1,7 @@
 import gzip
 import io
 import json
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -11,10 +11,16 @@ import tunedb
 from tests.tunedb import samples
 from tunedb import Database
 from tunedb.errors import FormatError
-from tunedb.formats import FORMATS, open_reader, open_writer
+from tunedb.formats import FORMATS, About, Imported, Selection, Source, open_source, open_writer
+from tunedb.importing import import_log
 from tuner.trial import Status
 
 native = FORMATS["tunedb"]
+
+
+def imported(database: Database, lines: Iterable[str]) -> Imported:
+    text = "\n".join(line.rstrip("\n") for line in lines).encode("utf-8", "surrogateescape")
+    return import_log(database, Source("log.jsonl", io.BufferedReader(io.BytesIO(text))), native, About())
 
 
 @pytest.fixture
@@ -36,7 +42,7 @@ def log(db: Database) -> str:
 
 def exported(db: Database) -> str:
     stream = io.StringIO()
-    native.export(db, stream, None, None)
+    native.write(db, stream, Selection())
     return stream.getvalue()
 
 
@@ -45,7 +51,7 @@ def changed(line: str, **fields: Any) -> str:
 
 
 def test_what_was_exported_and_imported_is_the_same_to_the_last_digit(db: Database, other: Database, log: str) -> None:
-    result = native.import_(other, io.StringIO(log))
+    result = imported(other, io.StringIO(log))
     assert (result.read, result.new, result.duplicate, result.quarantined) == (3, 3, 0, 0)
     assert other.history(samples.WORKLOAD) == db.history(samples.WORKLOAD)
     assert other.best(samples.WORKLOAD, samples.TARGET) == db.best(samples.WORKLOAD, samples.TARGET)
@@ -53,30 +59,30 @@ def test_what_was_exported_and_imported_is_the_same_to_the_last_digit(db: Databa
 
 
 def test_importing_twice_adds_nothing(other: Database, log: str) -> None:
-    native.import_(other, io.StringIO(log))
+    imported(other, io.StringIO(log))
     before = other.stats()
-    result = native.import_(other, io.StringIO(log + log))
+    result = imported(other, io.StringIO(log + log))
     assert (result.read, result.new, result.duplicate, result.quarantined) == (6, 0, 6, 0)
     assert other.stats() == before
 
 
 def test_importing_into_the_database_it_came_from_adds_nothing(db: Database, log: str) -> None:
-    assert native.import_(db, io.StringIO(log)).duplicate == 3
+    assert imported(db, io.StringIO(log)).duplicate == 3
     assert exported(db) == log
 
 
 def test_rounds_that_were_confirmed_since_come_along(other: Database, log: str) -> None:
     last = json.loads(log.splitlines()[2])
     earlier = json.dumps({**last, "times": last["times"][:1]})
-    native.import_(other, [earlier])
+    imported(other, [earlier])
     assert other.best(samples.WORKLOAD, samples.TARGET).confidence.repeats == 2
-    assert native.import_(other, io.StringIO(log)).duplicate == 1
-    assert native.import_(other, [earlier]).duplicate == 1
+    assert imported(other, io.StringIO(log)).duplicate == 1
+    assert imported(other, [earlier]).duplicate == 1
     assert other.history(samples.WORKLOAD)[2].times == (1e-3, 2e-3, 1.5e-3, 1e-3)
 
 
 def test_an_imported_session_can_be_continued(other: Database, log: str) -> None:
-    native.import_(other, io.StringIO(log))
+    imported(other, io.StringIO(log))
     with other.session(samples.arguments()) as session:
         assert len(session.trials()) == 3
         session.add(samples.trial(3))
@@ -89,8 +95,8 @@ def test_a_file_says_nothing_of_the_host_or_the_process(log: str) -> None:
 
 def test_an_export_can_be_of_one_workload(db: Database, log: str) -> None:
     stream = io.StringIO()
-    assert native.export(db, stream, tunedb.matmul(m=1, k=1, n=1), None) == 0
-    assert native.export(db, stream, samples.WORKLOAD, samples.TARGET) == 3
+    assert native.write(db, stream, Selection(tunedb.matmul(m=1, k=1, n=1))) == 0
+    assert native.write(db, stream, Selection(samples.WORKLOAD, samples.TARGET.fingerprint)) == 3
 
 
 @pytest.mark.parametrize(
@@ -125,7 +131,7 @@ def test_a_bad_record_is_reported_and_the_others_are_kept(
     other: Database, log: str, fields: dict[str, Any], reason: str
 ) -> None:
     lines = log.splitlines()
-    result = native.import_(other, [changed(lines[0], **fields), "", lines[2]])
+    result = imported(other, [changed(lines[0], **fields), "", lines[2]])
     assert (result.read, result.new, result.quarantined) == (2, 1, 1)
     assert result.rejected[0].line == 1
     assert reason in result.rejected[0].reason
@@ -133,12 +139,12 @@ def test_a_bad_record_is_reported_and_the_others_are_kept(
 
 @pytest.mark.parametrize("line", ["{", "[]", "[" * 100_000, '{"error": NaN}', "\udcff\udcfe", "null", '"\udcff"'])
 def test_a_line_that_is_no_record_is_reported(other: Database, line: str) -> None:
-    assert native.import_(other, [line]).quarantined == 1
+    assert imported(other, [line]).quarantined == 1
 
 
 def test_another_trial_in_a_place_that_is_taken_is_reported(other: Database, log: str) -> None:
     first = log.splitlines()[0]
-    result = native.import_(other, [first, changed(first, created="2026-01-31T12:00:01+00:00")])
+    result = imported(other, [first, changed(first, created="2026-01-31T12:00:01+00:00")])
     assert (result.new, result.quarantined) == (1, 1)
     assert "another trial is stored as number 0" in result.rejected[0].reason
 
@@ -148,18 +154,19 @@ def test_files_are_packed_and_unpacked(tmp_path: Path, log: str, name: str) -> N
     path = tmp_path / name
     with open_writer(str(path)) as stream:
         stream.write(log)
-    with open_reader(str(path)) as stream:
-        assert stream.read() == log
+    with open_source(str(path)) as source:
+        assert source.document().decode() == log
     assert (path.read_bytes()[:2] == b"\x1f\x8b") == name.endswith(".gz")
 
 
 def test_a_packed_file_that_ends_early_is_explained(other: Database, tmp_path: Path, log: str) -> None:
     path = tmp_path / "log.gz"
     path.write_bytes(gzip.compress(log.encode())[:-20])
-    with pytest.raises(FormatError, match="ends in the middle"), open_reader(str(path)) as stream:
-        native.import_(other, stream)
+    with pytest.raises(FormatError, match="ends in the middle"):
+        other.import_log(str(path))
+    assert other.stats().trials == 2
 
 
 def test_a_file_that_is_not_there_is_explained(tmp_path: Path) -> None:
-    with pytest.raises(FormatError, match="No such file"), open_reader(str(tmp_path / "none")):
+    with pytest.raises(FormatError, match="No such file"), open_source(str(tmp_path / "none")):
         pass

@@ -3,7 +3,7 @@
 import click
 
 from tunedb import __version__
-from tunedb.cli import database, lookup, show, transfer, tune
+from tunedb.cli import care, database, lookup, show, transfer, tune
 from tunedb.cli.common import Commands
 
 
@@ -21,10 +21,16 @@ for command in (
     tune.tune,
     lookup.best,
     lookup.top,
+    care.history,
     show.show,
     show.run,
     transfer.import_,
     transfer.export,
+    transfer.quarantine,
+    care.merge,
+    care.retract,
+    care.check,
+    care.backup,
     lookup.stats,
     database.database,
 ):

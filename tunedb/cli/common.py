@@ -9,7 +9,10 @@ import click
 
 import tunedb
 from tunedb.errors import DatabaseError, NotFoundError
+from tunedb.foreign import ForeignWorkload
+from tunedb.formats import FORMATS
 from tuner.errors import TunedbError, WorkloadError
+from tuner.workload import Workload
 
 
 class Exit(IntEnum):
@@ -52,7 +55,21 @@ def _exit(error: TunedbError) -> Exit:
     return Exit.DATABASE if isinstance(error, DatabaseError) else Exit.FAILED
 
 
-workload_argument = click.argument("workload", type=tunedb.workload)  # whose errors say what is wrong, and where
+class WorkloadType(click.ParamType[Workload | ForeignWorkload]):
+    """A workload of ours, or one that only another tool knows by the name that it is stored under."""
+
+    name = "workload"
+
+    def convert(
+        self, value: str, param: click.Parameter | None, ctx: click.Context | None
+    ) -> Workload | ForeignWorkload:
+        format_name, colon, _ = value.partition(":")
+        if colon and format_name in FORMATS:
+            return ForeignWorkload(value.partition("(")[0], value)
+        return tunedb.workload(value)  # whose errors say what is wrong, and where
+
+
+workload_argument = click.argument("workload", type=tunedb.workload)
 database_option = click.option(
     "--db",
     "url",

@@ -1,11 +1,13 @@
 """``tunedb best``, ``top`` and ``stats``: what the database knows."""
 
+import json
 from dataclasses import asdict
 
 import click
 
 import tunedb
 from tunedb.cli.common import (
+    WorkloadType,
     accuracy,
     any_threads_option,
     database_option,
@@ -17,19 +19,57 @@ from tunedb.cli.common import (
     speed,
     workload_argument,
 )
+from tunedb.errors import NotFoundError
+from tunedb.explain import Explanation
+from tunedb.foreign import ForeignWorkload
 from tuner.target import Target
 from tuner.workload import Workload
 
 
 @click.command()
-@workload_argument
+@click.argument("workload", type=WorkloadType())
+@click.option(
+    "--source",
+    type=click.Choice(["exact", "imported"]),
+    default="exact",
+    show_default=True,
+    help="exact: what was verified on this machine; imported: what another tool's log says, unverified.",
+)
+@click.option(
+    "--target", metavar="TARGET", help="With --source imported: the target's name, machine, label or fingerprint."
+)
+@click.option(
+    "--explain", is_flag=True, help="Say what it was chosen from, how surely, and the command that finds it again."
+)
 @any_threads_option
 @database_option
 @json_option
-def best(workload: Workload, threads: int | None, url: str | None, as_json: bool) -> None:
-    """Print the best verified schedule of WORKLOAD for this machine."""
+def best(
+    workload: Workload | ForeignWorkload,
+    source: str,
+    target: str | None,
+    explain: bool,
+    threads: int | None,
+    url: str | None,
+    as_json: bool,
+) -> None:
+    """Print the best verified schedule of WORKLOAD for this machine, or what another tool's log says is the best."""
+    if source == "imported":
+        if threads is not None or explain:
+            raise click.UsageError("--threads and --explain are for --source exact: other tools' logs say less")
+        _print_imported(workload, target, url, as_json)
+        return
+    if target is not None:
+        raise click.UsageError("--target needs --source imported: an exact answer is for this machine")
+    if isinstance(workload, ForeignWorkload):
+        raise NotFoundError(f"{workload.label} is known from imports only: ask with --source imported")
+    place = Target.host(threads) if threads else None
+    if explain:
+        with tunedb.open(url) as db:
+            _print_explanation(db.explain(workload, place), as_json)
+        return
     with tunedb.open(url) as db:
-        found = db.best(workload, Target.host(threads) if threads else None)
+        found = db.best(workload, place)
     if as_json:
         print_json(found.to_json())
         return
@@ -44,6 +84,48 @@ def best(workload: Workload, threads: int | None, url: str | None, as_json: bool
         }
     )
     click.echo(f"\n{found.schedule}")
+
+
+def _print_explanation(found: Explanation, as_json: bool) -> None:
+    if as_json:
+        print_json(found.to_json())
+        return
+    best, other = found.best, found.runner_up
+    click.echo(f"{best.workload.label} on {best.target.name}")
+    statuses = ", ".join(f"{number} {status}" for status, number in found.statuses.items())
+    print_facts(
+        {
+            "best": f"{duration(best.seconds)}, trial {best.fingerprint[:12]}",
+            "runner-up": f"{duration(other.seconds)}, trial {other.fingerprint[:12]}" if other else "none",
+            "sure": str(best.confidence),
+            "error": f"{accuracy(best.error)}: correct",
+            "measured": f"{best.trial.created:%Y-%m-%d %H:%M} UTC",
+            "where": ", ".join(f"{name} {fact}" for name, fact in best.environment.facts),
+            "chosen from": f"{sum(found.statuses.values())} trials ({statuses}), {found.retracted} retracted, "
+            f"{found.first:%Y-%m-%d} to {found.last:%Y-%m-%d}",
+            "again": found.command,
+        }
+    )
+
+
+def _print_imported(workload: Workload | ForeignWorkload, target: str | None, url: str | None, as_json: bool) -> None:
+    with tunedb.open(url) as db:
+        (found,) = db.imported(workload, target)
+    if as_json:
+        print_json(found.to_json())
+        return
+    assert found.seconds is not None  # else it would be no answer
+    click.echo(f"{workload.label} on {found.target.name}")
+    print_facts(
+        {
+            "time": duration(found.seconds) + (f", {speed(found.gflops)}" if found.gflops else ""),
+            "sure": f"median of {len(found.times)} repeats; unverified: nobody has compared its output here",
+            "source": f"imported, record {found.fingerprint[:12]}"
+            + (f" of {found.created:%Y-%m-%d %H:%M} UTC" if found.created else ""),
+            "template": found.template,
+        }
+    )
+    click.echo(f"\n{json.dumps(found.schedule)}")
 
 
 @click.command()

@@ -1,45 +1,94 @@
-"""``tunedb import`` and ``tunedb export``: trials from and to files."""
+"""``tunedb import``, ``export`` and ``quarantine``: trials from and to files."""
+
+import contextlib
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import asdict
+from pathlib import Path
 
 import click
+from rich.console import Console
+from rich.progress import Progress
 
 import tunedb
-from tunedb.cli.common import Exit, database_option, fail, json_option, print_json
-from tunedb.formats import native, open_reader, open_writer
+from tunedb.cli.common import Exit, WorkloadType, database_option, fail, json_option, print_json
+from tunedb.foreign import ForeignWorkload
+from tunedb.formats import FORMATS, Selection, open_writer
 from tuner.workload import Workload
 
-_MOST_REASONS = 10  # quarantined lines that are explained
+_READABLE = [name for name, each in FORMATS.items() if each.read]
+_WRITABLE = [name for name, each in FORMATS.items() if each.write or each.write_file]
+
+
+def _labels(context: click.Context, parameter: click.Parameter, values: tuple[str, ...]) -> dict[str, str]:
+    for value in values:
+        if not value.partition("=")[0] or not value.partition("=")[2]:
+            raise click.BadParameter(f"{value!r} is not KEY=VALUE", context, parameter)
+    return dict(value.split("=", 1) for value in values)
 
 
 @click.command("import")
 @click.argument("file")
+@click.option(
+    "--format",
+    type=click.Choice(["auto", *_READABLE]),
+    default="auto",
+    show_default=True,
+    help="The format of FILE; auto tells it from its beginning.",
+)
+@click.option("--machine", metavar="NAME", help="The machine that FILE is about; part of its targets' identity.")
+@click.option(
+    "--label",
+    "labels",
+    multiple=True,
+    callback=_labels,
+    metavar="KEY=VALUE",
+    help="What else its targets leave out, such as cpu=3700x; part of their identity. May be given several times.",
+)
+@click.option("--strict", is_flag=True, help="End at the first record that cannot be read, with nothing written.")
+@click.option("--dry-run", is_flag=True, help="Only say what would happen.")
 @database_option
 @json_option
-def import_(file: str, url: str | None, as_json: bool) -> None:
-    """Add the trials of FILE (JSON Lines, perhaps gzipped; - is standard input) that are not stored yet."""
-    with tunedb.open(url) as db, open_reader(file) as lines:
-        done = native.import_(db, lines)
-    if as_json:
-        print_json(
-            {
-                "read": done.read,
-                "new": done.new,
-                "duplicate": done.duplicate,
-                "quarantined": done.quarantined,
-                "reasons": [{"line": item.line, "reason": item.reason} for item in done.rejected[:_MOST_REASONS]],
-            }
+def import_(
+    file: str,
+    format: str,
+    machine: str | None,
+    labels: dict[str, str],
+    strict: bool,
+    dry_run: bool,
+    url: str | None,
+    as_json: bool,
+) -> None:
+    """Add the records of FILE (a log, perhaps gzipped; - is standard input) that are not stored yet."""
+    with tunedb.open(url) as db, _progress(file) as progress:
+        done = db.import_log(
+            file, format, machine=machine, labels=labels, strict=strict, dry_run=dry_run, progress=progress
         )
+    if as_json:
+        report = asdict(done)
+        del report["rejected"]
+        reasons = [{"line": item.line, "reason": item.reason} for item in done.rejected]
+        print_json({**report, "dry_run": dry_run, "reasons": reasons})
     else:
-        click.echo(f"read {done.read}: {done.new} new, {done.duplicate} duplicate, {done.quarantined} quarantined")
-        for item in done.rejected[:_MOST_REASONS]:
+        would = "would be: " if dry_run else ""
+        click.echo(
+            f"read {done.read} in format {done.format}: {would}{done.new} new, {done.duplicate} duplicate, "
+            f"{done.quarantined} quarantined"
+        )
+        for item in done.rejected:
             click.echo(f"  line {item.line}: {item.reason}", err=True)
-        if done.quarantined > _MOST_REASONS:
-            click.echo(f"  and {done.quarantined - _MOST_REASONS} more", err=True)
+        if done.quarantined > len(done.rejected):
+            click.echo(f"  and {done.quarantined - len(done.rejected)} more: tunedb quarantine", err=True)
     if done.quarantined and done.quarantined == done.read:
-        fail(f"{file}: no record could be imported: is it a log that `tunedb export` wrote?", Exit.FAILED)
+        fail(f"{file}: no record could be imported: is it a log in format {done.format}?", Exit.FAILED)
 
 
 @click.command()
-@click.option("--workload", type=tunedb.workload, metavar="WORKLOAD", help="Only the trials of this workload.")
+@click.option(
+    "--format", type=click.Choice(_WRITABLE), default="tunedb", show_default=True, help="The format to write."
+)
+@click.option("--workload", type=WorkloadType(), metavar="WORKLOAD", help="Only the trials of this workload.")
+@click.option("--target", metavar="TARGET", help="Only those on this target: its name, machine or fingerprint.")
 @click.option(
     "--output",
     "-o",
@@ -50,13 +99,61 @@ def import_(file: str, url: str | None, as_json: bool) -> None:
 )
 @database_option
 @json_option
-def export(workload: Workload | None, file: str, url: str | None, as_json: bool) -> None:
-    """Write trials as JSON Lines, one a line, the oldest first."""
+def export(
+    format: str,
+    workload: Workload | ForeignWorkload | None,
+    target: str | None,
+    file: str,
+    url: str | None,
+    as_json: bool,
+) -> None:
+    """Write trials to a file, the oldest first: those that the format has room for."""
     if as_json and file == "-":
         raise click.UsageError("--json needs --output FILE: standard output is taken by the trials")
-    with tunedb.open(url) as db, open_writer(file) as stream:
-        written = native.export(db, stream, workload)
+    chosen = FORMATS[format]
+    with tunedb.open(url) as db:
+        selection = Selection(workload, None if target is None else db.target_named(target))
+        if chosen.write_file is not None:
+            if file == "-":
+                raise click.UsageError(f"{format} needs --output FILE: it is no text")
+            written = chosen.write_file(db, Path(file), selection)
+        else:
+            assert chosen.write is not None
+            with open_writer(file) as stream:
+                written = chosen.write(db, stream, selection)
     if as_json:
         print_json({"written": written})
     elif file != "-":
         click.echo(f"wrote {written} trials to {file}")
+
+
+@click.command()
+@click.option("--count", "-n", type=click.IntRange(min=1), default=20, show_default=True, help="How many to list.")
+@click.option("--clear", is_flag=True, help="Forget all of them.")
+@database_option
+@json_option
+def quarantine(count: int, clear: bool, url: str | None, as_json: bool) -> None:
+    """List the records that could not be imported: file, line, reason and how they begin."""
+    with tunedb.open(url) as db:
+        number, records = db.quarantine(count)
+        if clear:
+            db.clear_quarantine()
+    if as_json:
+        items = [{**asdict(each), "created": each.created.isoformat()} for each in records]
+        print_json({"quarantined": number, "cleared": clear, "records": items})
+        return
+    for each in records:
+        click.echo(f"{each.file}:{each.line}: {each.reason}\n  {each.raw[:100]}")
+    more = f", {number - len(records)} of them not listed" if number > len(records) else ""
+    click.echo(f"{number} {'forgotten' if clear else 'in quarantine'}{more}")
+
+
+@contextlib.contextmanager
+def _progress(file: str) -> Iterator[Callable[[float | None], None] | None]:
+    """A bar on a terminal; nothing elsewhere."""
+    if not sys.stderr.isatty():
+        yield None
+        return
+    with Progress(console=Console(stderr=True), transient=True) as bar:
+        task = bar.add_task(file, total=None if file == "-" else 1.0)
+        yield lambda fraction: bar.update(task, completed=fraction or 0.0)

@@ -4,22 +4,21 @@ Files can be concatenated, split, sorted and sent in any order: what a line says
 importing it again adds nothing. Numbers keep all their digits.
 """
 
-import itertools
 import json
 import math
-from collections.abc import Iterable, Iterator, Mapping
+import re
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, NoReturn, TextIO
 
 from tunedb.errors import FormatError
-from tunedb.formats.common import Imported, Rejected
+from tunedb.formats.common import About, Parsed, Rejected, parse_lines
+from tunedb.formats.selection import Selection
+from tunedb.formats.source import Source
 from tunedb.records import (
     SESSION,
-    TARGET,
     TRIAL,
-    WORKLOAD,
-    Writer,
     flatten,
     read_config,
     read_environment,
@@ -40,8 +39,6 @@ if TYPE_CHECKING:
 
 NAME = "tunedb"
 VERSION = 1
-
-_BATCH = 500  # records a write unit
 
 
 @dataclass(frozen=True)
@@ -100,49 +97,39 @@ def decode(line: str) -> Record:
     return Record(trial, rounds, arguments, _date(session.get("created"), "session.created"))
 
 
-def export(database: "Database", stream: TextIO, workload: Workload | None = None, target: Target | None = None) -> int:
-    """Write all trials, or those of one workload or target, oldest first. Returns how many."""
+def knows(head: bytes) -> bool:
+    """Whether a file that begins so is one of ours."""
+    return re.search(rb'^\s*\{[^\n]*"format": ?"tunedb"', head) is not None
+
+
+def read(source: Source, about: About) -> Iterator[Parsed | Rejected]:
+    """The records of a log. Raises FormatError for what is said of its machine, which its targets say already."""
+    if about != About():
+        raise FormatError("a log of tunedb says all about its machine: leave --machine and --label out")
+    return parse_lines(source, _read_line)
+
+
+def write(database: "Database", stream: TextIO, selection: Selection) -> int:
+    """Write our own trials, oldest first. Returns how many. Records of other tools have no place in this format."""
     statement = select_trials(SESSION.c.arguments, SESSION.c.created.label("session_created")).join(
         SESSION, TRIAL.c.session_id == SESSION.c.id
     )
-    if workload is not None:
-        statement = statement.where(WORKLOAD.c.fingerprint == workload.fingerprint)
-    if target is not None:
-        statement = statement.where(TARGET.c.fingerprint == target.fingerprint)
-    ordered = statement.order_by(TRIAL.c.created, TRIAL.c.fingerprint).execution_options(yield_per=1000)
     written = 0
     with database.read() as connection:
-        for row in connection.execute(ordered):
+        for row in connection.execute(selection.narrow(statement).execution_options(yield_per=1000)):
             rounds = tuple(map(tuple, row.times))
             stream.write(encode(Record(read_trial(row), rounds, row.arguments, row.session_created)) + "\n")
             written += 1
     return written
 
 
-def import_(database: "Database", lines: Iterable[str]) -> Imported:
-    """Add the trials of ``lines``, a write unit a few hundred. Bad lines are reported and do no harm to the others."""
-    new = duplicate = read = 0
-    rejected: list[Rejected] = []
-    numbered = ((number, line) for number, line in enumerate(lines, 1) if line.strip())
-    for batch in _batches(numbered):
-        good: list[tuple[int, Record]] = []
-        for number, line in batch:
-            try:
-                good.append((number, decode(line)))
-            except (TunedbError, TypeError, ValueError, OverflowError, RecursionError) as error:
-                rejected.append(Rejected(number, str(error)))
-        with database.write() as connection:
-            writer = Writer(connection)
-            for number, record in good:
-                session, session_id = writer.session(record.session, record.session_created)
-                outcome = writer.trial(record.trial, session, session_id, record.rounds)
-                new += outcome == "new"
-                duplicate += outcome == "duplicate"
-                if outcome == "conflict":
-                    place = record.trial.sequence
-                    rejected.append(Rejected(number, f"another trial is stored as number {place} of this session"))
-        read += len(batch)
-    return Imported(read, new, duplicate, tuple(sorted(rejected, key=lambda each: each.line)))
+def _read_line(line: bytes) -> Record:
+    try:
+        return decode(line.decode("utf-8", "surrogateescape"))
+    except FormatError:
+        raise
+    except (TunedbError, TypeError, ValueError, OverflowError, RecursionError) as error:
+        raise FormatError(str(error)) from error
 
 
 _FIELDS = frozenset(
@@ -166,11 +153,6 @@ _FIELDS = frozenset(
         "created",
     )
 )
-
-
-def _batches(lines: Iterator[tuple[int, str]]) -> Iterator[list[tuple[int, str]]]:
-    while batch := list(itertools.islice(lines, _BATCH)):
-        yield batch
 
 
 def _parse(line: str) -> dict[str, Any]:

@@ -1,0 +1,127 @@
+"""``tunedb history``, ``merge``, ``retract`` and ``backup``: what is stored, and care of it."""
+
+from dataclasses import asdict
+from pathlib import Path
+
+import click
+
+import tunedb
+from tunedb.cli.common import (
+    Exit,
+    database_option,
+    duration,
+    fail,
+    json_option,
+    print_facts,
+    print_json,
+    print_table,
+    workload_argument,
+)
+from tuner.trial import describe
+from tuner.workload import Workload
+
+
+@click.command()
+@workload_argument
+@click.option("--count", "-n", type=click.IntRange(min=1), default=20, show_default=True, help="How many to list.")
+@database_option
+@json_option
+def history(workload: Workload, count: int, url: str | None, as_json: bool) -> None:
+    """List the latest trials of WORKLOAD on all machines, failures too, the latest last."""
+    with tunedb.open(url) as db:
+        trials = db.history(workload)
+    shown = trials[-count:]
+    if as_json:
+        print_json({"trials": [describe(trial) for trial in shown], "stored": len(trials)})
+        return
+    click.echo(f"{len(shown)} of {len(trials)} trials of {workload.label}")
+    if shown:
+        print_table(
+            [
+                ("", "when (UTC)", "status", "time", "target", "what"),
+                *(
+                    (
+                        str(trial.sequence),
+                        f"{trial.created:%Y-%m-%d %H:%M:%S}",
+                        trial.status.value,
+                        duration(trial.seconds) if trial.seconds else "-",
+                        trial.target.name,
+                        trial.message
+                        or " ".join(f"{name}={value}" for name, value in describe(trial)["config"].items()),
+                    )
+                    for trial in shown
+                ),
+            ]
+        )
+
+
+@click.command()
+@click.argument("other")
+@database_option
+@json_option
+def merge(other: str, url: str | None, as_json: bool) -> None:
+    """Add what OTHER, a database's URL or a SQLite file, has and this database lacks."""
+    source = other if "://" in other else f"sqlite:///{_existing(other)}"
+    with tunedb.open(url) as db, tunedb.open(source) as there:
+        done = db.merge(there)
+    if as_json:
+        print_json(asdict(done))
+    else:
+        print_facts({name: str(number) for name, number in asdict(done).items()})
+
+
+@click.command()
+@click.argument("trial")
+@click.option("--reason", metavar="TEXT", help="Why it should not be used; needed unless it is restored.")
+@click.option("--undo", is_flag=True, help="Take the retraction back.")
+@database_option
+@json_option
+def retract(trial: str, reason: str | None, undo: bool, url: str | None, as_json: bool) -> None:
+    """Mark TRIAL, 8 or more characters of a fingerprint, as not to be used: best forgets it, history does not."""
+    if bool(reason) == undo:
+        raise click.UsageError("give either --reason TEXT or --undo")
+    with tunedb.open(url) as db:
+        found = db.retract(trial, reason) if reason else db.restore(trial)
+    if as_json:
+        print_json({"trial": found, "retracted": reason})
+    else:
+        click.echo(f"trial {found[:12]} is {'retracted' if reason else 'as it was'}")
+
+
+@click.command()
+@database_option
+@json_option
+def check(url: str | None, as_json: bool) -> None:
+    """Work out every fingerprint and median anew, look for damage, and say what is wrong."""
+    with tunedb.open(url) as db:
+        found = db.check()
+    if as_json:
+        print_json(asdict(found))
+    else:
+        for problem in found.problems:
+            click.echo(problem)
+    if found.problems:
+        fail(f"{len(found.problems)} problems in {found.rows} rows", Exit.FAILED)
+    if not as_json:
+        click.echo(f"{found.rows} rows are what they say")
+
+
+@click.command()
+@click.argument("file", type=click.Path(path_type=Path))
+@database_option
+@json_option
+def backup(file: Path, url: str | None, as_json: bool) -> None:
+    """Copy a SQLite database, as it is at one moment, to a new FILE, while others may write to it."""
+    with tunedb.open(url) as db:
+        db.backup(file)
+    if as_json:
+        print_json({"written": str(file)})
+    else:
+        click.echo(f"wrote {file}")
+
+
+def _existing(path: str) -> str:
+    """``path``; opening a database that is not there would make an empty one."""
+    if not Path(path).is_file():
+        raise click.UsageError(f"{path} is no file: give a SQLite file or a URL such as postgresql+psycopg://host/name")
+    return path

@@ -1,0 +1,72 @@
+"""Why a schedule is the best: what it was chosen from, how surely, and the command that finds it again."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import Connection, func, select
+
+from tunedb import lookup
+from tunedb.lookup import Best
+from tunedb.records import SESSION, TARGET, TRIAL, WORKLOAD
+from tuner.target import Target
+from tuner.workload import Workload
+
+
+@dataclass(frozen=True)
+class Explanation:
+    """An answer and what stands behind it: all trials of its workload on its target."""
+
+    best: Best
+    runner_up: Best | None  # the fastest other schedule
+    statuses: Mapping[str, int]  # trials by how they ended
+    retracted: int
+    first: datetime
+    last: datetime
+    command: str  # that tunes the same, and would find it again
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            **self.best.to_json(),
+            "runner_up": self.runner_up.to_json() if self.runner_up else None,
+            "statuses": dict(self.statuses),
+            "retracted": self.retracted,
+            "first": self.first.isoformat(),
+            "last": self.last.isoformat(),
+            "measured": self.best.trial.created.isoformat(),
+            "command": self.command,
+        }
+
+
+def explain(connection: Connection, workload: Workload, target: Target | None) -> Explanation:
+    """The explanation of ``best``. Raises NotFoundError as it does."""
+    best = lookup.best(connection, workload, target)
+    _, *others = lookup.top(connection, workload, 2, best.target)
+    here = (
+        select(TRIAL.c.status, func.count().label("number"), func.count(TRIAL.c.retracted).label("retracted"))
+        .add_columns(func.min(TRIAL.c.created).label("first"), func.max(TRIAL.c.created).label("last"))
+        .select_from(TRIAL.join(WORKLOAD).join(TARGET))
+        .where(WORKLOAD.c.fingerprint == workload.fingerprint, TARGET.c.fingerprint == best.target.fingerprint)
+        .group_by(TRIAL.c.status)
+    )
+    rows = connection.execute(here).all()
+    of_best = select(SESSION.c.id, SESSION.c.arguments).join(TRIAL, TRIAL.c.session_id == SESSION.c.id)
+    session = connection.execute(of_best.where(TRIAL.c.fingerprint == best.fingerprint)).one()
+    size = connection.execute(select(func.count()).where(TRIAL.c.session_id == session.id)).scalar_one()
+    return Explanation(
+        best=best,
+        runner_up=others[0] if others else None,
+        statuses={row.status: row.number for row in rows},
+        retracted=sum(row.retracted for row in rows),
+        first=min(row.first for row in rows),
+        last=max(row.last for row in rows),
+        command=_command(best, session.arguments, size),
+    )
+
+
+def _command(best: Best, arguments: Mapping[str, Any], trials: int) -> str:
+    return (
+        f"tunedb tune '{best.workload.label}' --trials {trials} --tuner {arguments.get('tuner')} "
+        f"--seed {arguments.get('seed')} --threads {best.target.threads}"
+    )

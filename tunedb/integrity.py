@@ -1,0 +1,126 @@
+"""Whether a database holds what it says: every fingerprint, median and verdict is worked out anew from its content.
+
+The fingerprint of another tool's record covers its log's own words, which are not all kept, and is left out.
+"""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import Connection, Row, Select, select
+
+from tunedb import dialect
+from tunedb.foreign import ForeignTarget, canonical, digest
+from tunedb.foreign_records import any_workload
+from tunedb.records import (
+    ENVIRONMENT,
+    SCHEDULE,
+    SESSION,
+    TARGET,
+    TOLERANCE,
+    TRIAL,
+    WORKLOAD,
+    read_trial,
+    select_trials,
+    session_fingerprint,
+    trial_fingerprint,
+)
+from tuner.canonical import fingerprint
+from tuner.errors import TunedbError
+from tuner.schedule import Schedule
+from tuner.target import Target
+from tuner.trial import Environment
+
+
+@dataclass(frozen=True)
+class Checked:
+    """How many rows were worked out anew, and what is wrong: one line each, at most ``MOST_PROBLEMS``."""
+
+    rows: int
+    problems: tuple[str, ...]
+
+
+MOST_PROBLEMS = 100
+
+
+def check(connection: Connection) -> Checked:
+    """Check everything. Takes about as long as reading everything."""
+    problems = dialect.damages(connection)
+    rows = 0
+    for name, statement, problem_of in _CHECKS:
+        with connection.execute(statement.execution_options(yield_per=1000)) as found:
+            for row in found:
+                rows += 1
+                problems += [f"{name} {row.fingerprint[:12]}: {problem}" for problem in _safely(problem_of, row)]
+                if len(problems) >= MOST_PROBLEMS:
+                    return Checked(rows, tuple(problems[:MOST_PROBLEMS]))
+    return Checked(rows, tuple(problems))
+
+
+def _safely(problem_of: Callable[[Row[Any]], Iterator[str]], row: Row[Any]) -> list[str]:
+    try:
+        return list(problem_of(row))
+    except (TunedbError, KeyError, TypeError, ValueError) as error:  # what content that is not ours may raise
+        return [f"its content cannot be read: {error}"]
+
+
+def _same(row: Row[Any], content: str) -> Iterator[str]:
+    if row.fingerprint != content:
+        yield "its content has another fingerprint"
+
+
+def _workload(row: Row[Any]) -> Iterator[str]:
+    workload = any_workload(row.operator, row.key)
+    yield from _same(row, workload.fingerprint)
+    if row.flops != workload.flops:
+        yield f"it takes {workload.flops} operations, not {row.flops}"
+
+
+def _target(row: Row[Any]) -> Iterator[str]:
+    read = ForeignTarget.from_json if row.threads is None else Target.from_json
+    yield from _same(row, read(row.description).fingerprint)
+
+
+def _environment(row: Row[Any]) -> Iterator[str]:
+    yield from _same(row, Environment(tuple(sorted(row.facts.items()))).fingerprint)
+
+
+def _schedule(row: Row[Any]) -> Iterator[str]:
+    own = row.kind == "steps"
+    foreign = f'"{row.kind}"'.encode() + canonical(row.steps)
+    yield from _same(row, Schedule.from_json(row.steps).fingerprint if own else digest(foreign))
+
+
+def _session(row: Row[Any]) -> Iterator[str]:
+    key = fingerprint(row.arguments)
+    yield from _same(row, session_fingerprint(key, row.created))
+    if row.key != key:
+        yield "its arguments have another key"
+
+
+def _trial(row: Row[Any]) -> Iterator[str]:
+    trial = read_trial(row)
+    yield from _same(row, trial_fingerprint(trial, row.session))
+    if row.seconds != trial.seconds:
+        yield f"the median of its times is {trial.seconds}, not {row.seconds}"
+    good = trial.seconds is not None and trial.error is not None and trial.error <= TOLERANCE
+    if row.verified and (row.retracted is not None or not good):
+        yield "it counts as verified and is not"
+
+
+_Check = tuple[str, Select[Any], Callable[[Row[Any]], Iterator[str]]]
+
+_CHECKS: tuple[_Check, ...] = (
+    ("workload", select(WORKLOAD), _workload),
+    ("target", select(TARGET), _target),
+    ("environment", select(ENVIRONMENT), _environment),
+    ("schedule", select(SCHEDULE), _schedule),
+    ("session", select(SESSION).where(SESSION.c.origin == "tunedb"), _session),
+    (
+        "trial",
+        select_trials(
+            TRIAL.c.seconds, TRIAL.c.verified, TRIAL.c.retracted, SESSION.c.fingerprint.label("session")
+        ).join(SESSION, TRIAL.c.session_id == SESSION.c.id),
+        _trial,
+    ),
+)
