@@ -7,6 +7,7 @@ import socket
 import subprocess
 import sys
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from time import monotonic
 from typing import Any
@@ -52,7 +53,8 @@ class Child:
         self._selector.register(self._output, selectors.EVENT_READ)
         self._started = False
         self.workload: str | None = None  # key of the one it is prepared for
-        channel.send(self._stream, {**opening, "cpus": cpus})
+        with suppress(OSError):  # it is gone already: the first ``receive`` says why
+            channel.send(self._stream, {**opening, "cpus": cpus})
 
     @property
     def alive(self) -> bool:

@@ -165,7 +165,7 @@ def test_an_interpreter_that_cannot_start_is_one_clear_error(monkeypatch: pytest
     monkeypatch.setattr("sys.executable", "/bin/false")
     with (
         Measurer(Target.host(threads=1)) as measurer,
-        pytest.raises(MeasureError, match=r"did not start: ended by exit|cannot start a measuring process"),
+        pytest.raises(MeasureError, match="did not start: ended by exit"),
     ):
         measurer.measure(WORKLOAD, programs.right())
 
