@@ -1,11 +1,13 @@
 import os
 
 import pytest
-from hypothesis import settings
+from hypothesis import HealthCheck, settings
 
 # A machine that checks every change must not find a new example on one of them; people's machines may.
-settings.register_profile("here", deadline=None)
-settings.register_profile("ci", deadline=None, derandomize=True)
+# A slow example says that the machine is busy.
+BUSY = (HealthCheck.too_slow,)
+settings.register_profile("here", deadline=None, suppress_health_check=BUSY)
+settings.register_profile("ci", deadline=None, suppress_health_check=BUSY, derandomize=True)
 settings.load_profile("ci" if os.environ.get("CI") else "here")
 
 
