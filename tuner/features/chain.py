@@ -8,7 +8,7 @@ around it come back, and an operand that the next loops outside do not move stay
 Extents are integers, or columns with one entry a candidate; all results broadcast alike.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, TypeAlias
@@ -18,6 +18,7 @@ import numpy as np
 from tuner import expression as ex
 from tuner.errors import ScheduleError
 from tuner.loopnest import Affine, Binary, Expression, Kind, Load, Loop, Nest, Node, Scope, Store, When, Within
+from tuner.schedule import Extent
 
 Number: TypeAlias = Any  # float, or a float64 column of N candidates
 
@@ -29,7 +30,7 @@ class Operand:
     """One access of the multiply-add: along each dimension the axes it moves with, and its index in memory."""
 
     name: str
-    dimensions: tuple[tuple[tuple[str, int], ...], ...]  # (axis, coefficient) of each dimension
+    dimensions: tuple[tuple[tuple[str, Extent], ...], ...]  # (axis, coefficient) of each dimension
     index: Affine
 
     def moves_with(self, axis: str) -> bool:
@@ -81,11 +82,11 @@ class Chain:
         """Turns of the vectorized loop."""
         return self.turns(range(self.depth), lambda loop: loop.kind is Kind.VECTORIZED)
 
-    def turns(self, levels: Sequence[int], chosen: Any = None) -> Number:
-        """The product of the extents of the loops at ``levels``, of those that are ``chosen``."""
+    def turns(self, levels: Iterable[int], chosen: Callable[[Loop], bool] = lambda _: True) -> Number:
+        """The product of the extents of those loops at ``levels`` that are ``chosen``."""
         result: Number = 1.0
         for level in levels:
-            if chosen is None or chosen(self.loops[level]):
+            if chosen(self.loops[level]):
                 result = result * self.extents[level]
         return result
 

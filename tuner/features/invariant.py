@@ -5,7 +5,7 @@ there are, footprints against caches, traffic against work, lanes and threads th
 layer can judge another layer, another operator, or another machine. docs/features.md explains every one.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Container, Iterator
 
 import numpy as np
 import numpy.typing as npt
@@ -137,8 +137,9 @@ def _stride(operand: Operand, loop: Loop) -> Number:
 
 def _footprints(chain: Chain, target: Target, first: Operand, second: Operand) -> dict[str, Number]:
     """What the local tile, the loop around it and one task touch, against the caches."""
-    sizes = [np.asarray(chain.footprint(operand), dtype=object) * BYTES for operand in (first, second, chain.output)]
-    total = sum(sizes)
+    operands = (first, second, chain.output)
+    sizes = [[BYTES * elements for elements in chain.footprint(operand)] for operand in operands]
+    total = [sum(parts) for parts in zip(*sizes, strict=True)]
     around = chain.tile  # the level of the innermost loop outside the tile that turns more than once
     wider: list[Number] = [each[around] for each in (*sizes, total)]
     done: Number = False
@@ -210,7 +211,7 @@ def _shares(chain: Chain, target: Target) -> dict[str, Number]:
     }
 
 
-def _product(values: dict[str, Number], names: "dict[str, Number] | set[str] | list[str]") -> Number:
+def _product(values: dict[str, Number], names: Container[str]) -> Number:
     result: Number = 1.0
     for name in values:
         if name in names:
@@ -220,8 +221,11 @@ def _product(values: dict[str, Number], names: "dict[str, Number] | set[str] | l
 
 def _passes(chain: Chain, target: Target) -> dict[str, Number]:
     """Copies and passes over the tile beside the multiply-adds, for each of these; and the memory they need."""
-    tile, alone, inside = 0.0, 0.0, 0.0
-    scratch, shared = 0.0, 0.0
+    tile: Number = 0.0
+    alone: Number = 0.0
+    inside: Number = 0.0
+    scratch: Number = 0.0
+    shared: Number = 0.0
     for extra in chain.passes:
         turns: Number = 1.0
         for loop in extra.loops:
@@ -246,7 +250,10 @@ def _passes(chain: Chain, target: Target) -> dict[str, Number]:
 
 def _whole(chain: Chain, target: Target) -> dict[str, Number]:
     """The workload itself: how long its sums are, and the multiply-adds for each element that has to be moved once."""
-    reduces: Callable[[Loop], bool] = lambda loop: not chain.output.moves_with(loop.axis)  # noqa: E731
+
+    def reduces(loop: Loop) -> bool:
+        return not chain.output.moves_with(loop.axis)
+
     touched = sum(chain.footprint(operand)[0] for operand in (*chain.operands, chain.output))
     return {
         "sum_inside": chain.turns(range(chain.tile, chain.depth), reduces),

@@ -1,7 +1,8 @@
 """The invariant features of many configurations of a template, through one lowered nest for each of its sketches.
 
 Knobs whose values are strings or flags choose the structure: their combinations are the sketches. Integer and tuple
-knobs are numbers in it. So candidates are grouped by structure, and each group is lowered once, with its numbers as columns.
+knobs are numbers in it. So candidates are grouped by structure, and each group is lowered once, with its numbers as
+columns.
 """
 
 from typing import Any
