@@ -3,7 +3,7 @@
 import click
 
 from tunedb import __version__
-from tunedb.cli import database, lookup, show, transfer, tune
+from tunedb.cli import database, lookup, model, show, transfer, tune
 from tunedb.cli.common import Commands
 
 
@@ -26,6 +26,7 @@ for command in (
     transfer.import_,
     transfer.export,
     lookup.stats,
+    model.model,
     database.database,
 ):
     main.add_command(command)

@@ -17,18 +17,27 @@ from tunedb.cli.common import (
     speed,
     workload_argument,
 )
+from tunedb.errors import NotFoundError
 from tuner.target import Target
 from tuner.workload import Workload
 
 
 @click.command()
 @workload_argument
+@click.option(
+    "--predict",
+    is_flag=True,
+    help="When none was measured, print the schedule that the cost model expects to be the fastest.",
+)
 @any_threads_option
 @database_option
 @json_option
-def best(workload: Workload, threads: int | None, url: str | None, as_json: bool) -> None:
+def best(workload: Workload, predict: bool, threads: int | None, url: str | None, as_json: bool) -> None:
     """Print the best verified schedule of WORKLOAD for this machine."""
     with tunedb.open(url) as db:
+        if predict and not _is_measured(db, workload, threads):
+            _print_prediction(db, workload, threads, as_json)
+            return
         found = db.best(workload, Target.host(threads) if threads else None)
     if as_json:
         print_json(found.to_json())
@@ -41,6 +50,36 @@ def best(workload: Workload, threads: int | None, url: str | None, as_json: bool
             "error": f"{accuracy(found.error)}: correct",
             "source": f"{found.source}, trial {found.fingerprint[:12]} of {found.trial.created:%Y-%m-%d %H:%M} UTC",
             "template": found.trial.template,
+        }
+    )
+    click.echo(f"\n{found.schedule}")
+
+
+def _is_measured(db: tunedb.Database, workload: Workload, threads: int | None) -> bool:
+    try:
+        db.best(workload, Target.host(threads) if threads else None)
+    except NotFoundError:
+        return False
+    return True
+
+
+def _print_prediction(db: tunedb.Database, workload: Workload, threads: int | None, as_json: bool) -> None:
+    from tunedb.prior import predict
+
+    found = predict(db, workload, Target.host(threads))
+    if as_json:
+        print_json(found.to_json())
+        return
+    loss = "unknown: no workload of this operator could be held out"
+    if found.expected_loss is not None:
+        loss = f"{found.expected_loss:.1%} of the best speed, the mean over {found.held_out} held-out workloads"
+    click.echo(f"{workload.label} on {found.target.name}: predicted, not measured")
+    print_facts(
+        {
+            "loss": loss,
+            "scored": f"{found.scored} legal schedules, {'all there are' if found.whole else 'a sample'}",
+            "source": f"predicted by model {found.model[:12]}; `tunedb tune` measures",
+            "template": found.template,
         }
     )
     click.echo(f"\n{found.schedule}")

@@ -30,10 +30,10 @@ class Settings:
     """``objective``: squared error of log(best/time); the pairwise logistic loss within groups; or NDCG of the top."""
 
     objective: Literal["squared", "rank", "top"] = "squared"
-    rounds: int = 200  # at most, and without held-out workloads half of them
+    rounds: int = 120  # at most, and without held-out workloads half of them
     depth: int = 8
     rate: float = 0.1
-    patience: int = 30  # rounds without progress on held-out workloads
+    patience: int = 20  # rounds without progress on held-out workloads
     folds: int = 3
     threads: int = 2
     seed: int = 0
@@ -110,7 +110,7 @@ def _cross_validate(data: TrainingSet, settings: Settings) -> tuple[int, tuple[H
             scores = np.asarray(
                 booster.inplace_predict(alone.features, iteration_range=(0, used), predict_type="margin")
             )
-            held_out[group] = _judge(alone, scores.astype(np.float64))
+            held_out[group] = judge(alone, scores.astype(np.float64))
     return max(round(float(np.mean(best))), 1), tuple(held_out[group] for group in sorted(held_out))
 
 
@@ -123,7 +123,8 @@ def _folds(workloads: Sequence[str], folds: int) -> Iterator[list[int]]:
         yield [group for group, workload in enumerate(workloads) if fold_of[workload] == fold]
 
 
-def _judge(alone: TrainingSet, scores: npt.NDArray[np.float64]) -> HeldOut:
+def judge(alone: TrainingSet, scores: npt.NDArray[np.float64]) -> HeldOut:
+    """How good the (N,) scores of the N trials of a single group are."""
     some = slice(None, SCORED)
     return HeldOut(
         alone.workloads[0],
