@@ -1,7 +1,6 @@
 """Cost models in the database: trained once, named, and tied to exactly the trials they were trained on.
 
-A model is stored as XGBoost's own UBJSON, whose attributes carry what a row says of it. So an exported file is a whole
-model, and XGBoost alone can read it.
+The trees are stored as XGBoost's own UBJSON. An exported file has a line of JSON before them with the rest of the row.
 """
 
 import contextlib
@@ -23,7 +22,7 @@ from tuner.cost_model.training import TrainingSet
 from tuner.features.invariant import VERSION
 
 MODEL: Table = Model.__table__  # type: ignore[assignment]
-_ATTRIBUTE = "tunedb"  # of the stored model: the rest of its row, as JSON
+FORMAT = "tunedb-model/1"  # of an exported file
 
 
 @dataclass(frozen=True)
@@ -80,26 +79,44 @@ def pack(name: str, model: GlobalModel, digest: str, settings: Settings, data: T
         "trials": len(data.seconds),
         "workloads": sorted(set(data.workloads)),
     }
-    about = {
-        "feature_version": VERSION,
-        "training_digest": digest,
-        "parameters": parameters,
-        "held_out": [asdict(one) for one in model.held_out],
-    }
-    model.booster.set_attr(**{_ATTRIBUTE: json.dumps(about, sort_keys=True)})
     return StoredModel(name, VERSION, digest, parameters, model.held_out, model.to_bytes(), datetime.now(UTC))
 
 
-def unpack(name: str, data: bytes) -> StoredModel:
-    """The model in an exported file. Raises ModelError when it is damaged, or no model of this program."""
-    text = GlobalModel.from_bytes(data).booster.attr(_ATTRIBUTE)
-    if text is None:
-        raise ModelError("this is a model of XGBoost, but none that tunedb has written: it does not say its features")
-    about = json.loads(text)
-    held_out = tuple(HeldOut(**one) for one in about["held_out"])
-    stored = StoredModel(
-        name, about["feature_version"], about["training_digest"], about["parameters"], held_out, data, datetime.now(UTC)
-    )
+def write_file(stored: StoredModel) -> bytes:
+    """A model as a file: a line of JSON that says all of it but the trees and has their hash, then the trees."""
+    about = {
+        "format": FORMAT,
+        "feature_version": stored.feature_version,
+        "training_digest": stored.training_digest,
+        "parameters": dict(stored.parameters),
+        "held_out": [asdict(one) for one in stored.held_out],
+        "created": stored.created.isoformat(),
+        "sha256": stored.sha256,
+    }
+    return json.dumps(about, sort_keys=True).encode() + b"\n" + stored.blob
+
+
+def read_file(name: str, data: bytes) -> StoredModel:
+    """The model that ``write_file`` wrote. Raises ModelError when it is damaged, or of other features.
+
+    The hash is compared before XGBoost sees the trees: it ends the process when it is given others.
+    """
+    line, _, blob = data.partition(b"\n")
+    try:
+        about = json.loads(line)
+        if about["format"] != FORMAT or about["sha256"] != hashlib.sha256(blob).hexdigest():
+            raise ValueError("the hash is another one")
+        stored = StoredModel(
+            name=name,
+            feature_version=about["feature_version"],
+            training_digest=about["training_digest"],
+            parameters=about["parameters"],
+            held_out=tuple(HeldOut(**one) for one in about["held_out"]),
+            blob=blob,
+            created=datetime.fromisoformat(about["created"]),
+        )
+    except (ValueError, KeyError, TypeError) as error:
+        raise ModelError("this is no model that `tunedb model export` has written, or the file is damaged") from error
     stored.model()
     return stored
 

@@ -98,11 +98,11 @@ def evaluate(name: str, url: str | None, as_json: bool) -> None:
 @database_option
 @json_option
 def export(name: str, output: Path, url: str | None, as_json: bool) -> None:
-    """Write a model to a file: the UBJSON of XGBoost, which says in its attributes what it was trained on."""
+    """Write a model to a file: a line of JSON that says what it was trained on, then the UBJSON of XGBoost."""
     with tunedb.open(url) as db, db.read() as connection:
         stored = registry.find(connection, name)
     try:
-        output.write_bytes(stored.blob)
+        output.write_bytes(registry.write_file(stored))
     except OSError as error:
         raise FormatError(f"{output} cannot be written: {error.strerror}") from error
     if as_json:
@@ -122,7 +122,7 @@ def import_(file: Path, name: str | None, url: str | None, as_json: bool) -> Non
         data = file.read_bytes()
     except OSError as error:
         raise FormatError(f"{file} cannot be read: {error.strerror}") from error
-    stored = registry.unpack(name or file.stem, data)
+    stored = registry.read_file(name or file.stem, data)
     with tunedb.open(url) as db, db.write() as connection:
         new = registry.save(connection, stored)
     if as_json:

@@ -74,7 +74,8 @@ def schedule_features(workload: Workload, target: Target, schedules: Sequence[Sc
     result = np.full((len(schedules), len(NAMES)), np.nan, dtype=np.float32)
     groups: dict[str, list[int]] = {}
     for number, schedule in enumerate(schedules):
-        groups.setdefault(_skeleton(schedule), []).append(number)
+        if all(factor >= 1 for step in schedule.steps if isinstance(step, Split) for factor in step.factors):
+            groups.setdefault(_skeleton(schedule), []).append(number)
     expression = expression_of(workload)
     for members in groups.values():
         for part in (members, *([member] for member in members)):
