@@ -1,10 +1,10 @@
 """What the global model knows of layers it has not seen, by AutoTVM's logs: ``benchmarks/replay_autotvm.py FOLDER``.
 
-FOLDER holds ``NETWORK.TUNER.log.gz`` files of the templates conv2d_NCHWc.x86 and depthwise_conv2d_NCHWc.x86, in the JSON
-lines of AutoTVM. Each configuration becomes a schedule with the same loops, so that the features of this project apply
-to it. The candidates of a layer are all its measured configurations, its truth the median of their repeats. Held out are
-a quarter of the layers at a time, and a whole network at a time; beside the model stands the copy of the best schedules
-of the nearest layers. Options: ``--rows N`` random records for each training layer, ``--folds N``, ``--objective NAME``.
+FOLDER holds ``NETWORK.TUNER.log.gz`` files of the templates conv2d_NCHWc.x86 and depthwise_conv2d_NCHWc.x86, lines of
+JSON. Each configuration becomes a schedule with the same loops, so that the features of this project apply to it. The
+candidates of a layer are all its measured configurations, its truth the median of their repeats. Held out are a quarter
+of the layers at a time, and a whole network at a time; beside the model stands the copy of the best schedules of the
+nearest layers. Options: ``--rows N`` random records for each training layer, ``--folds N``, ``--objective NAME``.
 """
 
 import argparse
