@@ -124,7 +124,8 @@ def train(layers: Sequence[Layer], rows: int, settings: Settings) -> GlobalModel
 def copies(layers: Sequence[Layer], new: Layer) -> npt.NDArray[np.float64]:
     """Scores that try the best schedules of the nearest layers in turn, each at the most similar measured values."""
     scores = np.zeros(len(new.seconds))
-    same = [layer for layer in layers if set(layer.configs[0]) == set(new.configs[0])]
+    same = [layer for layer in layers if layer.workload.operator == new.workload.operator]
+    same = [layer for layer in same if set(layer.configs[0]) == set(new.configs[0])]
     knobs = np.log2(1 + np.array([list(config.values()) for config in new.configs], dtype=float))
     for place, layer in enumerate(sorted(same, key=lambda layer: distance(layer.workload, new.workload))):
         best = np.log2(1 + np.array(list(layer.configs[int(np.argmin(layer.seconds))].values()), dtype=float))

@@ -23,7 +23,7 @@ SHORTLIST = 4096  # of them the prior's best, on which the posterior is computed
 EXAMPLES = 2  # copies of other workloads' best among the first candidates
 OPENING = 16  # trials that a fully trusted prior leads alone
 SETTLED = 64  # trials after which the prior has every fourth turn, no longer every second
-TRUSTED = 0.5  # below it a prior opens with its choice and the copies only
+TRUSTED = 0.5  # trust below which a prior has its choice, the copies, and every second turn from the beginning
 MEMORY = 200  # trials that correct the prior: the fastest, and what they are compared with
 
 
@@ -71,13 +71,15 @@ class WarmStarted:
     def _best(self) -> int | None:
         """The candidate of the shortlist from which the most is expected above the best so far."""
         left = np.flatnonzero(self.candidates.unseen(self.indices))
-        timed = {index: score for index, score in self.seen.items() if score > 0}
+        slowest = min((score for score in self.seen.values() if score > 0), default=None)
         if not len(left):
             return None
-        if not timed:
+        if slowest is None:
             return int(self.indices[left[0]])
-        known = np.array(sorted(timed, key=lambda index: -timed[index])[:MEMORY], dtype=np.int64)
-        speeds = np.log(np.array([timed[index] for index in known.tolist()]))
+        # What failed counts as half as fast as the slowest that did not, so that its likes are avoided.
+        scores = {index: score or slowest / 2 for index, score in self.seen.items()}
+        known = np.array(sorted(scores, key=lambda index: -scores[index])[:MEMORY], dtype=np.int64)
+        speeds = np.log(np.array([scores[index] for index in known.tolist()]))
         prior = self._believe(known)
         posterior = Residual.fit(self._standardised(known), prior, speeds)
         means, deviations = posterior.predict(self.knobs[left], self.scores[left])
