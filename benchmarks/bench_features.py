@@ -33,16 +33,15 @@ def main() -> None:
         columns = space.columns(candidates.random(np.random.default_rng(0), CANDIDATES))
         begin = time.perf_counter()
         features = sketch_features(template, workload, target, space, columns)
-        middle = time.perf_counter()
-        if model is None:
-            model = _trained(features)
-            middle, begin = time.perf_counter(), begin + time.perf_counter() - middle
+        describing = time.perf_counter() - begin
+        model = model or _trained(features)
+        begin = time.perf_counter()
         model.predict(features)
-        end = time.perf_counter()
+        predicting = time.perf_counter() - begin
         number = len(features)
         print(
-            f"{key:<30} {number:>7} candidates: features {number / (middle - begin):>9,.0f}/s, "
-            f"prediction {number / (end - middle):>9,.0f}/s, both {number / (end - begin):>9,.0f}/s"
+            f"{key:<30} {number:>7} candidates: features {number / describing:>9,.0f}/s, "
+            f"prediction {number / predicting:>9,.0f}/s, both {number / (describing + predicting):>9,.0f}/s"
         )
 
 

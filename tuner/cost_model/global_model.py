@@ -18,6 +18,7 @@ from tuner.cost_model.training import TrainingSet
 from tuner.errors import TunedbError
 
 GRADES = 31  # relevance of the best of its group under the top-heavy objective
+JUDGED = 30_000  # rows on which the rounds are decided; more take longer and say the same
 SCORED = 2000  # rows of a workload on which pairs are counted
 
 
@@ -30,10 +31,10 @@ class Settings:
     """``objective``: squared error of log(best/time); the pairwise logistic loss within groups; or NDCG of the top."""
 
     objective: Literal["squared", "rank", "top"] = "squared"
-    rounds: int = 120  # at most, and without held-out workloads half of them
+    rounds: int = 200  # at most, and without held-out workloads half of them
     depth: int = 8
     rate: float = 0.1
-    patience: int = 20  # rounds without progress on held-out workloads
+    patience: int = 30  # rounds without progress on held-out workloads
     folds: int = 3
     threads: int = 2
     seed: int = 0
@@ -68,7 +69,7 @@ class GlobalModel:
         """Train on ``data``; the same data and settings give the same model. Raises ModelError without data."""
         if not len(data.seconds):
             raise ModelError("there is no trial to train a model on")
-        rounds, held_out = _cross_validate(data, settings)
+        rounds, held_out = _cross_validate(data.thinned(JUDGED), settings)
         return cls(_train(data, settings, rounds), rounds, held_out)
 
     def predict(self, features: npt.NDArray[np.float32]) -> npt.NDArray[np.float64]:

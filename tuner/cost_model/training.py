@@ -44,6 +44,11 @@ class TrainingSet:
             tuple(self.targets[group] for group in groups),
         )
 
+    def thinned(self, most: int) -> "TrainingSet":
+        """About ``most`` of the trials, evenly from every group; all when there are no more."""
+        some = slice(None, None, max(round(len(self.seconds) / most), 1))
+        return TrainingSet(self.features[some], self.seconds[some], self.groups[some], self.workloads, self.targets)
+
     @classmethod
     def of(cls, trials: Sequence[Trial]) -> tuple["TrainingSet", npt.NDArray[np.bool_]]:
         """The timed ``trials`` as a training set, and which of them are in it: not those that cannot be lowered."""
