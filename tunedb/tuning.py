@@ -2,6 +2,7 @@
 
 import contextlib
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from tunedb.database import Database
@@ -12,6 +13,7 @@ from tuner.trial import Trial
 from tuner.workload import Workload
 
 if TYPE_CHECKING:
+    from tuner.transfer import Report
     from tuner.tune import Result
 
 
@@ -23,6 +25,8 @@ def tune(
     seed: int = 0,
     threads: int | None = None,
     tuner: str = "model",
+    cold: bool = False,
+    on_warm: Callable[["Report"], None] | None = None,
     on_start: Callable[[Sequence[Trial]], None] | None = None,
     on_trial: Callable[[Trial], None] | None = None,
 ) -> "Result":
@@ -30,8 +34,9 @@ def tune(
 
     The session is found by workload, target, template, tuner and seed: the same call goes on where an earlier one
     stopped, for whatever reason it stopped, and measures nothing twice. ``db`` defaults to ``tunedb.open()``,
-    ``threads`` to one a core. ``on_start`` is told the trials that the session has already, ``on_trial`` each new one
-    after it was stored.
+    ``threads`` to one a core. The tuner "model" starts with what all trials in ``db`` teach, unless ``cold``;
+    ``on_warm`` is told what that is worth. ``on_start`` is told the trials that the session has already, ``on_trial``
+    each new one after it was stored.
 
     Raises:
         ScheduleError: no template can tune this workload.
@@ -41,6 +46,7 @@ def tune(
         TunedbError: there is no such tuner, or the seed is negative.
     """
     # XGBoost takes long to import, and who only looks a schedule up does not need it.
+    from tunedb.prior import warm_start
     from tuner.measure import Measurer
     from tuner.templates import template_for
     from tuner.tune import tune as search
@@ -50,6 +56,14 @@ def tune(
     arguments = SessionArguments(workload, target, template.key, tuner, seed)
     with contextlib.ExitStack() as stack:
         database = db or stack.enter_context(open_database())
+        prior = None
+        if tuner == "model" and cold:
+            arguments = replace(arguments, settings={"start": "cold"})
+        elif tuner == "model":
+            start = warm_start(database, template, arguments)
+            arguments, prior = replace(arguments, settings=start.identity), start.prior
+            if on_warm is not None:
+                on_warm(start.report)
         session = stack.enter_context(database.session(arguments))
         measurer = stack.enter_context(Measurer(target))
         if on_start is not None:
@@ -64,4 +78,5 @@ def tune(
             seed=seed,
             on_trial=on_trial,
             template=template,
+            prior=prior,
         )

@@ -23,7 +23,9 @@ from tuner.schedule import Schedule
 from tuner.search.candidates import Candidates, Tuner
 from tuner.search.genetic import Genetic
 from tuner.search.model_guided import ModelGuided, Plan
+from tuner.search.prior import Prior
 from tuner.search.simple import Grid, Random
+from tuner.search.warm import WarmStarted
 from tuner.space import Value
 from tuner.target import Target
 from tuner.templates import Template, template_for
@@ -80,14 +82,16 @@ def tune(
     seed: int = 0,
     on_trial: Callable[[Trial], None] | None = None,
     template: Template | None = None,
+    prior: Prior | None = None,
     settings: Settings = Settings(),
 ) -> Result:
     """Search for a fast schedule of ``workload`` on ``target`` until the session has ``trials`` trials.
 
     The trials that ``history`` already has count and are learned from, not measured again. The first candidate is
-    always the default schedule. No schedule is measured twice. The session ends early when the space is used up. At the
-    end the best few are measured again, if there was a new trial. A KeyboardInterrupt leaves the history complete up to
-    the last finished trial.
+    always the default schedule. ``prior`` is what other workloads teach about this one; only the tuner "model" asks it.
+    No schedule is measured twice. The session ends early when the space is used up. At the end the best few are
+    measured again, if there was a new trial. A KeyboardInterrupt leaves the history complete up to the last finished
+    trial.
 
     Raises:
         TunedbError: ``tuner`` is unknown, or ``seed`` is negative.
@@ -98,7 +102,7 @@ def tune(
     with clock.part("choose"):
         template = template or template_for(workload, target)
         session = list(history.trials())
-        search = _Search(workload, target, template, tuner, seed, settings, session)
+        search = _Search(workload, target, template, tuner, seed, prior, settings, session)
     known = len(session)
     while len(session) < trials:
         with clock.part("choose"):
@@ -213,6 +217,7 @@ class _Search:
         template: Template,
         tuner: str,
         seed: int,
+        prior: Prior | None,
         settings: Settings,
         session: Sequence[Trial],
     ) -> None:
@@ -229,7 +234,8 @@ class _Search:
         if tuner == "model":
             model = gbt.GradientBoostedTrees(settings.model, seed)
             features = partial(template.features, workload, target)
-            self.tuner = ModelGuided(candidates, rng, model, features, settings.plan)
+            cold = ModelGuided(candidates, rng, model, features, settings.plan)
+            self.tuner = cold if prior is None else WarmStarted(candidates, rng, prior, cold)
         else:
             self.tuner = _SIMPLE[tuner](candidates, rng)
         self.scores: dict[str, float] = {}

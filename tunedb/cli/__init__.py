@@ -3,7 +3,7 @@
 import click
 
 from tunedb import __version__
-from tunedb.cli import care, database, lookup, show, transfer, tune
+from tunedb.cli import care, database, lookup, model, show, transfer, tune
 from tunedb.cli.common import Commands
 
 
@@ -32,6 +32,7 @@ for command in (
     care.check,
     care.backup,
     lookup.stats,
+    model.model,
     database.database,
 ):
     main.add_command(command)

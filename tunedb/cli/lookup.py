@@ -41,6 +41,11 @@ from tuner.workload import Workload
 @click.option(
     "--explain", is_flag=True, help="Say what it was chosen from, how surely, and the command that finds it again."
 )
+@click.option(
+    "--predict",
+    is_flag=True,
+    help="When none was measured, print the schedule that the cost model expects to be the fastest.",
+)
 @any_threads_option
 @database_option
 @json_option
@@ -49,14 +54,17 @@ def best(
     source: str,
     target: str | None,
     explain: bool,
+    predict: bool,
     threads: int | None,
     url: str | None,
     as_json: bool,
 ) -> None:
     """Print the best verified schedule of WORKLOAD for this machine, or what another tool's log says is the best."""
     if source == "imported":
-        if threads is not None or explain:
-            raise click.UsageError("--threads and --explain are for --source exact: other tools' logs say less")
+        if threads is not None or explain or predict:
+            raise click.UsageError(
+                "--threads, --explain and --predict are for --source exact: other tools' logs say less"
+            )
         _print_imported(workload, target, url, as_json)
         return
     if target is not None:
@@ -69,6 +77,9 @@ def best(
             _print_explanation(db.explain(workload, place), as_json)
         return
     with tunedb.open(url) as db:
+        if predict and not _is_measured(db, workload, threads):
+            _print_prediction(db, workload, threads, as_json)
+            return
         found = db.best(workload, place)
     if as_json:
         print_json(found.to_json())
@@ -126,6 +137,36 @@ def _print_imported(workload: Workload | ForeignWorkload, target: str | None, ur
         }
     )
     click.echo(f"\n{json.dumps(found.schedule)}")
+
+
+def _is_measured(db: tunedb.Database, workload: Workload, threads: int | None) -> bool:
+    try:
+        db.best(workload, Target.host(threads) if threads else None)
+    except NotFoundError:
+        return False
+    return True
+
+
+def _print_prediction(db: tunedb.Database, workload: Workload, threads: int | None, as_json: bool) -> None:
+    from tunedb.prior import predict
+
+    found = predict(db, workload, Target.host(threads))
+    if as_json:
+        print_json(found.to_json())
+        return
+    loss = "unknown: no workload of this operator could be held out"
+    if found.expected_loss is not None:
+        loss = f"{found.expected_loss:.1%} of the best speed, the mean over {found.held_out} held-out workloads"
+    click.echo(f"{workload.label} on {found.target.name}: predicted, not measured")
+    print_facts(
+        {
+            "loss": loss,
+            "scored": f"{found.scored} legal schedules, {'all there are' if found.whole else 'a sample'}",
+            "source": f"predicted by model {found.model[:12]}; `tunedb tune` measures",
+            "template": found.template,
+        }
+    )
+    click.echo(f"\n{found.schedule}")
 
 
 @click.command()

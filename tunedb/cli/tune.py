@@ -29,6 +29,7 @@ from tuner.trial import Trial
 from tuner.workload import Workload
 
 if TYPE_CHECKING:
+    from tuner.transfer import Report
     from tuner.tune import Result
 
 TUNERS = ("model", "random", "grid", "genetic")  # those of tuner.tune, which takes long to import
@@ -55,19 +56,31 @@ TUNERS = ("model", "random", "grid", "genetic")  # those of tuner.tune, which ta
 @click.option(
     "--tuner", type=click.Choice(TUNERS), default="model", show_default=True, help="How to choose candidates."
 )
+@click.option("--cold", is_flag=True, help="Learn nothing from the other trials in the database.")
 @threads_option
 @database_option
 @json_option
 def tune(
-    workload: Workload, trials: int, seed: int, tuner: str, threads: int | None, url: str | None, as_json: bool
+    workload: Workload,
+    trials: int,
+    seed: int,
+    tuner: str,
+    cold: bool,
+    threads: int | None,
+    url: str | None,
+    as_json: bool,
 ) -> None:
     """Measure schedules of WORKLOAD on this machine, store every trial, and say what was found.
 
-    The same command goes on where an earlier one stopped, and measures nothing twice.
+    The same command goes on where an earlier one stopped, and measures nothing twice. The tuner "model" starts with
+    what all trials in the database teach about this workload.
     """
     from tuner.measure import Measurer
 
+    if cold and tuner != "model":
+        raise click.UsageError(f"--cold is for the tuner model: {tuner} learns from no other trials anyway")
     target = Target.host(threads)
+    reports: list[Report] = []
     with tunedb.open(url) as db:
         try:
             with Watch(workload, target, trials) as watch:
@@ -78,6 +91,8 @@ def tune(
                     seed=seed,
                     threads=threads,
                     tuner=tuner,
+                    cold=cold,
+                    on_warm=reports.append,
                     on_start=watch.start,
                     on_trial=watch.trial,
                 )
@@ -88,11 +103,15 @@ def tune(
             raise SystemExit(Exit.INTERRUPTED) from None
         place = db.url
     confidence = _confidence(result)
+    warm = reports[0] if reports else None
     if as_json:
         arguments = {"workload": workload.key, "target": target.to_json(), "tuner": tuner, "seed": seed}
-        print_json({**arguments, **_summary(result, confidence, peak), "database": place})
+        start = {"warm_start": warm.to_json() if warm else None}
+        print_json({**arguments, **_summary(result, confidence, peak), **start, "database": place})
     else:
         _report(workload, target, result, confidence, peak, place)
+        if warm:
+            _print_warm(warm)
     if result.best is None:
         fail(
             f"no schedule of {workload.label} gave a correct result; the last one: {result.trials[-1].message}",
@@ -199,6 +218,24 @@ def _report(
         "database": place,
     }
     print_facts({"sure": str(confidence), **facts} if confidence else facts)
+
+
+def _print_warm(report: "Report") -> None:
+    """What the session was told by earlier trials, and what that was worth."""
+    click.echo(f"\nWarm start: {report.verdict}; {report.why}")
+    left_out = "; ".join(f"{number} {reason}" for reason, number in report.left_out.items()) or "none"
+    facts = {"learned from": f"{report.used} trials of {report.workloads} workloads", "left out": left_out}
+    if report.rank_correlation is not None:
+        worst = min(report.held_out, key=lambda one: one.rank_correlation)
+        facts["held out"] = (
+            f"rank correlation {report.rank_correlation:.2f} (median), "
+            f"{worst.rank_correlation:.2f} at worst ({worst.workload}); --json has every workload"
+        )
+    if report.coverage is not None:
+        facts["coverage"] = f"{report.coverage:.0%} of what its schedules are like was seen before"
+    if report.nearest:
+        facts["most alike"] = report.nearest[0]
+    print_facts(facts)
 
 
 def _print_next(workload: Workload, url: str | None) -> None:

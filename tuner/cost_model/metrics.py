@@ -43,3 +43,39 @@ def top_k_score(tasks: Iterable[tuple[Numbers, Numbers, float]], k: int) -> floa
         best += weight * float(seconds.min())
         reached += weight * float(seconds[order].min())
     return best / reached
+
+
+def quality(predictions: Numbers, seconds: Numbers, k: int) -> float:
+    """The best of the ``k`` top predictions relative to the best there is, at most 1; k = 1 is zero-trial quality."""
+    order = np.argsort(-predictions, kind="stable")[:k]
+    return float(seconds.min() / seconds[order].min())
+
+
+def harmonic_mean(qualities: Numbers) -> float:
+    """What is left of the speed of a network whose layers take the same time each: one bad layer hurts."""
+    return float(1 / np.mean(1 / np.asarray(qualities)))
+
+
+def trials_to(predictions: Numbers, seconds: Numbers, share: float) -> int:
+    """How many candidates are measured, in the order of the predictions, until one has ``share`` of the best speed."""
+    order = np.argsort(-predictions, kind="stable")
+    return int(np.argmax(seconds.min() / seconds[order] >= share)) + 1
+
+
+def average_peak_score(predictions: Numbers, seconds: Numbers, k: int) -> float:
+    """Mean of the qualities of the top 1, 2, ..., ``k`` predictions (TenSet)."""
+    order = np.argsort(-predictions, kind="stable")[:k]
+    return float(np.mean(seconds.min() / np.minimum.accumulate(seconds[order])))
+
+
+def rank_correlation(predictions: Numbers, labels: Numbers) -> float:
+    """Spearman's: the correlation of ranks, equal values sharing the mean of theirs; 0 when one side is constant."""
+    left, right = _ranks(predictions), _ranks(labels)
+    spread = float(left.std() * right.std())
+    return float(np.mean((left - left.mean()) * (right - right.mean()))) / spread if spread > 0 else 0.0
+
+
+def _ranks(values: Numbers) -> npt.NDArray[np.float64]:
+    _, inverse, counts = np.unique(values, return_inverse=True, return_counts=True)
+    last = np.cumsum(counts)
+    return np.asarray((last - (counts - 1) / 2)[inverse])

@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 MAX_PAIRS = 2**15
+PARTNERS = 8
 
 
 @dataclass(frozen=True)
@@ -31,6 +32,20 @@ class Pairs:
         left, right = np.where(swap, right, left), np.where(swap, left, right)
         differ = labels[left] != labels[right]
         return cls(left[differ], right[differ], rows)
+
+    @classmethod
+    def within(
+        cls, labels: npt.NDArray[np.floating], groups: npt.NDArray[np.int64], rng: np.random.Generator
+    ) -> "Pairs":
+        """Random pairs of rows of the same group, about eight for each row; ``groups`` are in ascending order."""
+        starts = np.searchsorted(groups, groups, side="left")
+        ends = np.searchsorted(groups, groups, side="right")
+        left = np.repeat(np.arange(len(labels)), PARTNERS)
+        right = rng.integers(np.repeat(starts, PARTNERS), np.repeat(ends, PARTNERS))
+        swap = labels[left] < labels[right]
+        left, right = np.where(swap, right, left), np.where(swap, left, right)
+        differ = labels[left] != labels[right]
+        return cls(left[differ], right[differ], len(labels))
 
     def loss(self, scores: npt.NDArray[np.floating]) -> float:
         """Mean of ``log(1 + exp(-(score of better - score of worse)))``."""

@@ -1,0 +1,231 @@
+"""The database teaches: sessions start warm and go on the same way; models are stored, judged, exchanged, refused."""
+
+import json
+from dataclasses import replace
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from sqlalchemy import text, update
+
+import tunedb
+from tests.tunedb.test_cli import call, error_line
+from tunedb import Database, prior, registry
+from tunedb.cli.common import Exit
+from tunedb.sessions import SessionArguments
+from tuner.cost_model.global_model import ModelError, Settings
+from tuner.features.invariant import VERSION
+from tuner.target import Target
+from tuner.templates import template_for
+from tuner.trial import Environment, Status, Trial
+from tuner.workload import Workload, matmul
+
+TARGET = Target.host(threads=1)
+SETTINGS = Settings(rounds=20)
+SOURCES = [matmul(m=64, k=64, n=64), matmul(m=96, k=128, n=256), matmul(m=200, k=100, n=300)]
+NEW = matmul(m=128, k=96, n=128)
+
+
+def fill(
+    db: Database, workload: Workload, count: int = 40, seed: int = 0, fail: bool = False, flat: bool = False
+) -> None:
+    """Store made-up trials of real schedules."""
+    template = template_for(workload, TARGET)
+    space = template.space(workload, TARGET)
+    indices = space.sample(np.random.default_rng(seed), 4000)
+    indices = indices[~template.illegal(workload, TARGET, space.columns(indices))][:count]
+    with db.session(SessionArguments(workload, TARGET, template.key, "random", seed)) as session:
+        for sequence, index in enumerate(indices.tolist()):
+            config: Any = space.config(index)
+            loads = (config["tile_n"] + config["tile_m"]) / (config["tile_n"] * config["tile_m"])
+            time = 1e-3 if flat else workload.flops * 1e-12 * (1 + 5 * loads)
+            made = Trial(
+                workload,
+                TARGET,
+                Environment(()),
+                template.key,
+                config,
+                template.schedule(workload, TARGET, config),
+                Status.RUNTIME if fail else Status.CORRECT,
+                times=() if fail else (time,) * 3,
+                error=None if fail else 0.0,
+                sequence=sequence,
+            )
+            session.add(made)
+
+
+@pytest.fixture
+def filled(db: Database) -> Database:
+    for number, source in enumerate(SOURCES):
+        fill(db, source, seed=number)
+    return db
+
+
+def arguments(seed: int = 0) -> SessionArguments:
+    return SessionArguments(NEW, TARGET, template_for(NEW, TARGET).key, "model", seed)
+
+
+def start(db: Database, seed: int = 0) -> prior.Start:
+    return prior.warm_start(db, template_for(NEW, TARGET), arguments(seed))
+
+
+def test_a_warm_start_says_what_it_learned_from(filled: Database) -> None:
+    fill(filled, matmul(m=32, k=32, n=32), count=3)
+    fill(filled, matmul(m=32, k=32, n=48), count=10, fail=True)
+    found = start(filled)
+    assert found.prior is not None
+    assert found.report.verdict == "use"
+    assert (found.report.used, found.report.workloads) == (120, 3)
+    assert found.report.left_out == {
+        "fewer than 8 of their workload and target": 3,
+        "failed or without a time": 10,
+    }
+    assert {one.workload for one in found.report.held_out} == {source.key for source in SOURCES}
+    assert found.report.nearest[0] in {source.key for source in SOURCES}
+    json.dumps(found.report.to_json(), allow_nan=False)
+
+
+@pytest.mark.parametrize("kind", ["empty", "failed", "flat", "one"])
+def test_a_database_that_teaches_little_is_no_error(db: Database, kind: str) -> None:
+    if kind in ("failed", "flat"):
+        fill(db, SOURCES[0], fail=kind == "failed", flat=kind == "flat")
+    if kind == "one":
+        fill(db, SOURCES[0])
+    found = start(db)
+    assert found.report.verdict == ("weak" if kind == "one" else "off")
+    assert (found.prior is None) == (kind != "one")
+    with pytest.raises(ModelError, match="no trial") if kind != "one" else pytest.raises(tunedb.TunedbError):
+        prior.train(db, "x", SETTINGS)
+        raise ModelError("it was trained")
+
+
+def test_a_session_goes_on_with_what_it_was_begun_with(filled: Database) -> None:
+    first = start(filled)
+    with filled.session(replace(arguments(), settings=first.identity)):
+        pass
+    fill(filled, matmul(m=48, k=80, n=112), seed=9)  # measured later
+    again, other = start(filled), start(filled, seed=1)
+    assert again.identity == first.identity
+    assert again.report.used == first.report.used
+    assert other.identity["trained_on"] != first.identity["trained_on"]
+
+
+def test_older_trials_that_come_in_begin_a_new_session(filled: Database) -> None:
+    first = start(filled)
+    with filled.session(replace(arguments(), settings=first.identity)):
+        pass
+    fill(filled, matmul(m=48, k=80, n=112), seed=9)
+    trial = prior.TRIAL
+    with filled.write() as connection:  # as an import would
+        oldest = connection.scalar(prior.select(trial.c.created).order_by(trial.c.created).limit(1))
+        connection.execute(update(trial).values(created=oldest - timedelta(days=1)))
+    assert start(filled).identity["trained_on"] != first.identity["trained_on"]
+
+
+def test_training_again_gives_the_same_model(filled: Database) -> None:
+    first, again = (prior.train(filled, name, SETTINGS) for name in ("first", "again"))
+    assert first.fingerprint == again.fingerprint
+    assert first.blob == again.blob
+    with filled.read() as connection:
+        assert [stored.name for stored in registry.models(connection)] == ["first"]
+
+
+def test_a_stored_model_of_the_same_trials_is_used(filled: Database) -> None:
+    stored = prior.train(filled, "mine", Settings())
+    with filled.read() as connection:
+        known = prior.training(connection)
+        found = registry.of_training(connection, known.digest, Settings())
+        assert registry.of_training(connection, known.digest, SETTINGS) is None
+    assert found is not None
+    assert found.fingerprint == stored.fingerprint
+    assert start(filled).report.held_out == stored.held_out
+
+
+def test_a_model_of_other_features_is_refused_by_name(filled: Database) -> None:
+    stored = replace(prior.train(filled, "old", SETTINGS), feature_version="invariant/0")
+    with pytest.raises(ModelError, match=f"model old was trained on features invariant/0, this program has {VERSION}"):
+        stored.model()
+    with pytest.raises(ModelError, match="invariant/0"):
+        registry.read_file("old", registry.write_file(stored))
+
+
+def test_a_model_damaged_in_the_database_is_refused_and_a_warm_start_trains_again(filled: Database) -> None:
+    prior.train(filled, "mine", Settings())
+    with filled.write() as connection:
+        connection.execute(update(registry.MODEL).values(blob=b"nonsense"))
+    with filled.read() as connection, pytest.raises(ModelError, match="model mine is damaged"):
+        registry.find(connection, "mine")
+    assert start(filled).report.verdict == "use"
+
+
+@pytest.mark.parametrize("damage", ["cut", "flipped", "empty", "text"])
+def test_a_damaged_file_is_refused(filled: Database, damage: str) -> None:
+    data = registry.write_file(prior.train(filled, "mine", SETTINGS))
+    bad = {"cut": data[:-1], "flipped": data[:-9] + b"!" + data[-8:], "empty": b"", "text": b"hello\n"}[damage]
+    with pytest.raises(ModelError, match="damaged"):
+        registry.read_file("mine", bad)
+
+
+def test_a_prediction_is_labelled_and_legal(filled: Database) -> None:
+    found = prior.predict(filled, NEW, TARGET)
+    template = template_for(NEW, TARGET)
+    assert template.schedule(NEW, TARGET, found.config) == found.schedule
+    assert found.whole
+    answer = found.to_json()
+    assert (answer["source"], answer["verified"], answer["seconds"]) == ("predicted", False, None)
+    assert 0 <= answer["expected_loss"] < 0.5
+    assert answer["held_out"] == 3
+
+
+def test_the_command_line_trains_shows_moves_and_judges_a_model(filled: Database, tmp_path: Path) -> None:
+    place = str(filled.engine.url.render_as_string(hide_password=False))
+    trained = json.loads(call("model", "train", "--name", "mine", "--db", place, "--json").stdout)
+    assert trained["parameters"]["trials"] == 120
+    assert "mine" in call("model", "list", "--db", place).stdout
+    assert trained["training_digest"] in call("model", "show", trained["fingerprint"][:8], "--db", place).stdout
+    judged = json.loads(call("model", "evaluate", "mine", "--db", place, "--json").stdout)["workloads"]
+    assert [one["seen"] for one in judged] == [True] * 3
+    file = str(tmp_path / "model.tunedb")
+    assert call("model", "export", "mine", "-o", file, "--db", place).exit_code == 0
+    other = f"sqlite:///{tmp_path / 'other.sqlite'}"
+    assert json.loads(call("model", "import", file, "--db", other, "--json").stdout)["new"] is True
+    assert "stored already" in call("model", "import", file, "--db", other).stdout
+    shown = json.loads(call("model", "show", "model", "--db", other, "--json").stdout)
+    assert shown["fingerprint"] == trained["fingerprint"]
+    assert shown["held_out"] == trained["held_out"]
+
+
+def test_the_command_line_says_in_one_line_what_is_missing(db: Database, tmp_path: Path) -> None:
+    place = str(db.engine.url.render_as_string(hide_password=False))
+    assert "no trial to train" in error_line(call("model", "train", "--db", place))
+    result = call("model", "show", "nobody", "--db", place)
+    assert result.exit_code == Exit.NOT_FOUND
+    assert "tunedb model train" in error_line(result)
+    assert "cannot be read" in error_line(call("model", "import", str(tmp_path / "nowhere"), "--db", place))
+    assert "no trial to train" in error_line(call("best", NEW.key, "--predict", "--threads", "1", "--db", place))
+
+
+def test_best_predicts_only_what_was_not_measured(filled: Database) -> None:
+    place = str(filled.engine.url.render_as_string(hide_password=False))
+    measured = json.loads(call("best", SOURCES[0].key, "--predict", "--threads", "1", "--db", place, "--json").stdout)
+    assert measured["source"] == "exact"
+    text_ = call("best", NEW.key, "--predict", "--threads", "1", "--db", place).stdout
+    assert "predicted, not measured" in text_
+
+
+def test_a_real_session_starts_warm_says_so_and_is_resumed(filled: Database) -> None:
+    place = str(filled.engine.url.render_as_string(hide_password=False))
+    common = ("tune", NEW.key, "--threads", "1", "--db", place)
+    first = json.loads(call(*common, "--trials", "3", "--json").stdout)
+    assert first["warm_start"]["verdict"] == "use"
+    assert first["warm_start"]["used"] == 120
+    more = json.loads(call(*common, "--trials", "5", "--json").stdout)
+    assert (more["trials"], more["new"]) == (5, 2)
+    assert "Warm start: use" in call(*common, "--trials", "5").stdout
+    cold = json.loads(call(*common, "--trials", "2", "--cold", "--json").stdout)
+    assert (cold["new"], cold["warm_start"]) == (2, None)
+    assert call(*common, "--cold", "--tuner", "random").exit_code == Exit.USAGE
+    with filled.read() as connection:
+        assert connection.scalar(text("SELECT count(*) FROM session")) == 5

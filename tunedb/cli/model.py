@@ -1,0 +1,175 @@
+"""``tunedb model``: cost models that the database's own trials have trained."""
+
+from pathlib import Path
+
+import click
+
+import tunedb
+from tunedb import prior, registry
+from tunedb.cli.common import database_option, json_option, print_facts, print_json, print_table
+from tunedb.errors import FormatError
+from tunedb.registry import StoredModel
+from tuner.cost_model.global_model import HeldOut, Settings
+
+name_argument = click.argument("name")
+
+
+@click.group("model")
+def model() -> None:
+    """Train, judge and exchange the cost models that a warm start uses."""
+
+
+@model.command()
+@click.option("--name", default=prior.DEFAULT_NAME, show_default=True, help="What to call the model.")
+@click.option(
+    "--objective",
+    type=click.Choice(["squared", "rank", "top"]),
+    default="squared",
+    show_default=True,
+    help="What to learn: log(best/time), the order of pairs, or the order of the fastest.",
+)
+@database_option
+@json_option
+def train(name: str, objective: str, url: str | None, as_json: bool) -> None:
+    """Train a model on all suitable trials of the database, and store it.
+
+    The same trials give the same model.
+    """
+    with tunedb.open(url) as db:
+        stored = prior.train(db, name, Settings(objective=objective))  # type: ignore[arg-type]
+    _print_model(stored, as_json)
+
+
+@model.command("list")
+@database_option
+@json_option
+def list_(url: str | None, as_json: bool) -> None:
+    """List the stored models, the newest first."""
+    with tunedb.open(url) as db, db.read() as connection:
+        found = registry.models(connection)
+    if as_json:
+        print_json({"models": [stored.to_json() for stored in found]})
+    elif not found:
+        click.echo("no model is stored; `tunedb model train` trains one")
+    else:
+        rows = [
+            (stored.fingerprint[:12], f"{stored.created:%Y-%m-%d %H:%M}", str(stored.parameters["trials"]), stored.name)
+            for stored in found
+        ]
+        print_table([("model", "trained (UTC)", "trials", "name"), *rows])
+
+
+@model.command()
+@name_argument
+@database_option
+@json_option
+def show(name: str, url: str | None, as_json: bool) -> None:
+    """Print what a model was trained on, and how it did on the workloads that were held out.
+
+    NAME is a model's name, of which the newest is taken, or the beginning of its fingerprint.
+    """
+    with tunedb.open(url) as db, db.read() as connection:
+        stored = registry.find(connection, name)
+    _print_model(stored, as_json)
+
+
+@model.command()
+@name_argument
+@database_option
+@json_option
+def evaluate(name: str, url: str | None, as_json: bool) -> None:
+    """Compare what a model says of each stored workload with what was measured.
+
+    A workload that the model was trained on says little; the others say what it is worth.
+    """
+    with tunedb.open(url) as db:
+        with db.read() as connection:
+            stored = registry.find(connection, name)
+        found = prior.evaluate(db, stored)
+    if as_json:
+        print_json({"model": stored.fingerprint, "workloads": [{**vars(one), "seen": seen} for one, seen in found]})
+    else:
+        _print_scores([(one, "trained on" if seen else "new") for one, seen in found])
+
+
+@model.command()
+@name_argument
+@click.option("--output", "-o", type=click.Path(dir_okay=False, path_type=Path), required=True, help="The file.")
+@database_option
+@json_option
+def export(name: str, output: Path, url: str | None, as_json: bool) -> None:
+    """Write a model to a file: a line of JSON that says what it was trained on, then the UBJSON of XGBoost."""
+    with tunedb.open(url) as db, db.read() as connection:
+        stored = registry.find(connection, name)
+    try:
+        output.write_bytes(registry.write_file(stored))
+    except OSError as error:
+        raise FormatError(f"{output} cannot be written: {error.strerror}") from error
+    if as_json:
+        print_json({"model": stored.fingerprint, "sha256": stored.sha256, "bytes": len(stored.blob)})
+    else:
+        click.echo(f"{output}: model {stored.name}, {len(stored.blob)} bytes, SHA-256 {stored.sha256}")
+
+
+@model.command("import")
+@click.argument("file", type=click.Path(dir_okay=False, path_type=Path))
+@click.option("--name", help="What to call the model; else the name of the file.")
+@database_option
+@json_option
+def import_(file: Path, name: str | None, url: str | None, as_json: bool) -> None:
+    """Store a model that `tunedb model export` has written."""
+    try:
+        data = file.read_bytes()
+    except OSError as error:
+        raise FormatError(f"{file} cannot be read: {error.strerror}") from error
+    stored = registry.read_file(name or file.stem, data)
+    with tunedb.open(url) as db, db.write() as connection:
+        new = registry.save(connection, stored)
+    if as_json:
+        print_json({**stored.to_json(), "new": new})
+    else:
+        click.echo(f"model {stored.name}: {'stored' if new else 'it was stored already'}")
+
+
+def _print_model(stored: StoredModel, as_json: bool) -> None:
+    if as_json:
+        print_json(stored.to_json())
+        return
+    parameters = stored.parameters
+    click.echo(f"model {stored.name}")
+    print_facts(
+        {
+            "model": stored.fingerprint,
+            "features": stored.feature_version,
+            "trained on": f"{parameters['trials']} trials of {len(parameters['workloads'])} workloads",
+            "trials": stored.training_digest,
+            "objective": f"{parameters['objective']}, {parameters['used_rounds']} rounds",
+            "file": f"{len(stored.blob)} bytes, SHA-256 {stored.sha256}",
+            "trained": f"{stored.created:%Y-%m-%d %H:%M} UTC",
+        }
+    )
+    click.echo()
+    _print_scores([(one, "held out") for one in stored.held_out])
+
+
+def _print_scores(scores: list[tuple[HeldOut, str]]) -> None:
+    if not scores:
+        click.echo("no workload could be held out: that takes two of them")
+        return
+    print_table(
+        [
+            ("rank corr.", "pairs", "top-1", "top-5", "trials", "", "workload"),
+            *(
+                (
+                    f"{one.rank_correlation:.2f}",
+                    f"{one.pairwise:.2f}",
+                    f"{one.top1:.3f}",
+                    f"{one.top5:.3f}",
+                    str(one.trials),
+                    note,
+                    f"{one.workload} on {one.target}",
+                )
+                for one, note in scores
+            ),
+        ]
+    )

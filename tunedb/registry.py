@@ -1,0 +1,192 @@
+"""Cost models in the database: trained once, named, and tied to exactly the trials they were trained on.
+
+The trees are stored as XGBoost's own UBJSON. An exported file has a line of JSON before them with the rest of the row.
+"""
+
+import contextlib
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+from sqlalchemy import Connection, Row, Table, select
+
+from tunedb import dialect
+from tunedb.errors import NotFoundError
+from tunedb.tables import Model
+from tuner.canonical import fingerprint
+from tuner.cost_model.global_model import GlobalModel, HeldOut, ModelError, Settings
+from tuner.cost_model.training import TrainingSet
+from tuner.features.invariant import VERSION
+
+MODEL: Table = Model.__table__  # type: ignore[assignment]
+FORMAT = "tunedb-model/1"  # of an exported file
+
+
+@dataclass(frozen=True)
+class StoredModel:
+    """A row of the table ``model``; ``blob`` is the model itself."""
+
+    name: str
+    feature_version: str
+    training_digest: str  # SHA-256 over the sorted fingerprints of the trials it was trained on
+    parameters: Mapping[str, Any]  # settings, rounds, number of trials, workloads
+    held_out: tuple[HeldOut, ...]
+    blob: bytes
+    created: datetime
+
+    @property
+    def fingerprint(self) -> str:
+        """Identity of the content; the name and the date are not part of it."""
+        return fingerprint({"features": self.feature_version, "trials": self.training_digest, "file": self.sha256})
+
+    @property
+    def sha256(self) -> str:
+        """Hash of the stored file."""
+        return hashlib.sha256(self.blob).hexdigest()
+
+    def model(self) -> GlobalModel:
+        """The trained model. Raises ModelError when it was trained on features that this program does not have."""
+        if self.feature_version != VERSION:
+            raise ModelError(
+                f"model {self.name} was trained on features {self.feature_version}, this program has {VERSION}: "
+                f"train it again with `tunedb model train --name {self.name}`"
+            )
+        read = GlobalModel.from_bytes(self.blob)
+        return GlobalModel(read.booster, read.rounds, self.held_out)
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "name": self.name,
+            "fingerprint": self.fingerprint,
+            "feature_version": self.feature_version,
+            "training_digest": self.training_digest,
+            "parameters": dict(self.parameters),
+            "held_out": [asdict(one) for one in self.held_out],
+            "sha256": self.sha256,
+            "bytes": len(self.blob),
+            "created": self.created.isoformat(),
+        }
+
+
+def pack(name: str, model: GlobalModel, digest: str, settings: Settings, data: TrainingSet) -> StoredModel:
+    """A model trained on ``data`` as it is stored. Equal models give equal files, whenever they were trained."""
+    parameters = {
+        **pack_settings(settings),
+        "used_rounds": model.rounds,
+        "trials": len(data.seconds),
+        "workloads": sorted(set(data.workloads)),
+    }
+    return StoredModel(name, VERSION, digest, parameters, model.held_out, model.to_bytes(), datetime.now(UTC))
+
+
+def write_file(stored: StoredModel) -> bytes:
+    """A model as a file: a line of JSON that says all of it but the trees and has their hash, then the trees."""
+    about = {
+        "format": FORMAT,
+        "feature_version": stored.feature_version,
+        "training_digest": stored.training_digest,
+        "parameters": dict(stored.parameters),
+        "held_out": [asdict(one) for one in stored.held_out],
+        "created": stored.created.isoformat(),
+        "sha256": stored.sha256,
+    }
+    return json.dumps(about, sort_keys=True).encode() + b"\n" + stored.blob
+
+
+def read_file(name: str, data: bytes) -> StoredModel:
+    """The model that ``write_file`` wrote. Raises ModelError when it is damaged, or of other features.
+
+    The hash is compared before XGBoost sees the trees: it ends the process when it is given others.
+    """
+    line, _, blob = data.partition(b"\n")
+    try:
+        about = json.loads(line)
+        if about["format"] != FORMAT or about["sha256"] != hashlib.sha256(blob).hexdigest():
+            raise ValueError("the hash is another one")
+        stored = StoredModel(
+            name=name,
+            feature_version=about["feature_version"],
+            training_digest=about["training_digest"],
+            parameters=about["parameters"],
+            held_out=tuple(HeldOut(**one) for one in about["held_out"]),
+            blob=blob,
+            created=datetime.fromisoformat(about["created"]),
+        )
+    except (ValueError, KeyError, TypeError) as error:
+        raise ModelError("this is no model that `tunedb model export` has written, or the file is damaged") from error
+    stored.model()
+    return stored
+
+
+def save(connection: Connection, stored: StoredModel) -> bool:
+    """Keep a model; whether it was not there already. A name may stand for several models: the newest counts."""
+    values = {
+        "fingerprint": stored.fingerprint,
+        "name": stored.name,
+        "feature_version": stored.feature_version,
+        "training_digest": stored.training_digest,
+        "parameters": dict(stored.parameters),
+        "scores": {"held_out": [asdict(one) for one in stored.held_out]},
+        "blob_sha256": stored.sha256,
+        "blob": stored.blob,
+        "created": stored.created,
+    }
+    return dialect.insert_if_new(connection, MODEL, values) is not None
+
+
+def models(connection: Connection) -> Sequence[StoredModel]:
+    """All models, the newest first."""
+    return [_read(row) for row in connection.execute(select(MODEL).order_by(MODEL.c.created.desc(), MODEL.c.id.desc()))]
+
+
+def find(connection: Connection, name: str) -> StoredModel:
+    """The newest model of that name, or the one whose fingerprint begins so. Raises NotFoundError, ModelError."""
+    known = models(connection)
+    for stored in known:
+        if stored.name == name or (len(name) >= 6 and stored.fingerprint.startswith(name)):
+            return stored
+    names = ", ".join(sorted({stored.name for stored in known})) or "none; train one with `tunedb model train`"
+    raise NotFoundError(f"there is no model {name!r}; stored are: {names}")
+
+
+def of_training(connection: Connection, digest: str, settings: Settings) -> StoredModel | None:
+    """A model that was trained on exactly these trials with these settings, if one is stored."""
+    rows = connection.execute(
+        select(MODEL).where(MODEL.c.training_digest == digest, MODEL.c.feature_version == VERSION)
+    )
+    wanted = pack_settings(settings)
+    for row in rows:
+        if all(row.parameters.get(name) == value for name, value in wanted.items()):
+            with contextlib.suppress(ModelError):  # a damaged one is as good as none: these trials give it again
+                return _read(row)
+    return None
+
+
+def newest(connection: Connection) -> StoredModel | None:
+    """The newest model that this program can use."""
+    statement = select(MODEL).where(MODEL.c.feature_version == VERSION)
+    row = connection.execute(statement.order_by(MODEL.c.created.desc(), MODEL.c.id.desc()).limit(1)).one_or_none()
+    return _read(row) if row else None
+
+
+def pack_settings(settings: Settings) -> dict[str, Any]:
+    """Settings as JSON without floats, whose text depends on the writer."""
+    return {name: repr(value) if isinstance(value, float) else value for name, value in settings.to_json().items()}
+
+
+def _read(row: Row[Any]) -> StoredModel:
+    stored = StoredModel(
+        name=row.name,
+        feature_version=row.feature_version,
+        training_digest=row.training_digest,
+        parameters=row.parameters,
+        held_out=tuple(HeldOut(**one) for one in row.scores.get("held_out", ())),
+        blob=row.blob,
+        created=row.created,
+    )
+    if stored.sha256 != row.blob_sha256:
+        raise ModelError(f"model {row.name} is damaged in the database: train it again with `tunedb model train`")
+    return stored

@@ -1,0 +1,280 @@
+"""Features that mean the same for every operator, template and machine: what a candidate amounts to, as ratios.
+
+Each is a property of the multiply-add and the loops around it, seen against the target: registers needed against those
+there are, footprints against caches, traffic against work, lanes and threads that idle. A model trained on them for one
+layer can judge another layer, another operator, or another machine. docs/features.md explains every one.
+"""
+
+from collections.abc import Container, Iterator
+
+import numpy as np
+import numpy.typing as npt
+
+from tuner import expression as ex
+from tuner.features.chain import BYTES, Chain, Number, Operand
+from tuner.loopnest import Affine, Kind, Loop, Nest, Scope
+from tuner.target import Target
+
+VERSION = "invariant/1"
+"""Names the meaning of the vector. A stored model is used with features of its own version only."""
+
+_TINY = 2.0**-20
+
+
+def invariant_features(nest: Nest, expression: ex.Expression, target: Target) -> npt.NDArray[np.float32]:
+    """(N, len(NAMES)) for the N candidates that the columns of ``nest`` stand for, (1, len(NAMES)) without columns."""
+    values = _vector(Chain(nest, expression.main), target)
+    rows = max(np.size(value) for value in values.values())
+    result = np.empty((rows, len(values)), dtype=np.float32)
+    for column, value in enumerate(values.values()):
+        result[:, column] = value
+    return result
+
+
+def _vector(chain: Chain, target: Target) -> dict[str, Number]:
+    """The features by name; all counts and ratios are on a log2 scale."""
+    first, second = _roles(chain)
+    values = {
+        **_registers(chain, target, first, second),
+        **_straight_line(chain, first, second),
+        **_rolled(chain, first, second),
+        **_footprints(chain, target, first, second),
+        **_traffic(chain, target, first, second),
+        **_shares(chain, target),
+        **_passes(chain, target),
+        **_whole(chain, target),
+    }
+    return {name: np.log2(np.maximum(value, _TINY)) for name, value in values.items()}
+
+
+def _roles(chain: Chain) -> tuple[Operand, Operand]:
+    """The operand that is broadcast (conv2d's data, matmul's rows), and the one that fills vectors.
+
+    When both fill vectors, as in a depthwise convolution, the first one in the expression counts as the broadcast one.
+    """
+    axes = [loop.axis for loop in chain.loops if loop.kind is Kind.VECTORIZED]
+    ordered = sorted(chain.operands, key=lambda operand: any(map(operand.moves_with, axes)))
+    return ordered[0], ordered[-1]
+
+
+def _registers(chain: Chain, target: Target, first: Operand, second: Operand) -> dict[str, Number]:
+    """One step of the reduction in the local tile: sums that are kept, and the vectors and scalars that feed them."""
+    inside = range(chain.tile, chain.depth)
+
+    def turns(*operands: Operand) -> Number:
+        """Vectors of the local tile that these operands tell apart."""
+        return chain.turns(
+            inside,
+            lambda loop: (
+                loop.kind is not Kind.VECTORIZED
+                and chain.output.moves_with(loop.axis)
+                and any(operand.moves_with(loop.axis) for operand in operands)
+            ),
+        )
+
+    parts = np.ceil(chain.lanes / target.lanes)  # registers that one vector of the nest takes
+    sums, scalars, vectors = parts * turns(chain.output), turns(first), parts * turns(second)
+    rolled = chain.turns(
+        inside, lambda loop: loop.kind is Kind.SERIAL and chain.output.moves_with(loop.axis)
+    )  # more than one: the sums are no registers, for the tile is walked through by a loop
+    return {
+        "sums": sums,
+        "registers": (sums + np.minimum(scalars, vectors) + 1) / target.registers,
+        "loads": (scalars + vectors) / sums,
+        "loads_first": scalars / sums,
+        "loads_second": vectors / sums,
+        "rolled_tile": rolled,
+        "lanes": chain.lanes / target.lanes,
+        "partial_vector": parts * target.lanes / chain.lanes,
+    }
+
+
+def _straight_line(chain: Chain, first: Operand, second: Operand) -> dict[str, Number]:
+    """The innermost code without a branch, and all that is written out."""
+    code = chain.work[chain.body] / chain.lanes
+    loads = sum(chain.footprint(operand)[chain.body] / _vector_reach(chain, operand) for operand in (first, second))
+    return {
+        "body": code,
+        "body_loads": loads / code,
+        "unrolled": chain.turns(range(chain.depth), lambda loop: loop.kind is Kind.UNROLLED),
+    }
+
+
+def _vector_reach(chain: Chain, operand: Operand) -> Number:
+    """Elements of an operand that one vector load fetches."""
+    vectorized = [loop.axis for loop in chain.loops if loop.kind is Kind.VECTORIZED]
+    return chain.lanes if any(map(operand.moves_with, vectorized)) else 1.0
+
+
+def _rolled(chain: Chain, first: Operand, second: Operand) -> dict[str, Number]:
+    """The innermost loops that turn more than once and are not written out: the first three, and their strides."""
+    names = ("inner", "middle", "outer")
+    result: dict[str, Number] = {}
+    for name in names:
+        result |= {name: 1.0, f"{name}_first": 0.0, f"{name}_second": 0.0, f"{name}_reduces": 0.0}
+    met: Number = 0
+    for level in reversed(range(chain.body)):
+        loop, extent = chain.loops[level], chain.extents[level]
+        turning = extent > 1
+        seen = {
+            "": extent,
+            "_first": 1 + _stride(first, loop),
+            "_second": 1 + _stride(second, loop),
+            "_reduces": 1.0 if chain.output.moves_with(loop.axis) else 2.0,
+        }
+        for position, name in enumerate(names):
+            here = turning & (met == position)
+            for suffix, value in seen.items():
+                result[name + suffix] = np.where(here, value, result[name + suffix])
+        met = met + turning
+    return result
+
+
+def _stride(operand: Operand, loop: Loop) -> Number:
+    index: Affine = operand.index
+    return np.abs(np.asarray(index.coefficient(loop.name), dtype=np.float64))[()]
+
+
+def _footprints(chain: Chain, target: Target, first: Operand, second: Operand) -> dict[str, Number]:
+    """What the local tile, the loop around it and one task touch, against the caches."""
+    operands = (first, second, chain.output)
+    sizes = [[BYTES * elements for elements in chain.footprint(operand)] for operand in operands]
+    total = [sum(parts) for parts in zip(*sizes, strict=True)]
+    around = chain.tile  # the level of the innermost loop outside the tile that turns more than once
+    wider: list[Number] = [each[around] for each in (*sizes, total)]
+    done: Number = False
+    for level in reversed(range(chain.tasks, chain.tile)):
+        turning = (chain.extents[level] > 1) & np.logical_not(done)
+        wider = [np.where(turning, each[level], old) for each, old in zip((*sizes, total), wider, strict=True)]
+        done = done | turning
+    body, tile, task = chain.body, chain.tile, chain.tasks
+    l3 = target.l3 or 8 * target.l2
+    return {
+        "body_l1": total[body] / target.l1,
+        "tile_l1": total[tile] / target.l1,
+        "tile_l2": total[tile] / target.l2,
+        "tile_first_l1": sizes[0][tile] / target.l1,
+        "tile_second_l1": sizes[1][tile] / target.l1,
+        "around_l1": wider[3] / target.l1,
+        "around_l2": wider[3] / target.l2,
+        "around_first_l2": wider[0] / target.l2,
+        "around_second_l2": wider[1] / target.l2,
+        "task_l2": total[task] / target.l2,
+        "task_first_l2": sizes[0][task] / target.l2,
+        "task_second_l2": sizes[1][task] / target.l2,
+        "task_l3": total[task] / l3,
+        "whole_l2": total[0] / target.l2,
+        "whole_l3": total[0] / l3,
+    }
+
+
+def _traffic(chain: Chain, target: Target, first: Operand, second: Operand) -> dict[str, Number]:
+    """For each cache: elements fetched into it for each multiply-add, and the work done on what fits into it."""
+    operands = (first, second, chain.output)
+    footprints = [chain.footprint(operand) for operand in operands]
+    fetches = [chain.fetches(operand) for operand in operands]
+    parts = [
+        [footprint[level] * fetch[level] for footprint, fetch in zip(footprints, fetches, strict=True)]
+        for level in range(chain.depth + 1)
+    ]
+    total = [BYTES * sum(each[level] for each in footprints) for level in range(chain.depth + 1)]
+    result: dict[str, Number] = {}
+    for name, size in (("l1", target.l1), ("l2", target.l2), ("l3", target.l3 or 8 * target.l2)):
+        moved, fits = parts[chain.body], chain.work[chain.body]
+        for level in reversed(range(chain.body)):
+            inside = total[level] <= size
+            moved = [np.where(inside, new, old) for new, old in zip(parts[level], moved, strict=True)]
+            fits = np.where(inside, chain.work[level], fits)
+        result[f"traffic_{name}"] = sum(moved) / chain.work[0]
+        result[f"traffic_{name}_first"] = moved[0] / chain.work[0]
+        result[f"traffic_{name}_second"] = moved[1] / chain.work[0]
+        result[f"fits_{name}"] = fits
+    return result
+
+
+def _shares(chain: Chain, target: Target) -> dict[str, Number]:
+    """Work that is done twice or for nothing, and threads that have none."""
+    covered: dict[str, Number] = {}
+    for loop, extent in zip(chain.loops, chain.extents, strict=True):
+        covered[loop.axis] = covered.get(loop.axis, 1.0) * extent
+    waste = {axis: cover / chain.axes[axis] for axis, cover in covered.items()}
+    shifted = {loop.axis for loop in chain.loops if loop.tail == "shift"}
+    vectors = [loop.axis for loop in chain.loops if loop.kind is Kind.VECTORIZED]
+    tasks = chain.turns(range(chain.tasks))
+    return {
+        "waste": _product(waste, waste),
+        "waste_shifted": _product(waste, shifted),
+        "waste_vector": _product(waste, vectors),
+        "tasks": tasks / target.threads,
+        "idle": np.ceil(tasks / target.threads) * target.threads / tasks,
+        "task_work": chain.work[chain.tasks],
+    }
+
+
+def _product(values: dict[str, Number], names: Container[str]) -> Number:
+    result: Number = 1.0
+    for name in values:
+        if name in names:
+            result = result * values[name]
+    return result
+
+
+def _passes(chain: Chain, target: Target) -> dict[str, Number]:
+    """Copies and passes over the tile beside the multiply-adds, for each of these; and the memory they need."""
+    tile: Number = 0.0
+    alone: Number = 0.0
+    inside: Number = 0.0
+    scratch: Number = 0.0
+    shared: Number = 0.0
+    for extra in chain.passes:
+        turns: Number = 1.0
+        for loop in extra.loops:
+            if loop.kind is not Kind.VECTORIZED:
+                turns = turns * np.asarray(loop.extent, dtype=np.float64)
+        buffer = extra.store.buffer
+        if buffer.scope is Scope.WORKSPACE:
+            alone, shared = alone + turns, shared + np.asarray(buffer.size, dtype=np.float64)
+        elif buffer.scope is Scope.THREAD:
+            inside, scratch = inside + turns, scratch + np.asarray(buffer.size, dtype=np.float64)
+        else:
+            tile = tile + turns
+    work = chain.work[0] / chain.lanes
+    return {
+        "tile_passes": tile / work,
+        "copies_before": alone / work,
+        "copies_inside": inside / work,
+        "copy_before_l2": BYTES * shared / target.l2,
+        "copy_inside_l2": BYTES * scratch / target.l2,
+    }
+
+
+def _whole(chain: Chain, target: Target) -> dict[str, Number]:
+    """The workload itself: how long its sums are, and the multiply-adds for each element that has to be moved once."""
+
+    def reduces(loop: Loop) -> bool:
+        return not chain.output.moves_with(loop.axis)
+
+    touched = sum(chain.footprint(operand)[0] for operand in (*chain.operands, chain.output))
+    return {
+        "sum_inside": chain.turns(range(chain.tile, chain.depth), reduces),
+        "sum_outside": chain.turns(range(chain.tile), reduces),
+        "intensity": chain.work[0] / touched,
+        "work": chain.work[0],
+        "work_per_output": chain.work[0] / chain.footprint(chain.output)[0],
+    }
+
+
+def _names() -> Iterator[str]:
+    """The names of the vector, from a nest of its own."""
+    m, n, k = ex.Axis("m", 2), ex.Axis("n", 2), ex.Axis("k", 2, reduce=True)
+    a, b, c = (ex.Tensor(name, (2, 2), role) for name, role in (("a", "input"), ("b", "input"), ("c", "output")))
+    expression = ex.Expression((ex.Stage("matmul", c, (m, n), (k,), a[m, k] * b[k, n]),))
+    from tuner.lower import lower
+    from tuner.schedule import Schedule
+
+    target = Target("cpu", "", "", (), "", 128, 16, 2**15, 2**20, 0, 1, 1)
+    yield from _vector(Chain(lower(expression, Schedule()), expression.main), target)
+
+
+NAMES = tuple(_names())
+"""What each column of the vector is."""

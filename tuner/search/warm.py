@@ -1,0 +1,134 @@
+"""The model-guided tuner with a prior: what is known from elsewhere chooses first, what is measured here decides.
+
+The first candidates are the prior's choice and the best schedules of similar workloads. Then turns are taken between
+the prior corrected by the trials of this session (tuner.cost_model.residual) and the model-guided tuner without any
+prior, which learns from all trials alike. So a prior that misleads costs a bounded part of the trials and no more:
+docs/transfer-learning.md has the figures.
+"""
+
+from collections.abc import Sequence
+from math import erf, log2, pi, sqrt
+
+import numpy as np
+import numpy.typing as npt
+
+from tuner.cost_model.residual import Residual
+from tuner.search.candidates import Candidates
+from tuner.search.model_guided import ModelGuided
+from tuner.search.prior import Prior
+from tuner.space import Config, Indices, Value
+
+POOL = 200_000  # random candidates that stand for a space too large to list
+SHORTLIST = 4096  # of them the prior's best, on which the posterior is computed
+EXAMPLES = 2  # copies of other workloads' best among the first candidates
+OPENING = 16  # trials that a fully trusted prior leads alone
+SETTLED = 64  # trials after which the prior has every fourth turn, no longer every second
+TRUSTED = 0.5  # trust below which a prior has its choice, the copies, and every second turn from the beginning
+MEMORY = 200  # trials that correct the prior: the fastest, and what they are compared with
+
+
+class WarmStarted:
+    """Proposes one candidate at a time; nothing is gained by plans when measuring is serial."""
+
+    def __init__(self, candidates: Candidates, rng: np.random.Generator, prior: Prior, cold: ModelGuided) -> None:
+        self.candidates = candidates
+        self.prior = prior
+        self.cold = cold
+        self.pool = self._pool(rng)
+        scores = prior.scores(candidates.space.columns(self.pool)) if len(self.pool) else np.empty(0)
+        best = np.argsort(-scores, kind="stable")[:SHORTLIST]
+        self.indices, self.scores = self.pool[best], scores[best]
+        self.knobs = self._standardised(self.indices)
+        examples = [self._nearest(config) for config in prior.examples()[:EXAMPLES]] if len(self.pool) else []
+        self.opening = [*self.indices[:1].tolist(), *examples]
+        self.seen: dict[int, float] = {}
+        self.believed = dict(zip(self.indices.tolist(), self.scores.tolist(), strict=True))
+
+    def propose(self, count: int) -> list[int]:
+        proposed: list[int] = []
+        while len(proposed) < count:
+            chosen = self._choose(len(self.seen) + len(proposed))
+            if not chosen:
+                break
+            proposed += chosen
+        return proposed
+
+    def observe(self, indices: Sequence[int], scores: Sequence[float]) -> None:
+        self.cold.observe(indices, scores)
+        self.seen.update(zip(indices, scores, strict=True))
+
+    def _choose(self, number: int) -> list[int]:
+        """Candidate ``number`` of the session."""
+        for index in self.opening:
+            if bool(self.candidates.unseen(np.array([index]))[0]):
+                return self.candidates.take([index])
+        led = number < OPENING and self.prior.trust >= TRUSTED
+        turn = number % (2 if number < SETTLED else 4) == 0
+        if (led or turn) and (index := self._best()) is not None:
+            return self.candidates.take([index])
+        return self.cold.propose(1)
+
+    def _best(self) -> int | None:
+        """The candidate of the shortlist from which the most is expected above the best so far."""
+        left = np.flatnonzero(self.candidates.unseen(self.indices))
+        slowest = min((score for score in self.seen.values() if score > 0), default=None)
+        if not len(left):
+            return None
+        if slowest is None:
+            return int(self.indices[left[0]])
+        # What failed counts as half as fast as the slowest that did not, so that its likes are avoided.
+        scores = {index: score or slowest / 2 for index, score in self.seen.items()}
+        known = np.array(sorted(scores, key=lambda index: -scores[index])[:MEMORY], dtype=np.int64)
+        speeds = np.log(np.array([scores[index] for index in known.tolist()]))
+        prior = self._believe(known)
+        posterior = Residual.fit(self._standardised(known), prior, speeds)
+        means, deviations = posterior.predict(self.knobs[left], self.scores[left])
+        leader = float(posterior.predict(self._standardised(known[:1]), prior[:1])[0][0])
+        return int(self.indices[left[int(np.argmax(expected_improvement(means, deviations, leader)))]])
+
+    def _believe(self, indices: Indices) -> npt.NDArray[np.float64]:
+        """What the prior says of these candidates; each is asked about once."""
+        if unknown := [index for index in indices.tolist() if index not in self.believed]:
+            scores = self.prior.scores(self.candidates.space.columns(np.array(unknown)))
+            self.believed.update(zip(unknown, scores.tolist(), strict=True))
+        return np.array([self.believed[index] for index in indices.tolist()])
+
+    def _pool(self, rng: np.random.Generator) -> Indices:
+        listed = self.candidates.listed
+        if listed is not None and len(listed) <= self.cold.plan.exhaustive:
+            return listed
+        return np.sort(self.candidates.random(rng, POOL))
+
+    def _standardised(self, indices: Indices) -> npt.NDArray[np.float64]:
+        """Positions of the knobs' values, each knob from 0 to 1 times the root of 12: deviation one when uniform."""
+        digits = self.candidates.space.digits(indices).astype(np.float64)
+        return digits / np.maximum(self.candidates.space.radices - 1, 1) * sqrt(12)
+
+    def _nearest(self, config: Config) -> int:
+        """The candidate of the pool that is most like ``config``."""
+        space = self.candidates.space
+        distance = np.zeros(len(self.pool))
+        for knob, digits in zip(space.knobs, space.digits(self.pool).T, strict=True):
+            if knob.name in config:
+                distance += np.array([_unlike(value, config[knob.name]) for value in knob.values])[digits]
+        return int(self.pool[int(np.argmin(distance))])
+
+
+def _unlike(value: Value, wanted: Value) -> float:
+    """How far apart two values of a knob are: octaves between numbers, one for different words."""
+    if isinstance(value, tuple) and isinstance(wanted, tuple) and len(value) == len(wanted):
+        return sum(map(_unlike, value, wanted))
+    if isinstance(value, int) and isinstance(wanted, int):
+        return abs(log2((1 + value) / (1 + wanted)))
+    return float(value != wanted)
+
+
+def expected_improvement(
+    means: npt.NDArray[np.float64], deviations: npt.NDArray[np.float64], leader: float
+) -> npt.NDArray[np.float64]:
+    """How much above ``leader`` normal beliefs are expected to come out, (N,); Jones, Schonlau, Welch 1998, eq. 15."""
+    z = (means - leader) / deviations
+    below = 0.5 * (1 + np.array([erf(value / sqrt(2)) for value in z.tolist()]))
+    density = np.exp(-0.5 * z**2) / sqrt(2 * pi)
+    improvement: npt.NDArray[np.float64] = deviations * (z * below + density)
+    return improvement
