@@ -17,7 +17,7 @@ from tuner.build import expression_of
 from tuner.errors import ScheduleError
 from tuner.features.invariant import NAMES, invariant_features
 from tuner.lower import lower
-from tuner.schedule import Schedule, Split, Step
+from tuner.schedule import Algorithm, Schedule, Split, Step
 from tuner.space import Columns, Flag, Knob, Space
 from tuner.target import Target
 from tuner.templates import Template
@@ -39,6 +39,18 @@ def sketch_features(
         if len(members):
             result[members] = _group(template, workload, target, space, columns, members)
     return result
+
+
+def describes(schedule: Schedule) -> bool:
+    """Whether the invariant features say what ``schedule`` does: they know no chains of stages, such as Winograd."""
+    return not any(isinstance(step, Algorithm) for step in schedule.steps)
+
+
+def described(space: Space, columns: Columns) -> npt.NDArray[np.bool_]:
+    """Which configurations the invariant features describe: those that compute the operator directly, (N,)."""
+    rows = len(next(iter(columns.values())))
+    choices = next((knob.values for knob in space.knobs if knob.name == "algorithm"), None)
+    return columns["algorithm"] == choices.index("direct") if choices else np.ones(rows, dtype=np.bool_)
 
 
 def is_structural(knob: Knob) -> bool:
@@ -74,7 +86,9 @@ def schedule_features(workload: Workload, target: Target, schedules: Sequence[Sc
     result = np.full((len(schedules), len(NAMES)), np.nan, dtype=np.float32)
     groups: dict[str, list[int]] = {}
     for number, schedule in enumerate(schedules):
-        if all(factor >= 1 for step in schedule.steps if isinstance(step, Split) for factor in step.factors):
+        if describes(schedule) and all(
+            factor >= 1 for step in schedule.steps if isinstance(step, Split) for factor in step.factors
+        ):
             groups.setdefault(_skeleton(schedule), []).append(number)
     expression = expression_of(workload)
     for members in groups.values():
