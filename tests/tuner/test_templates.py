@@ -9,7 +9,7 @@ from tuner.errors import ScheduleError
 from tuner.operators import OPERATORS
 from tuner.target import Target, TargetError
 from tuner.templates import Template, template_for
-from tuner.templates.template import ceil, least, numeric, register_tile, tiles, up_to
+from tuner.templates.template import bodies, ceil, least, numeric, register_tile, tiles, up_to
 from tuner.workload import Workload, named, parse
 
 HOST = Target.host(threads=2)
@@ -172,3 +172,14 @@ def test_the_register_tile_fits_and_wastes_little() -> None:
     assert v * p + v + 1 <= 32
     assert v * p >= 16
     assert register_tile([(4, 30)], vectors=8, pixels=56, registers=16) == (1, 1)
+
+
+@pytest.mark.parametrize(
+    ("extent", "block", "tile", "copies"),
+    [(12, 2, 3, 1), (13, 2, 3, 2), (15, 2, 3, 2), (16, 2, 3, 3), (2, 1, 3, 1), (5, 2, 3, 2)],
+)
+def test_bodies_are_the_whole_blocks_the_whole_tiles_after_them_and_the_rest(
+    extent: int, block: int, tile: int, copies: int
+) -> None:
+    assert bodies(extent, block, tile) == copies
+    assert bodies(extent, np.array([block]), np.array([tile])).tolist() == [copies]
