@@ -9,7 +9,7 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, cast
 
 from sqlalchemy import Connection, Row, Table, select
 
@@ -21,7 +21,7 @@ from tuner.cost_model.global_model import GlobalModel, HeldOut, ModelError, Sett
 from tuner.cost_model.training import TrainingSet
 from tuner.features.invariant import VERSION
 
-MODEL: Table = Model.__table__  # type: ignore[assignment]
+MODEL = cast(Table, Model.__table__)
 FORMAT = "tunedb-model/1"  # of an exported file
 
 

@@ -10,6 +10,7 @@ Indices are affine in the axes, which is all that dense linear algebra and convo
 """
 
 from dataclasses import dataclass
+from typing import cast
 
 from tuner.loopnest import Affine, Map
 
@@ -61,10 +62,10 @@ class Operand:
     """Arithmetic shared by all nodes of an expression."""
 
     def __add__(self, other: "Scalar") -> "Binary":
-        return Binary("add", self, other)  # type: ignore[arg-type]
+        return Binary("add", cast("Scalar", self), other)
 
     def __mul__(self, other: "Scalar") -> "Binary":
-        return Binary("mul", self, other)  # type: ignore[arg-type]
+        return Binary("mul", cast("Scalar", self), other)
 
 
 @dataclass(frozen=True)
