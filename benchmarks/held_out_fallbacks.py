@@ -1,8 +1,9 @@
 """What fallbacks lose: ``python benchmarks/held_out_fallbacks.py FILE.sqlite [--threads N]`` where FILE was measured.
 
 Each workload that was measured on this machine with N threads is asked about as if it had not been: its trials are
-hidden in a copy of the file, here for ``related`` and everywhere for ``nearest``. What is answered, the default schedule
-and the best one that is stored are then timed in turn. Printed are the losses, measured and (in brackets) expected.
+hidden in a copy of the file, here for ``related`` and everywhere for ``nearest``. What is answered, the default
+schedule and the best one that is stored are then timed in turn. Printed are the losses, measured and (in brackets)
+expected.
 """
 
 import argparse
