@@ -3,6 +3,7 @@
 import contextlib
 import json
 import os
+import re
 import sqlite3
 from collections.abc import Iterator
 from pathlib import Path
@@ -18,6 +19,9 @@ from tunedb.errors import DatabaseError
 _NETWORK_FILE_SYSTEMS = frozenset(
     ("afs", "beegfs", "ceph", "cifs", "fuse.sshfs", "glusterfs", "gpfs", "lustre", "nfs", "nfs4", "smb3", "smbfs")
 )
+
+_PASSWORD = re.compile(r"(\w:/*[^\s:/@]*:)\S*@")
+_QUERY_PASSWORD = re.compile(r"([?&][a-z]*password=)[^&\s]*")
 
 
 def default_url() -> str:
@@ -40,7 +44,7 @@ def make_engine(url: str) -> Engine:
         parsed = make_url(url)
     except ArgumentError as error:
         raise DatabaseError(
-            f"{url!r} is not a database URL: write sqlite:///tuning.sqlite or postgresql://user@host/name"
+            f"{hide_password(url)!r} is not a database URL: write sqlite:///tuning.sqlite or postgresql://user@host/name"
         ) from error
     if parsed.get_backend_name() == "sqlite":
         _check_place(parsed)
@@ -58,7 +62,16 @@ def make_engine(url: str) -> Engine:
 
 def describe(url: URL) -> str:
     """The URL for people: without its password."""
-    return url.render_as_string(hide_password=True)
+    return hide_password(url.render_as_string(hide_password=False))
+
+
+def hide_password(text: str) -> str:
+    """A text with ``***`` for the password of each URL in it, wherever a URL may have one.
+
+    It goes as far as the last @ of the URL: a password that should have been written in per cent escapes and was not
+    would otherwise be taken for a host, and shown.
+    """
+    return _QUERY_PASSWORD.sub(r"\1***", _PASSWORD.sub(r"\1***@", text))
 
 
 @contextlib.contextmanager

@@ -3,7 +3,7 @@
 import click
 
 from tunedb import __version__
-from tunedb.cli import care, database, lookup, model, show, transfer, tune
+from tunedb.cli import care, compare, database, lookup, model, show, transfer, tune
 from tunedb.cli.common import Commands
 
 
@@ -22,6 +22,7 @@ for command in (
     lookup.best,
     lookup.top,
     care.history,
+    compare.compare_,
     show.show,
     show.run,
     transfer.import_,

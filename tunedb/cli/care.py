@@ -8,6 +8,7 @@ import click
 import tunedb
 from tunedb.cli.common import (
     Exit,
+    database_of,
     database_option,
     duration,
     fail,
@@ -61,8 +62,7 @@ def history(workload: Workload, count: int, url: str | None, as_json: bool) -> N
 @json_option
 def merge(other: str, url: str | None, as_json: bool) -> None:
     """Add what OTHER, a database's URL or a SQLite file, has and this database lacks."""
-    source = other if "://" in other else f"sqlite:///{_existing(other)}"
-    with tunedb.open(url) as db, tunedb.open(source) as there:
+    with tunedb.open(url) as db, tunedb.open(database_of(other)) as there:
         done = db.merge(there)
     if as_json:
         print_json(asdict(done))
@@ -118,10 +118,3 @@ def backup(file: Path, url: str | None, as_json: bool) -> None:
         print_json({"written": str(file)})
     else:
         click.echo(f"wrote {file}")
-
-
-def _existing(path: str) -> str:
-    """``path``; opening a database that is not there would make an empty one."""
-    if not Path(path).is_file():
-        raise click.UsageError(f"{path} is no file: give a SQLite file or a URL such as postgresql+psycopg://host/name")
-    return path

@@ -3,11 +3,13 @@
 import json
 from collections.abc import Iterable, Mapping
 from enum import IntEnum
+from pathlib import Path
 from typing import Any, NoReturn
 
 import click
 
 import tunedb
+from tunedb.engine import hide_password
 from tunedb.errors import DatabaseError, NotFoundError
 from tunedb.foreign import ForeignWorkload
 from tunedb.formats import FORMATS
@@ -27,7 +29,7 @@ class Exit(IntEnum):
 
 def fail(message: str, code: Exit) -> NoReturn:
     """End the program with one line on standard error and this exit code."""
-    click.echo("Error: " + " ".join(message.split()), err=True)
+    click.echo("Error: " + hide_password(" ".join(message.split())), err=True)
     raise SystemExit(code)
 
 
@@ -41,6 +43,8 @@ class Commands(click.Group):
     def invoke(self, ctx: click.Context) -> Any:
         try:
             return super().invoke(ctx)
+        except click.UsageError as error:
+            raise click.UsageError(hide_password(error.format_message()), error.ctx) from None  # it says what was typed
         except TunedbError as error:
             fail(str(error), _exit(error))
         except KeyboardInterrupt:
@@ -86,6 +90,17 @@ any_threads_option = click.option(
     metavar="N",
     help="Only kernels with so many threads; else with any number.",
 )
+
+
+def database_of(place: str) -> str:
+    """The URL of a database that has to be there: ``place`` is one, or a SQLite file. Opening it must not make it."""
+    if "://" in place:
+        return place
+    if not Path(place).is_file():
+        raise click.UsageError(
+            f"{place} is no file: give a SQLite file or a URL such as postgresql+psycopg://host/name"
+        )
+    return f"sqlite:///{place}"
 
 
 def print_json(value: Mapping[str, Any]) -> None:
