@@ -5,6 +5,7 @@ first entry of the index of ``best`` for each of its workloads.
 """
 
 import math
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
@@ -115,13 +116,13 @@ def compare(a: Side, b: Side, workloads: Sequence[Workload] = ()) -> Comparison:
     Raises NotFoundError when there is none that both have.
     """
     first, second = _fastest(a, workloads), _fastest(b, workloads)
-    both = sorted(first.keys() & second.keys(), key=lambda workload: workload.label)
+    both = sorted(first.keys() & second.keys(), key=_natural)
     if not both:
         raise NotFoundError(_what_is_missing(first, second, workloads))
     return Comparison(
         pairs=tuple(_pair(first[workload], second[workload]) for workload in both),
-        only_a=tuple(sorted(first.keys() - second.keys(), key=lambda workload: workload.label)),
-        only_b=tuple(sorted(second.keys() - first.keys(), key=lambda workload: workload.label)),
+        only_a=tuple(sorted(first.keys() - second.keys(), key=_natural)),
+        only_b=tuple(sorted(second.keys() - first.keys(), key=_natural)),
     )
 
 
@@ -135,6 +136,11 @@ def compare_trials(a: Side, one: str, b: Side, other: str) -> Comparison:
         labels = " and ".join(each.trial.workload.label for each in pair)
         raise TunedbError(f"the two trials are of different workloads, {labels}: their times say nothing of each other")
     return Comparison((_pair(*pair),), (), ())
+
+
+def _natural(workload: Workload) -> list[str]:
+    """The order in which people list layers: C2 before C10."""
+    return [part.zfill(9) if part.isdigit() else part for part in re.split(r"(\d+)", workload.label)]
 
 
 def _pair(a: Measured, b: Measured) -> Pair:

@@ -9,6 +9,7 @@ from sqlalchemy import Connection, Engine
 
 from tunedb import care, dialect, lookup, migrate, quarantine
 from tunedb.care import Merged
+from tunedb.compare import Measured, stored_trial
 from tunedb.engine import default_url, describe, make_engine, plain_errors
 from tunedb.explain import Explanation, explain
 from tunedb.foreign import ForeignTrial, ForeignWorkload
@@ -20,6 +21,7 @@ from tunedb.integrity import Checked, check
 from tunedb.lookup import Best, Stats
 from tunedb.quarantine import Quarantined
 from tunedb.sessions import DatabaseHistory, SessionArguments
+from tunedb.verifications import Verification, of_workload
 from tuner.target import Target
 from tuner.trial import Trial
 from tuner.workload import Workload
@@ -91,6 +93,16 @@ class Database:
         """All trials of ``workload``, on ``target`` or on every one, oldest first; failures too."""
         with self.read() as connection:
             return lookup.history(connection, workload, target)
+
+    def trial(self, name: str) -> Measured:
+        """The trial whose fingerprint begins with ``name``, 8 or more characters of it. Raises NotFoundError."""
+        with self.read() as connection:
+            return stored_trial(connection, name)
+
+    def verifications(self, workload: Workload) -> tuple[Verification, ...]:
+        """What measuring trials of ``workload`` again has found (``tunedb verify``), oldest first."""
+        with self.read() as connection:
+            return of_workload(connection, workload)
 
     def import_log(
         self,

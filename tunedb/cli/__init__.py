@@ -3,7 +3,7 @@
 import click
 
 from tunedb import __version__
-from tunedb.cli import care, compare, database, lookup, model, show, transfer, tune
+from tunedb.cli import care, compare, database, lookup, model, show, transfer, tune, verify
 from tunedb.cli.common import Commands
 
 
@@ -23,6 +23,7 @@ for command in (
     lookup.top,
     care.history,
     compare.compare_,
+    verify.verify,
     show.show,
     show.run,
     transfer.import_,

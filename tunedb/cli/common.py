@@ -1,6 +1,7 @@
 """What the commands share: their options, how an error ends the program, and how numbers are printed."""
 
 import json
+import re
 from collections.abc import Iterable, Mapping
 from enum import IntEnum
 from pathlib import Path
@@ -71,6 +72,15 @@ class WorkloadType(click.ParamType[Workload | ForeignWorkload]):
         if colon and format_name in FORMATS:
             return ForeignWorkload(value.partition("(")[0], value)
         return tunedb.workload(value)  # whose errors say what is wrong, and where
+
+
+class WorkloadOrTrial(click.ParamType[Workload | str]):
+    """A workload, or the beginning of a trial's fingerprint: 8 or more hexadecimal digits."""
+
+    name = "workload or trial"
+
+    def convert(self, value: str, param: click.Parameter | None, ctx: click.Context | None) -> Workload | str:
+        return value if re.fullmatch("[0-9a-f]{8,64}", value) else tunedb.workload(value)
 
 
 workload_argument = click.argument("workload", type=tunedb.workload)

@@ -1,13 +1,13 @@
 """``tunedb compare``: A against B."""
 
 import contextlib
-import re
 from collections.abc import Mapping
 
 import click
 
 import tunedb
 from tunedb.cli.common import (
+    WorkloadOrTrial,
     database_of,
     database_option,
     duration,
@@ -20,15 +20,6 @@ from tunedb.compare import Comparison, Side, Verdict, compare, compare_trials
 from tuner.workload import Workload
 
 _WORDS: dict[Verdict, str] = {"a": "A is faster", "b": "B is faster", "same": "the same", "undecided": "undecided"}
-
-
-class WorkloadOrTrial(click.ParamType[Workload | str]):
-    """A workload, or the beginning of a trial's fingerprint: 8 or more hexadecimal digits."""
-
-    name = "workload or trial"
-
-    def convert(self, value: str, param: click.Parameter | None, ctx: click.Context | None) -> Workload | str:
-        return value if re.fullmatch("[0-9a-f]{8,64}", value) else tunedb.workload(value)
 
 
 @click.command("compare")
