@@ -3,7 +3,7 @@
 import click
 
 from tunedb import __version__
-from tunedb.cli import care, compare, database, lookup, model, show, transfer, tune, verify
+from tunedb.cli import care, compare, database, lookup, model, next, show, transfer, tune, verify
 from tunedb.cli.common import Commands
 
 
@@ -22,6 +22,7 @@ for command in (
     lookup.best,
     lookup.top,
     care.history,
+    next.next_,
     compare.compare_,
     verify.verify,
     show.show,
