@@ -20,6 +20,7 @@ from tunedb.importing import import_log
 from tunedb.integrity import Checked, check
 from tunedb.lookup import Best, Stats
 from tunedb.quarantine import Quarantined
+from tunedb.redact import Redactor, redactor
 from tunedb.sessions import DatabaseHistory, SessionArguments
 from tunedb.verifications import Verification, of_workload
 from tuner.target import Target
@@ -150,6 +151,11 @@ class Database:
         """The fingerprint of the stored target that ``name`` names, as in ``imported``. Raises NotFoundError."""
         with self.read() as connection:
             return target_named(connection, name)
+
+    def redactor(self) -> Redactor:
+        """What replaces the names that this machine and the database know, for an export that tells none of them."""
+        with self.read() as connection:
+            return redactor(connection)
 
     def quarantine(self, n: int = 20) -> tuple[int, Sequence[Quarantined]]:
         """How many records could not be imported, and the first ``n`` of them."""
