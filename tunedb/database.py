@@ -58,6 +58,11 @@ class Database:
     def engine(self) -> Engine:
         return self._engine
 
+    @property
+    def layers(self) -> "tuple[Database, ...]":
+        """The databases that answers come from, this one first; see docs/layers.md."""
+        return (self,)
+
     def close(self) -> None:
         self._engine.dispose()
 
@@ -66,6 +71,12 @@ class Database:
         """A connection to read from, which keeps no writer waiting. Raises DatabaseError for what the driver raises."""
         with plain_errors(self._engine.url), self._engine.connect() as connection:
             yield connection
+
+    @contextlib.contextmanager
+    def read_layers(self) -> Iterator[tuple[Connection, ...]]:
+        """A connection to each layer, this database's first. Raises as ``read``."""
+        with contextlib.ExitStack() as stack:
+            yield tuple(stack.enter_context(layer.read()) for layer in self.layers)
 
     @contextlib.contextmanager
     def write(self) -> Iterator[Connection]:
@@ -246,11 +257,14 @@ class Database:
             return lookup.stats(connection)
 
 
-def open(url: str | None = None) -> Database:
+def open(url: str | None = None, *, bases: Sequence[str] | None = None) -> Database:
     """The database at ``url``, else at ``TUNEDB_URL``, else a file in the user's data folder. An empty one is set up.
 
-    Raises DatabaseError, with what to do, when it cannot be used.
+    ``bases``, else those of ``TUNEDB_BASE_URLS``, are databases that answers come from too, and that nothing is ever
+    written to. Raises DatabaseError, with what to do, when it cannot be used.
     """
+    from tunedb.layers import Layered, base_urls
+
     engine = make_engine(url or default_url())
     try:
         with plain_errors(engine.url):
@@ -258,4 +272,5 @@ def open(url: str | None = None) -> Database:
     except BaseException:
         engine.dispose()
         raise
-    return Database(engine)
+    places = base_urls() if bases is None else tuple(bases)
+    return Layered(engine, places) if places else Database(engine)

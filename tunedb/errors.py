@@ -7,6 +7,10 @@ class DatabaseError(TunedbError):
     """The database cannot be reached, read or written; the message says why and what to do."""
 
 
+class UnreachableDatabaseError(DatabaseError):
+    """There is no way to the database now: a server that does not answer, a file that is not there."""
+
+
 class NewerDatabaseError(DatabaseError):
     """The database was written by a newer tunedb than this one."""
 

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 from tunedb import care, confidence, verifications
 from tunedb.compare import Measured
 from tunedb.errors import NotFoundError
+from tunedb.records import SESSION, TRIAL, Writer, read_trial, select_trials
 from tunedb.verifications import Verdict, Verification
 from tuner.build import build
 from tuner.codegen.program import Program
@@ -53,6 +54,8 @@ def verify(database: "Database", trials: Sequence[Measured]) -> tuple[Verificati
             if target not in measurers:
                 measurers[target] = stack.enter_context(Measurer(target, protocol=Protocol(seed=seed)))
             done = _verify(group, measurers[target], seed)
+            for each in group:
+                _adopt(database, each.fingerprint)
             with database.write() as connection:
                 for verification in done:
                     verifications.store(connection, verification)
@@ -77,6 +80,26 @@ def _is_here(target: Target) -> bool:
         return Target.host(target.threads, target.isa) == target
     except TargetError:
         return False
+
+
+def _adopt(database: "Database", fingerprint: str) -> None:
+    """Copy a trial that only a base has into the database itself, where what is found of it can be kept."""
+    statement = select_trials(TRIAL.c.retracted, SESSION.c.arguments, SESSION.c.created.label("session_created")).join(
+        SESSION, TRIAL.c.session_id == SESSION.c.id
+    )
+    for layer in database.layers:
+        with layer.read() as connection:
+            row = connection.execute(statement.where(TRIAL.c.fingerprint == fingerprint)).one_or_none()
+        if row is not None:
+            break
+    if row is None or layer is database.layers[0]:
+        return
+    with database.write() as connection:
+        writer = Writer(connection)
+        session, session_id = writer.session(row.arguments, row.session_created)
+        writer.trial(read_trial(row), session, session_id, row.times)
+        if row.retracted is not None:
+            care.retract(connection, fingerprint, row.retracted)
 
 
 def _verify(group: Sequence[Measured], measurer: Measurer, seed: int) -> list[Verification]:

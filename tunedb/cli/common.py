@@ -1,6 +1,7 @@
 """What the commands share: their options, how an error ends the program, and how numbers are printed."""
 
 import json
+import logging
 import re
 from collections.abc import Iterable, Mapping
 from enum import IntEnum
@@ -42,6 +43,8 @@ class Commands(click.Group):
         return list(self.commands)
 
     def invoke(self, ctx: click.Context) -> Any:
+        logger = logging.getLogger("tunedb")
+        logger.handlers = [_Warnings()]
         try:
             return super().invoke(ctx)
         except click.UsageError as error:
@@ -50,6 +53,13 @@ class Commands(click.Group):
             fail(str(error), _exit(error))
         except KeyboardInterrupt:
             fail("interrupted", Exit.INTERRUPTED)
+
+
+class _Warnings(logging.Handler):
+    """A warning of the library is one line on standard error."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        click.echo("Warning: " + hide_password(" ".join(record.getMessage().split())), err=True)
 
 
 def _exit(error: TunedbError) -> Exit:
