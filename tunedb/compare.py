@@ -160,6 +160,10 @@ def stored_trial(connection: Connection, name: str) -> Measured:
     if len(name) < 8:
         raise NotFoundError(f"{name!r} is too short to name a trial: give 8 or more characters of its fingerprint")
     rows = connection.execute(_NAMED, {"low": name, "high": name + "g"}).all()  # g comes after all hexadecimal digits
+    if not rows and connection.execute(_ANY_NAMED, {"low": name, "high": name + "g"}).first():
+        raise NotFoundError(
+            f"{name} is a record of another tool: settings of another compiler's template, and no program to run here"
+        )
     if not rows:
         raise NotFoundError(f"no trial of ours has a fingerprint that begins with {name}: `tunedb top` prints them")
     if len(rows) > 1:
@@ -213,4 +217,5 @@ def _statement(where: str, chosen: bool) -> Select[Any]:
 _FASTEST = {
     (where, chosen): _statement(where, chosen) for where in ("fingerprint", "machine") for chosen in (False, True)
 }
+_ANY_NAMED = select(TRIAL.c.id).where(TRIAL.c.fingerprint.between(bindparam("low"), bindparam("high"))).limit(1)
 _NAMED = select_trials().where(TRIAL.c.fingerprint.between(bindparam("low"), bindparam("high"))).limit(2)
