@@ -69,12 +69,13 @@ def explain(connection: Connection, workload: Workload, target: Target | None, l
         last=max(row.last for row in rows),
         freshness=freshness(connection, best.trial, best.fingerprint),
         verifications=of_trial(connection, best.fingerprint),
-        command=_command(best, session.arguments, size),
+        command=tuning_command(
+            best.workload, session.arguments, size, session.arguments.get("seed", 0), best.target.threads
+        ),
     )
 
 
-def _command(best: Best, arguments: Mapping[str, Any], trials: int) -> str:
-    return (
-        f"tunedb tune '{best.workload.label}' --trials {trials} --tuner {arguments.get('tuner')} "
-        f"--seed {arguments.get('seed')} --threads {best.target.threads}"
-    )
+def tuning_command(workload: Workload, arguments: Mapping[str, Any], trials: int, seed: int, threads: int) -> str:
+    """The command for so many trials, in the way of a session that had these arguments."""
+    tuner = arguments.get("tuner")
+    return f"tunedb tune '{workload.label}' --trials {trials} --tuner {tuner} --seed {seed} --threads {threads}"

@@ -3,7 +3,7 @@
 import click
 
 from tunedb import __version__
-from tunedb.cli import care, compare, database, lookup, model, next, show, transfer, tune, verify
+from tunedb.cli import care, compare, database, lookup, model, next, show, stale, transfer, tune, verify
 from tunedb.cli.common import Commands
 
 
@@ -21,6 +21,7 @@ for command in (
     tune.tune,
     lookup.best,
     lookup.top,
+    stale.stale,
     care.history,
     next.next_,
     compare.compare_,
