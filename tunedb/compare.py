@@ -14,7 +14,7 @@ from sqlalchemy import Connection, Select, bindparam, select, true
 
 from tunedb import confidence
 from tunedb.confidence import Ratio
-from tunedb.errors import NotFoundError
+from tunedb.errors import AmbiguousError, NotFoundError
 from tunedb.records import TARGET, TRIAL, WORKLOAD, machine_fingerprint, read_trial, select_trials
 from tuner.errors import TunedbError
 from tuner.target import Target
@@ -167,7 +167,7 @@ def stored_trial(connection: Connection, name: str) -> Measured:
     if not rows:
         raise NotFoundError(f"no trial of ours has a fingerprint that begins with {name}: `tunedb top` prints them")
     if len(rows) > 1:
-        raise NotFoundError(f"several trials' fingerprints begin with {name}: give more characters")
+        raise AmbiguousError(f"several trials' fingerprints begin with {name}: give more characters")
     return Measured(rows[0].fingerprint, read_trial(rows[0]))
 
 

@@ -45,7 +45,7 @@ def make_engine(url: str, *, read_only: bool = False) -> Engine:
     """
     try:
         parsed = make_url(url)
-    except ArgumentError as error:
+    except (ArgumentError, ValueError) as error:  # a port that is no number is the latter
         raise DatabaseError(
             f"{hide_password(url)!r} is not a database URL: write sqlite:///tuning.sqlite or postgresql://user@host/name"
         ) from error

@@ -23,6 +23,10 @@ class NotFoundError(TunedbError):
     """Nothing stored answers the question; the message says what is stored instead."""
 
 
+class AmbiguousError(NotFoundError):
+    """Several things answer to what was named; the message says which."""
+
+
 class SessionBusyError(TunedbError):
     """Another live process is running the same tuning session."""
 

@@ -17,7 +17,7 @@ from tunedb.compare import Measured
 from tunedb.confidence import judge
 from tunedb.database import Database
 from tunedb.engine import make_engine, plain_errors
-from tunedb.errors import DatabaseError, NotFoundError, UnreachableDatabaseError
+from tunedb.errors import AmbiguousError, DatabaseError, NotFoundError, UnreachableDatabaseError
 from tunedb.explain import Explanation
 from tunedb.fallback import SOURCES, Fallback, Source
 from tunedb.foreign import ForeignTrial, ForeignWorkload
@@ -153,16 +153,18 @@ class Layered(Database):
         found = {trial.fingerprint: trial for _, trials in reversed(answers) for trial in trials}
         names = sorted({trial.target.name for trial in found.values()})
         if len(names) > 1:
-            raise NotFoundError(f"{len(names)} targets in the layers: name one with --target: {', '.join(names)}")
+            raise AmbiguousError(f"{len(names)} targets in the layers: name one with --target: {', '.join(names)}")
         return tuple(sorted(found.values(), key=lambda trial: (trial.seconds or 0.0, trial.fingerprint))[:n])
 
     def _ask(self, question: Callable[[Database], T]) -> list[tuple[Database, T]]:
-        """The answers of the layers that have one. Raises the top's NotFoundError when none has."""
+        """The answers of the layers that have one. Raises AmbiguousError, and the top's NotFoundError when none has."""
         answers: list[tuple[Database, T]] = []
         missing: list[NotFoundError] = []
         for layer in self.layers:
             try:
                 answers.append((layer, question(layer)))
+            except AmbiguousError:
+                raise
             except NotFoundError as error:
                 missing.append(error)
         if not answers:
