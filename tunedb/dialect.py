@@ -47,7 +47,8 @@ def read_only_options(url: URL) -> dict[str, Any]:
     if url.get_backend_name() != "sqlite":
         return {"execution_options": {"postgresql_readonly": True}}
     path = Path(url.database or "").absolute()
-    fixed = not os.access(path.parent, os.W_OK) and not path.with_name(path.name + "-wal").exists()
+    beside = path.with_name(path.name + "-wal")
+    fixed = not os.access(path.parent, os.W_OK) and not (beside.exists() and beside.stat().st_size)
     place = f"{path.as_uri()}?mode=ro{'&immutable=1' if fixed else ''}"
     return {"creator": lambda: sqlite3.connect(place, uri=True, check_same_thread=False)}
 

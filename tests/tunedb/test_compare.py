@@ -101,6 +101,13 @@ def test_each_side_is_one_statement_that_walks_the_index(db: Database) -> None:
     assert any("USING INDEX ix_trial_best" in step or "USING COVERING INDEX ix_trial_best" in step for step in plan)
 
 
+def test_layers_are_listed_in_the_order_in_which_people_count(db: Database) -> None:
+    names = ["resnet18.C2", "resnet18.C10", "resnet18.C9"]
+    store(db, *(samples.trial(number, workload=tunedb.workload(name)) for number, name in enumerate(names)))
+    found = compare(here(db), here(db))
+    assert [pair.workload.label for pair in found.pairs] == ["resnet18.C2", "resnet18.C9", "resnet18.C10"]
+
+
 def test_what_a_side_has_not_is_said(db: Database, other: Database) -> None:
     with pytest.raises(NotFoundError, match="neither A nor B"):
         compare(here(db), here(other))

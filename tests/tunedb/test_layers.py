@@ -186,6 +186,7 @@ def test_bases_come_from_the_environment(db: Database, url: str, monkeypatch: py
         "Warning: a base of TUNEDB_BASE_URLS is left out: /nowhere/x.sqlite is not there: name another file"
     ]
     assert f"in {db.url}" in call("best", samples.WORKLOAD.key, "--db", top_url).stdout
+    assert db.url in call("top", samples.WORKLOAD.key, "--db", top_url).stdout
     stats = json.loads(call("stats", "--db", top_url, "--json").stdout)
     assert (stats["trials"], [base["trials"] for base in stats["bases"]]) == (0, [1])
     assert call("check", "--db", top_url).stderr == ""  # which asks no base

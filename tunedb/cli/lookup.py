@@ -224,9 +224,10 @@ def top(workload: Workload, count: int, freshness: Level, threads: int | None, u
         print_json({"schedules": [item.to_json() for item in found]})
         return
     click.echo(f"{workload.label} on this machine")
+    layered = found[0].layer is not None
     print_table(
         [
-            ("", "time", "speed", "repeats", "threads", "trial", "configuration"),
+            ("", "time", "speed", "repeats", "threads", "trial", *(["layer"] if layered else []), "configuration"),
             *(
                 (
                     str(place),
@@ -235,6 +236,7 @@ def top(workload: Workload, count: int, freshness: Level, threads: int | None, u
                     str(item.confidence.repeats),
                     str(item.target.threads),
                     item.fingerprint[:12],
+                    *([item.layer or ""] if layered else []),
                     " ".join(f"{name}={value}" for name, value in item.to_json()["config"].items()),
                 )
                 for place, item in enumerate(found, 1)
