@@ -16,7 +16,7 @@ from tuner.workload import Workload
 
 @dataclass(frozen=True)
 class Explanation:
-    """An answer and what stands behind it: all trials of its workload on its target."""
+    """An answer and what stands behind it: all trials of its problem on its target, whatever their tolerance."""
 
     best: Best
     runner_up: Best | None  # the fastest other schedule
@@ -47,7 +47,7 @@ def explain(connection: Connection, workload: Workload, target: Target | None) -
         select(TRIAL.c.status, func.count().label("number"), func.count(TRIAL.c.retracted).label("retracted"))
         .add_columns(func.min(TRIAL.c.created).label("first"), func.max(TRIAL.c.created).label("last"))
         .select_from(TRIAL.join(WORKLOAD).join(TARGET))
-        .where(WORKLOAD.c.fingerprint == workload.fingerprint, TARGET.c.fingerprint == best.target.fingerprint)
+        .where(WORKLOAD.c.problem == workload.problem.fingerprint, TARGET.c.fingerprint == best.target.fingerprint)
         .group_by(TRIAL.c.status)
     )
     rows = connection.execute(here).all()

@@ -1,14 +1,15 @@
 """What the database knows: the best schedule, the next best ones, all trials, and how much there is.
 
-``best`` is one SQL statement: a walk to the first entry of an index over (workload, target, verified, seconds). Only a
-verified trial is ever an answer. Of equally fast trials the newest wins.
+``best`` is one SQL statement: a walk to the first entry of an index over (workload, target, verified, seconds, error).
+Only a verified trial is ever an answer, and only one with an error that the question tolerates, whatever tolerance it
+was tuned with. Of equally fast trials the newest wins.
 """
 
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import Connection, Row, ScalarSelect, Select, Table, bindparam, func, select
+from sqlalchemy import ColumnElement, Connection, FromClause, Row, ScalarSelect, Select, Table, bindparam, func, select
 
 from tunedb.confidence import Confidence, judge
 from tunedb.errors import NotFoundError
@@ -131,8 +132,8 @@ def top(connection: Connection, workload: Workload, n: int, target: Target | Non
 
 
 def history(connection: Connection, workload: Workload, target: Target | None) -> tuple[Trial, ...]:
-    """All trials of a workload, on ``target`` or on every one, oldest first; failures too."""
-    statement = select_trials().where(WORKLOAD.c.fingerprint == workload.fingerprint)
+    """All trials of a workload with any tolerance, on ``target`` or on every one, oldest first; failures too."""
+    statement = select_trials().where(WORKLOAD.c.problem == workload.problem.fingerprint)
     if target is not None:
         statement = statement.where(TARGET.c.fingerprint == target.fingerprint)
     ordered = statement.order_by(TRIAL.c.created, TRIAL.c.fingerprint)
@@ -162,7 +163,7 @@ def stats(connection: Connection) -> Stats:
 
 def _question(workload: Workload, target: Target | None) -> dict[str, Any]:
     where = target.fingerprint if target else machine_fingerprint(Target.host())
-    return {"workload": workload.fingerprint, "where": where}
+    return {"problem": workload.problem.fingerprint, "tolerance": workload.tolerance, "where": where}
 
 
 def _answer(row: Row[Any], runner_up: list[list[float]] | None) -> Best:
@@ -172,14 +173,20 @@ def _answer(row: Row[Any], runner_up: list[list[float]] | None) -> Best:
 
 
 def _what_is_stored(connection: Connection, workload: Workload, target: Target | None) -> str:
-    of_workload = select(TRIAL.c.status, TRIAL.c.verified, TARGET).select_from(TRIAL.join(TARGET).join(WORKLOAD))
-    rows = connection.execute(of_workload.where(WORKLOAD.c.fingerprint == workload.fingerprint)).all()
+    columns = (TRIAL.c.status, TRIAL.c.verified, TRIAL.c.error, TARGET)
+    of_problem = select(*columns).select_from(TRIAL.join(TARGET).join(WORKLOAD))
+    rows = connection.execute(of_problem.where(WORKLOAD.c.problem == workload.problem.fingerprint)).all()
     if not rows:
         return f"no trial of {workload.label} is stored: tune it with `tunedb tune '{workload.label}'`"
     where = target or Target.host()
     machine = machine_fingerprint(where)
     here = [row for row in rows if (row.fingerprint == where.fingerprint if target else row.machine == machine)]
     place = f"on {where.name}" if target else "on this machine"
+    if errors := [row.error for row in here if row.verified]:
+        return (
+            f"no trial of {workload.problem.label} {place} has an error of at most {workload.tolerance:g}: "
+            f"the smallest is {min(errors):.2g}; tune it with `tunedb tune '{workload.label}'`"
+        )
     if here:
         ends = ", ".join(f"{sum(row.status == s for row in here)} {s}" for s in sorted({row.status for row in here}))
         return f"no verified trial of {workload.label} {place}: its {len(here)} trials there ended so: {ends}"
@@ -195,53 +202,67 @@ def _fastest_first(trial: Any) -> tuple[Any, ...]:
     return trial.seconds, trial.created.desc(), trial.fingerprint
 
 
-def _workload_id() -> ScalarSelect[int]:
-    return select(WORKLOAD.c.id).where(WORKLOAD.c.fingerprint == bindparam("workload")).scalar_subquery()
+def _first(
+    trial: FromClause, workload: FromClause, target: ColumnElement[int], *more: ColumnElement[bool]
+) -> ScalarSelect[int]:
+    """The fastest tolerable trial of one workload on one target: the first entry of the index with a small error."""
+    return (
+        select(trial.c.id)
+        .where(
+            trial.c.workload_id == workload.c.id,
+            trial.c.target_id == target,
+            trial.c.verified,
+            trial.c.error <= bindparam("tolerance"),
+            *more,
+        )
+        .order_by(*_fastest_first(trial.c))
+        .limit(1)
+        .correlate_except(trial)
+        .scalar_subquery()
+    )
 
 
 def _best_statement(where: str) -> Select[Any]:
-    """Of each target that matches, the first entry of the index; of those, the fastest; beside it, the runner-up."""
-    each = TRIAL.alias("each")
-    place = TARGET.alias("place")
-    fastest = (
-        select(each.c.id)
-        .where(each.c.workload_id == _workload_id(), each.c.target_id == place.c.id, each.c.verified)
-        .order_by(*_fastest_first(each.c))
-        .limit(1)
-        .correlate(place)
-        .scalar_subquery()
+    """The first of each workload of the problem and each target that matches; of those, the fastest; its runner-up."""
+    place, same = TARGET.alias("place"), WORKLOAD.alias("same")
+    first_of_each = (
+        select(_first(TRIAL.alias("each"), same, place.c.id))
+        .select_from(place.join(same, same.c.problem == bindparam("problem")))
+        .where(place.c[where] == bindparam("where"))
     )
+    following, next_ = TRIAL.alias("following"), WORKLOAD.alias("next")
     other = TRIAL.alias("other")
+    next_of_each = select(_first(other, next_, TRIAL.c.target_id, other.c.schedule_id != TRIAL.c.schedule_id)).where(
+        next_.c.problem == bindparam("problem")
+    )
     runner_up = (
-        select(other.c.times)
-        .where(
-            other.c.workload_id == TRIAL.c.workload_id,
-            other.c.target_id == TRIAL.c.target_id,
-            other.c.verified,
-            other.c.schedule_id != TRIAL.c.schedule_id,
-        )
-        .order_by(other.c.seconds)
+        select(following.c.times)
+        .where(following.c.id.in_(next_of_each.correlate(TRIAL)))
+        .order_by(following.c.seconds)
         .limit(1)
         .correlate(TRIAL)
         .scalar_subquery()
     )
-    fastest_of_each = select(fastest).select_from(place).where(place.c[where] == bindparam("where"))
     return (
         select_trials(runner_up.label("runner_up"))
-        .where(TRIAL.c.id.in_(fastest_of_each))
+        .where(TRIAL.c.id.in_(first_of_each))
         .order_by(*_fastest_first(TRIAL.c))
         .limit(1)
     )
 
 
 def _top_statement(where: str) -> Select[Any]:
-    each = TRIAL.alias("each")
-    place = TARGET.alias("place")
+    each, place, same = TRIAL.alias("each"), TARGET.alias("place"), WORKLOAD.alias("same")
     rank = func.row_number().over(partition_by=(each.c.schedule_id, each.c.target_id), order_by=_fastest_first(each.c))
     ranked = (
         select(each.c.id, rank.label("rank"))
-        .select_from(each.join(place))
-        .where(each.c.workload_id == _workload_id(), place.c[where] == bindparam("where"), each.c.verified)
+        .select_from(each.join(place).join(same))
+        .where(
+            same.c.problem == bindparam("problem"),
+            place.c[where] == bindparam("where"),
+            each.c.verified,
+            each.c.error <= bindparam("tolerance"),
+        )
         .subquery()
     )
     return (

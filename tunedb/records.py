@@ -194,7 +194,12 @@ class Writer:
         return self.id_of(
             WORKLOAD,
             workload.fingerprint,
-            lambda: {"operator": workload.operator, "key": workload.key, "flops": workload.flops},
+            lambda: {
+                "problem": workload.problem.fingerprint,
+                "operator": workload.operator,
+                "key": workload.key,
+                "flops": workload.flops,
+            },
         )
 
     def _target(self, target: Target) -> int:
