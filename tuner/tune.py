@@ -22,6 +22,7 @@ from tuner.measure import Measurement
 from tuner.schedule import Schedule
 from tuner.search.candidates import Candidates, Tuner
 from tuner.search.genetic import Genetic
+from tuner.search.inexact import Inexact
 from tuner.search.model_guided import ModelGuided, Plan
 from tuner.search.prior import Prior
 from tuner.search.simple import Grid, Random
@@ -239,6 +240,8 @@ class _Search:
         else:
             self.tuner = _SIMPLE[tuner](candidates, rng)
         self.scores: dict[str, float] = {}
+        algorithms = next((knob.values for knob in self.space.knobs if knob.name == "algorithm"), ("direct",))
+        self.inexact = Inexact([str(name) for name in algorithms])
         self.start: int | None = None if session else self.space.index(template.default(workload, target))
         for trial in session:
             if trial.template != template.key:
@@ -248,7 +251,7 @@ class _Search:
             self.learn(self.space.index(trial.config), trial)
 
     def next(self) -> tuple[int, dict[str, Value], Schedule] | None:
-        """A candidate whose schedule was not tried yet, or None when there are no more."""
+        """A candidate whose schedule was not tried yet and may be exact enough, or None when there are no more."""
         while True:
             proposed = [self.start] if self.start is not None else self.tuner.propose(1)
             self.start = None
@@ -257,14 +260,16 @@ class _Search:
             index = proposed[0]
             config = self.space.config(index)
             schedule = self.template.schedule(self.workload, self.target, config)
-            if schedule.fingerprint not in self.scores:
+            known = 0.0 if self.inexact.excludes(schedule) else self.scores.get(schedule.fingerprint)
+            if known is None:
                 return index, config, schedule
-            self.tuner.observe([index], [self.scores[schedule.fingerprint]])
+            self.tuner.observe([index], [known])
 
     def learn(self, index: int, trial: Trial) -> None:
         """Tell the tuner how fast a candidate is."""
         score = trial.gflops or 0.0
         self.scores[trial.schedule.fingerprint] = score
+        self.inexact.observe(trial)
         self.tuner.observe([index], [score])
 
 

@@ -17,7 +17,7 @@ from tuner.build import expression_of
 from tuner.errors import ScheduleError
 from tuner.features.invariant import NAMES, invariant_features
 from tuner.lower import lower
-from tuner.schedule import Algorithm, Schedule, Split, Step
+from tuner.schedule import Schedule, Split, Step
 from tuner.space import Columns, Flag, Knob, Space
 from tuner.target import Target
 from tuner.templates import Template
@@ -43,7 +43,7 @@ def sketch_features(
 
 def describes(schedule: Schedule) -> bool:
     """Whether the invariant features say what ``schedule`` does: they know no chains of stages, such as Winograd."""
-    return not any(isinstance(step, Algorithm) for step in schedule.steps)
+    return schedule.algorithm == "direct"
 
 
 def described(space: Space, columns: Columns) -> npt.NDArray[np.bool_]:
