@@ -10,6 +10,7 @@ from sqlalchemy import Connection, func, select
 from tunedb import lookup
 from tunedb.lookup import Best
 from tunedb.records import SESSION, TARGET, TRIAL, WORKLOAD
+from tunedb.sessions import PINS
 from tuner.target import Target
 from tuner.workload import Workload
 
@@ -66,7 +67,15 @@ def explain(connection: Connection, workload: Workload, target: Target | None) -
 
 
 def _command(best: Best, arguments: Mapping[str, Any], trials: int) -> str:
-    return (
-        f"tunedb tune '{best.workload.label}' --trials {trials} --tuner {arguments.get('tuner')} "
-        f"--seed {arguments.get('seed')} --threads {best.target.threads}"
+    settings = arguments.get("settings", {})
+    options = ["--cold"] if settings.get("start") == "cold" else []
+    options += [f"--set {pin}" for pin in settings.get(PINS, "").split()]
+    if best.target.isa != Target.host().isa:
+        options.append(f"--target {best.target.isa}")
+    return " ".join(
+        (
+            f"tunedb tune '{best.workload.label}' --trials {trials} --tuner {arguments.get('tuner')}",
+            f"--seed {arguments.get('seed')} --threads {best.target.threads}",
+            *options,
+        )
     )

@@ -13,16 +13,19 @@ from tunedb.cli.common import (
     database_option,
     duration,
     json_option,
+    place,
     print_facts,
     print_json,
     print_table,
     speed,
+    target_option,
+    tolerance_option,
     workload_argument,
 )
 from tunedb.errors import NotFoundError
 from tunedb.explain import Explanation
 from tunedb.foreign import ForeignWorkload
-from tuner.target import Target
+from tuner.target import ISAS, Target
 from tuner.workload import Workload
 
 
@@ -36,7 +39,10 @@ from tuner.workload import Workload
     help="exact: what was verified on this machine; imported: what another tool's log says, unverified.",
 )
 @click.option(
-    "--target", metavar="TARGET", help="With --source imported: the target's name, machine, label or fingerprint."
+    "--target",
+    metavar="TARGET",
+    help=f"This machine as if it had no wider vectors than {', '.join(ISAS)}; with --source imported the target's "
+    "name, machine, label or fingerprint.",
 )
 @click.option(
     "--explain", is_flag=True, help="Say what it was chosen from, how surely, and the command that finds it again."
@@ -46,6 +52,7 @@ from tuner.workload import Workload
     is_flag=True,
     help="When none was measured, print the schedule that the cost model expects to be the fastest.",
 )
+@tolerance_option
 @any_threads_option
 @database_option
 @json_option
@@ -67,20 +74,20 @@ def best(
             )
         _print_imported(workload, target, url, as_json)
         return
-    if target is not None:
-        raise click.UsageError("--target needs --source imported: an exact answer is for this machine")
+    if target is not None and target not in ISAS:
+        raise click.UsageError(f"--target is one of {', '.join(ISAS)}, or needs --source imported")
     if isinstance(workload, ForeignWorkload):
         raise NotFoundError(f"{workload.label} is known from imports only: ask with --source imported")
-    place = Target.host(threads) if threads else None
+    where = place(threads, target)
     if explain:
         with tunedb.open(url) as db:
-            _print_explanation(db.explain(workload, place), as_json)
+            _print_explanation(db.explain(workload, where), as_json)
         return
     with tunedb.open(url) as db:
-        if predict and not _is_measured(db, workload, threads):
-            _print_prediction(db, workload, threads, as_json)
+        if predict and not _is_measured(db, workload, where):
+            _print_prediction(db, workload, Target.host(threads, target), as_json)
             return
-        found = db.best(workload, place)
+        found = db.best(workload, where)
     if as_json:
         print_json(found.to_json())
         return
@@ -139,18 +146,18 @@ def _print_imported(workload: Workload | ForeignWorkload, target: str | None, ur
     click.echo(f"\n{json.dumps(found.schedule)}")
 
 
-def _is_measured(db: tunedb.Database, workload: Workload, threads: int | None) -> bool:
+def _is_measured(db: tunedb.Database, workload: Workload, where: Target | None) -> bool:
     try:
-        db.best(workload, Target.host(threads) if threads else None)
+        db.best(workload, where)
     except NotFoundError:
         return False
     return True
 
 
-def _print_prediction(db: tunedb.Database, workload: Workload, threads: int | None, as_json: bool) -> None:
+def _print_prediction(db: tunedb.Database, workload: Workload, target: Target, as_json: bool) -> None:
     from tunedb.prior import predict
 
-    found = predict(db, workload, Target.host(threads))
+    found = predict(db, workload, target)
     if as_json:
         print_json(found.to_json())
         return
@@ -172,13 +179,15 @@ def _print_prediction(db: tunedb.Database, workload: Workload, threads: int | No
 @click.command()
 @workload_argument
 @click.option("--count", "-n", type=click.IntRange(min=1), default=10, show_default=True, help="How many to list.")
+@tolerance_option
+@target_option
 @any_threads_option
 @database_option
 @json_option
-def top(workload: Workload, count: int, threads: int | None, url: str | None, as_json: bool) -> None:
+def top(workload: Workload, count: int, isa: str | None, threads: int | None, url: str | None, as_json: bool) -> None:
     """List the best verified schedules of WORKLOAD for this machine, the quickest first."""
     with tunedb.open(url) as db:
-        found = db.top(workload, count, Target.host(threads) if threads else None)
+        found = db.top(workload, count, place(threads, isa))
     if as_json:
         print_json({"schedules": [item.to_json() for item in found]})
         return
