@@ -8,6 +8,7 @@ from typing import Any
 from sqlalchemy import Connection, func, select
 
 from tunedb import lookup
+from tunedb.freshness import Freshness, Level, freshness
 from tunedb.lookup import Best
 from tunedb.records import SESSION, TARGET, TRIAL, WORKLOAD
 from tunedb.sessions import PINS
@@ -25,6 +26,7 @@ class Explanation:
     retracted: int
     first: datetime
     last: datetime
+    freshness: Freshness
     command: str  # that tunes the same, and would find it again
 
     def to_json(self) -> dict[str, Any]:
@@ -36,14 +38,15 @@ class Explanation:
             "first": self.first.isoformat(),
             "last": self.last.isoformat(),
             "measured": self.best.trial.created.isoformat(),
+            "freshness": self.freshness.to_json(),
             "command": self.command,
         }
 
 
-def explain(connection: Connection, workload: Workload, target: Target | None) -> Explanation:
+def explain(connection: Connection, workload: Workload, target: Target | None, level: Level = "any") -> Explanation:
     """The explanation of ``best``. Raises NotFoundError as it does."""
-    best = lookup.best(connection, workload, target)
-    _, *others = lookup.top(connection, workload, 2, best.target)
+    best = lookup.best(connection, workload, target, level)
+    _, *others = lookup.top(connection, workload, 2, best.target, level)
     here = (
         select(TRIAL.c.status, func.count().label("number"), func.count(TRIAL.c.retracted).label("retracted"))
         .add_columns(func.min(TRIAL.c.created).label("first"), func.max(TRIAL.c.created).label("last"))
@@ -62,6 +65,7 @@ def explain(connection: Connection, workload: Workload, target: Target | None) -
         retracted=sum(row.retracted for row in rows),
         first=min(row.first for row in rows),
         last=max(row.last for row in rows),
+        freshness=freshness(connection, best.trial, best.fingerprint),
         command=_command(best, session.arguments, size),
     )
 

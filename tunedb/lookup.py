@@ -2,17 +2,31 @@
 
 ``best`` is one SQL statement: a walk to the first entry of an index over (workload, target, verified, seconds, error).
 Only a verified trial is ever an answer, and only one with an error that the question tolerates, whatever tolerance it
-was tuned with. Of equally fast trials the newest wins.
+was tuned with. Of equally fast trials the newest wins. A question that asks for fresh times takes the same walk and
+passes over the others.
 """
 
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import ColumnElement, Connection, FromClause, Row, ScalarSelect, Select, Table, bindparam, func, select
+from sqlalchemy import (
+    ColumnElement,
+    Connection,
+    FromClause,
+    Row,
+    ScalarSelect,
+    Select,
+    Table,
+    and_,
+    bindparam,
+    func,
+    select,
+)
 
 from tunedb.confidence import Confidence, judge
 from tunedb.errors import NotFoundError
+from tunedb.freshness import Demand, Level, demand, freshness, is_fresh
 from tunedb.records import (
     SCHEDULE,
     SESSION,
@@ -110,23 +124,28 @@ class Stats:
     statuses: Mapping[str, int]  # trials by how they ended
 
 
-def best(connection: Connection, workload: Workload, target: Target | None) -> Best:
+def best(connection: Connection, workload: Workload, target: Target | None, level: Level = "any") -> Best:
     """The fastest verified trial on ``target``; without one, on this machine with any number of threads.
 
-    Raises NotFoundError, which says what is stored instead.
+    ``level`` says how fresh its time must be. Raises NotFoundError, which says what is stored instead.
     """
-    row = connection.execute(_BEST if target else _BEST_OF_MACHINE, _question(workload, target)).one_or_none()
+    wanted = demand(connection, level, workload, target or Target.host())
+    statement = _BEST[_where(target), wanted is not None]
+    row = connection.execute(statement, _question(workload, target, wanted)).one_or_none()
     if row is None:
-        raise NotFoundError(_what_is_stored(connection, workload, target))
+        raise NotFoundError(_what_is_stored(connection, workload, target, level))
     return _answer(row, row.runner_up)
 
 
-def top(connection: Connection, workload: Workload, n: int, target: Target | None) -> tuple[Best, ...]:
-    """The ``n`` fastest schedules, each by its best trial and compared with the next one. Raises as ``best`` does."""
-    statement = _TOP if target else _TOP_OF_MACHINE
-    rows = connection.execute(statement, {**_question(workload, target), "n": n + 1}).all()
+def top(
+    connection: Connection, workload: Workload, n: int, target: Target | None, level: Level = "any"
+) -> tuple[Best, ...]:
+    """The ``n`` fastest schedules, each by its best trial and compared with the next one. Otherwise as ``best``."""
+    wanted = demand(connection, level, workload, target or Target.host())
+    statement = _TOP[_where(target), wanted is not None]
+    rows = connection.execute(statement, {**_question(workload, target, wanted), "n": n + 1}).all()
     if not rows:
-        raise NotFoundError(_what_is_stored(connection, workload, target))
+        raise NotFoundError(_what_is_stored(connection, workload, target, level))
     following = [*(row.times for row in rows[1:]), None]
     return tuple(_answer(row, times) for row, times in zip(rows[:n], following, strict=False))
 
@@ -161,9 +180,14 @@ def stats(connection: Connection) -> Stats:
     )
 
 
-def _question(workload: Workload, target: Target | None) -> dict[str, Any]:
+def _where(target: Target | None) -> str:
+    return "fingerprint" if target else "machine"
+
+
+def _question(workload: Workload, target: Target | None, wanted: Demand | None) -> dict[str, Any]:
     where = target.fingerprint if target else machine_fingerprint(Target.host())
-    return {"problem": workload.problem.fingerprint, "tolerance": workload.tolerance, "where": where}
+    asked = {"problem": workload.problem.fingerprint, "tolerance": workload.tolerance, "where": where}
+    return {**asked, **(wanted.parameters() if wanted else {})}
 
 
 def _answer(row: Row[Any], runner_up: list[list[float]] | None) -> Best:
@@ -172,12 +196,25 @@ def _answer(row: Row[Any], runner_up: list[list[float]] | None) -> Best:
     return Best(trial=trial, fingerprint=row.fingerprint, confidence=confidence, source="exact")
 
 
-def _what_is_stored(connection: Connection, workload: Workload, target: Target | None) -> str:
+def _any_best(connection: Connection, workload: Workload, target: Target | None) -> Row[Any] | None:
+    return connection.execute(_BEST[_where(target), False], _question(workload, target, None)).one_or_none()
+
+
+def _what_is_stored(connection: Connection, workload: Workload, target: Target | None, level: Level) -> str:
+    if level != "any" and (row := _any_best(connection, workload, target)) is not None:
+        found = freshness(connection, read_trial(row), row.fingerprint)
+        return (
+            f"no verified trial of {workload.label} there answers to --freshness {level}; the best one is {found}: "
+            "`tunedb stale` lists what to measure again"
+        )
     columns = (TRIAL.c.status, TRIAL.c.verified, TRIAL.c.error, TARGET)
     of_problem = select(*columns).select_from(TRIAL.join(TARGET).join(WORKLOAD))
     rows = connection.execute(of_problem.where(WORKLOAD.c.problem == workload.problem.fingerprint)).all()
     if not rows:
-        return f"no trial of {workload.label} is stored: tune it with `tunedb tune '{workload.label}'`"
+        return (
+            f"no trial of {workload.label} is stored: tune it with `tunedb tune '{workload.label}'`, or let "
+            "--source default answer without measuring"
+        )
     where = target or Target.host()
     machine = machine_fingerprint(where)
     here = [row for row in rows if (row.fingerprint == where.fingerprint if target else row.machine == machine)]
@@ -202,17 +239,22 @@ def _fastest_first(trial: Any) -> tuple[Any, ...]:
     return trial.seconds, trial.created.desc(), trial.fingerprint
 
 
+def _counts(trial: FromClause, fresh: bool) -> ColumnElement[bool]:
+    """What a trial must be to answer."""
+    good = and_(trial.c.verified, trial.c.error <= bindparam("tolerance"))
+    return and_(good, is_fresh(trial)) if fresh else good
+
+
 def _first(
-    trial: FromClause, workload: FromClause, target: ColumnElement[int], *more: ColumnElement[bool]
+    trial: FromClause, workload: FromClause, target: ColumnElement[int], fresh: bool, *more: ColumnElement[bool]
 ) -> ScalarSelect[int]:
-    """The fastest tolerable trial of one workload on one target: the first entry of the index with a small error."""
+    """The fastest trial of one workload on one target that counts: the first such entry of the index."""
     return (
         select(trial.c.id)
         .where(
             trial.c.workload_id == workload.c.id,
             trial.c.target_id == target,
-            trial.c.verified,
-            trial.c.error <= bindparam("tolerance"),
+            _counts(trial, fresh),
             *more,
         )
         .order_by(*_fastest_first(trial.c))
@@ -222,19 +264,19 @@ def _first(
     )
 
 
-def _best_statement(where: str) -> Select[Any]:
+def _best_statement(where: str, fresh: bool) -> Select[Any]:
     """The first of each workload of the problem and each target that matches; of those, the fastest; its runner-up."""
     place, same = TARGET.alias("place"), WORKLOAD.alias("same")
     first_of_each = (
-        select(_first(TRIAL.alias("each"), same, place.c.id))
+        select(_first(TRIAL.alias("each"), same, place.c.id, fresh))
         .select_from(place.join(same, same.c.problem == bindparam("problem")))
         .where(place.c[where] == bindparam("where"))
     )
     following, next_ = TRIAL.alias("following"), WORKLOAD.alias("next")
     other = TRIAL.alias("other")
-    next_of_each = select(_first(other, next_, TRIAL.c.target_id, other.c.schedule_id != TRIAL.c.schedule_id)).where(
-        next_.c.problem == bindparam("problem")
-    )
+    next_of_each = select(
+        _first(other, next_, TRIAL.c.target_id, fresh, other.c.schedule_id != TRIAL.c.schedule_id)
+    ).where(next_.c.problem == bindparam("problem"))
     runner_up = (
         select(following.c.times)
         .where(following.c.id.in_(next_of_each.correlate(TRIAL)))
@@ -251,18 +293,13 @@ def _best_statement(where: str) -> Select[Any]:
     )
 
 
-def _top_statement(where: str) -> Select[Any]:
+def _top_statement(where: str, fresh: bool) -> Select[Any]:
     each, place, same = TRIAL.alias("each"), TARGET.alias("place"), WORKLOAD.alias("same")
     rank = func.row_number().over(partition_by=(each.c.schedule_id, each.c.target_id), order_by=_fastest_first(each.c))
     ranked = (
         select(each.c.id, rank.label("rank"))
         .select_from(each.join(place).join(same))
-        .where(
-            same.c.problem == bindparam("problem"),
-            place.c[where] == bindparam("where"),
-            each.c.verified,
-            each.c.error <= bindparam("tolerance"),
-        )
+        .where(same.c.problem == bindparam("problem"), place.c[where] == bindparam("where"), _counts(each, fresh))
         .subquery()
     )
     return (
@@ -273,7 +310,6 @@ def _top_statement(where: str) -> Select[Any]:
     )
 
 
-_BEST = _best_statement("fingerprint")
-_BEST_OF_MACHINE = _best_statement("machine")
-_TOP = _top_statement("fingerprint")
-_TOP_OF_MACHINE = _top_statement("machine")
+_KINDS = [(where, fresh) for where in ("fingerprint", "machine") for fresh in (False, True)]
+_BEST = {kind: _best_statement(*kind) for kind in _KINDS}
+_TOP = {kind: _top_statement(*kind) for kind in _KINDS}

@@ -10,6 +10,7 @@ import numpy as np
 from sqlalchemy import Connection, select
 
 from tunedb import registry
+from tunedb.fallback import Prediction
 from tunedb.records import SCHEDULE, SESSION, TRIAL, read_trial, select_trials
 from tunedb.sessions import SessionArguments
 from tuner.canonical import fingerprint
@@ -17,8 +18,7 @@ from tuner.cost_model.global_model import GlobalModel, HeldOut, Settings, judge
 from tuner.cost_model.training import TrainingSet, choose
 from tuner.errors import ScheduleError
 from tuner.features.sketches import described, describes, sketch_features
-from tuner.schedule import Schedule
-from tuner.space import Space, Value
+from tuner.space import Space
 from tuner.target import Target
 from tuner.templates import Template, template_for
 from tuner.transfer import GlobalPrior, Report, legal_sample, nothing, prior_from
@@ -179,39 +179,6 @@ def evaluate(database: "Database", stored: registry.StoredModel) -> Sequence[tup
     return [(judge(group, model.predict(group.features)), group.workloads[0] in seen) for group in groups]
 
 
-@dataclass(frozen=True)
-class Prediction:
-    """A schedule that was chosen without measuring anything; never to be mistaken for a measured one."""
-
-    workload: Workload
-    target: Target
-    template: str
-    config: Mapping[str, Value]
-    schedule: Schedule
-    scored: int  # legal candidates, of which this is the best
-    whole: bool  # whether these are all there are
-    expected_loss: float | None  # mean share of the best speed that was lost on held-out workloads of this operator
-    held_out: int  # how many those are
-    model: str  # fingerprint
-
-    def to_json(self) -> dict[str, Any]:
-        return {
-            "workload": self.workload.key,
-            "target": self.target.to_json(),
-            "source": "predicted",
-            "verified": False,
-            "seconds": None,
-            "expected_loss": self.expected_loss,
-            "held_out": self.held_out,
-            "scored": self.scored,
-            "whole_space": self.whole,
-            "template": self.template,
-            "config": {name: list(v) if isinstance(v, tuple) else v for name, v in self.config.items()},
-            "schedule": self.schedule.to_json(),
-            "model": self.model,
-        }
-
-
 def predict(database: "Database", workload: Workload, target: Target) -> Prediction:
     """The schedule that the newest stored model expects to be the fastest; without a model, one is trained and stored.
 
@@ -219,7 +186,11 @@ def predict(database: "Database", workload: Workload, target: Target) -> Predict
     """
     with database.read() as connection:
         stored = registry.newest(connection)
-    stored = stored or train(database, DEFAULT_NAME, Settings())
+    return predict_with(stored or train(database, DEFAULT_NAME, Settings()), workload, target)
+
+
+def predict_with(stored: registry.StoredModel, workload: Workload, target: Target) -> Prediction:
+    """The schedule that a stored model expects to be the fastest."""
     model, template = stored.model(), template_for(workload, target)
     space = template.space(workload, target)
     indices = legal_sample(template, workload, target, space, MOST_SCORED)
@@ -230,14 +201,15 @@ def predict(database: "Database", workload: Workload, target: Target) -> Predict
     config = space.config(int(indices[int(np.argmax(scores))]))
     losses = [1 - one.top1 for one in stored.held_out if one.workload.startswith(f"{workload.operator}(")]
     return Prediction(
-        workload,
-        target,
-        template.key,
-        config,
-        template.schedule(workload, target, config),
-        len(indices),
-        space.size <= MOST_SCORED,
-        float(np.mean(losses)) if losses else None,
-        len(losses),
-        stored.fingerprint,
+        workload=workload,
+        target=target,
+        source="predicted",
+        template=template.key,
+        config=config,
+        schedule=template.schedule(workload, target, config),
+        expected_loss=float(np.mean(losses)) if losses else None,
+        held_out=len(losses),
+        scored=len(indices),
+        whole=space.size <= MOST_SCORED,
+        model=stored.fingerprint,
     )
