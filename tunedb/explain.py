@@ -12,7 +12,7 @@ from tunedb.freshness import Freshness, Level, freshness
 from tunedb.lookup import Best
 from tunedb.records import SESSION, TARGET, TRIAL, WORKLOAD
 from tunedb.sessions import PINS
-from tuner.target import Target
+from tuner.target import Target, narrower
 from tuner.workload import Workload
 
 
@@ -74,7 +74,7 @@ def _command(best: Best, arguments: Mapping[str, Any], trials: int) -> str:
     settings = arguments.get("settings", {})
     options = ["--cold"] if settings.get("start") == "cold" else []
     options += [f"--set {pin}" for pin in settings.get(PINS, "").split()]
-    if best.target.isa != Target.host().isa:
+    if best.target in narrower(best.target.threads):
         options.append(f"--target {best.target.isa}")
     return " ".join(
         (

@@ -11,7 +11,7 @@ from sqlalchemy import Connection, select
 
 from tunedb import registry
 from tunedb.fallback import Prediction
-from tunedb.records import SCHEDULE, SESSION, TRIAL, read_trial, select_trials
+from tunedb.records import SCHEDULE, SESSION, TRIAL, WORKLOAD, read_trial, select_trials
 from tunedb.sessions import SessionArguments
 from tuner.canonical import fingerprint
 from tuner.cost_model.global_model import GlobalModel, HeldOut, Settings, judge
@@ -55,17 +55,17 @@ def training(connection: Connection, until: datetime | None = None) -> Training:
     columns = (
         TRIAL.c.id,
         TRIAL.c.fingerprint,
-        TRIAL.c.workload_id,
+        WORKLOAD.c.problem,
         TRIAL.c.target_id,
         TRIAL.c.seconds,
         TRIAL.c.created,
     )
-    statement = select(*columns).join_from(TRIAL, SCHEDULE).order_by(TRIAL.c.fingerprint)
+    statement = select(*columns).select_from(TRIAL.join(SCHEDULE).join(WORKLOAD)).order_by(TRIAL.c.fingerprint)
     statement = statement.where(SCHEDULE.c.kind == "steps", TRIAL.c.retracted.is_(None))
     if until is not None:
         statement = statement.where(TRIAL.c.created <= until)
     rows = connection.execute(statement).all()
-    groups = [(row.workload_id, row.target_id) for row in rows]
+    groups = [(row.problem, row.target_id) for row in rows]
     seconds = np.array([np.nan if row.seconds is None else row.seconds for row in rows], dtype=np.float64)
     positions, reasons = choose(groups, seconds)
     left_out = Counter(reasons)

@@ -115,6 +115,12 @@ class Target:
         return target if threads is None else replace(target, threads=threads)
 
 
+def narrower(threads: int) -> tuple[Target, ...]:
+    """This machine with each of the narrower vectors that it can be limited to."""
+    own = Target.host().isa
+    return tuple(Target.host(threads, isa) for isa in ISAS[ISAS.index(own) + 1 :]) if own in ISAS else ()
+
+
 def aarch64(threads: int = 1) -> Target:
     """Any 64-bit ARM processor: code for it can be generated everywhere, though it runs only there or emulated."""
     return Target(

@@ -156,7 +156,7 @@ def nearest_best(trials: Sequence[Trial], template: Template, workload: Workload
     best: dict[tuple[str, str], Trial] = {}
     for trial in trials:
         if trial.template == template.key and trial.workload.operator == workload.operator and trial.seconds:
-            group = (trial.workload.fingerprint, trial.target.fingerprint)
+            group = (trial.workload.problem.fingerprint, trial.target.fingerprint)
             if group not in best or trial.seconds < (best[group].seconds or 0.0):
                 best[group] = trial
     ranked = sorted(
