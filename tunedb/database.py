@@ -24,6 +24,7 @@ from tunedb.integrity import Checked, check
 from tunedb.lookup import Best, Stats
 from tunedb.quarantine import Quarantined
 from tunedb.sessions import DatabaseHistory, SessionArguments
+from tunedb.stale import Stale, stale
 from tuner.target import Target
 from tuner.trial import Trial
 from tuner.workload import Workload
@@ -132,6 +133,11 @@ class Database:
         """How the environment in which an answer was measured differs from this one."""
         with self.read() as connection:
             return freshness_of(connection, best.trial, best.fingerprint)
+
+    def stale(self, freshness: Level = "strict") -> tuple[Stale, ...]:
+        """What to measure again on this machine for all answers to be that fresh, the cheapest first."""
+        with self.read() as connection:
+            return stale(connection, freshness)
 
     def history(self, workload: Workload, target: Target | None = None) -> tuple[Trial, ...]:
         """All trials of ``workload``, on ``target`` or on every one, oldest first; failures too."""

@@ -66,20 +66,22 @@ def explain(connection: Connection, workload: Workload, target: Target | None, l
         first=min(row.first for row in rows),
         last=max(row.last for row in rows),
         freshness=freshness(connection, best.trial, best.fingerprint),
-        command=_command(best, session.arguments, size),
+        command=tuning_command(
+            best.workload, session.arguments, size, session.arguments.get("seed", 0), best.target.threads
+        ),
     )
 
 
-def _command(best: Best, arguments: Mapping[str, Any], trials: int) -> str:
+def tuning_command(workload: Workload, arguments: Mapping[str, Any], trials: int, seed: int, threads: int) -> str:
+    """The command for so many trials, in the way of a session that had these arguments."""
     settings = arguments.get("settings", {})
     options = ["--cold"] if settings.get("start") == "cold" else []
     options += [f"--set {pin}" for pin in settings.get(PINS, "").split()]
-    if best.target in narrower(best.target.threads):
-        options.append(f"--target {best.target.isa}")
+    options += [f"--target {each.isa}" for each in narrower(threads) if each.fingerprint == arguments.get("target")]
     return " ".join(
         (
-            f"tunedb tune '{best.workload.label}' --trials {trials} --tuner {arguments.get('tuner')}",
-            f"--seed {arguments.get('seed')} --threads {best.target.threads}",
+            f"tunedb tune '{workload.label}' --trials {trials} --tuner {arguments.get('tuner')}",
+            f"--seed {seed} --threads {threads}",
             *options,
         )
     )

@@ -6,7 +6,7 @@ by answering in the same way for workloads that were measured, as if they had no
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
 from statistics import fmean
 
 from sqlalchemy import Connection
@@ -16,7 +16,8 @@ from tunedb.errors import NotFoundError
 from tunedb.fallback import SOURCES, Fallback, Source
 from tunedb.freshness import Demand, Level, demand
 from tunedb.lookup import Best
-from tunedb.neighbours import Place, apart_from, fastest, measured, places
+from tunedb.neighbours import apart_from, fastest, measured, neighbours
+from tunedb.places import Place
 from tuner.search.candidates import Candidates
 from tuner.search.nearest import config_distance, nearest_legal
 from tuner.space import Config
@@ -58,8 +59,8 @@ class _Question:
     wanted: Demand | None
 
     @cached_property
-    def places(self) -> Sequence[Place]:
-        return places(self.connection, self.workload, self.target)
+    def neighbours(self) -> Sequence[Place]:
+        return neighbours(self.connection, self.workload, self.target)
 
 
 @dataclass(frozen=True)
@@ -75,15 +76,27 @@ def _propose(question: _Question, source: Source, workload: Workload, target: Ta
     """What the rung says of any workload and target, as if nothing were known of just these."""
     if source == "default":
         return _Proposal(question.template.default(workload, target))
-    knobs = question.template.space(workload, target).knobs
-    algorithms = [str(value) for knob in knobs if knob.name == "algorithm" for value in knob.values] or ["direct"]
-    others = [place for place in question.places if (place.workload == workload) == (source == "related")]
+    algorithms = _algorithms(question.template, workload, target)
+    others = [place for place in question.neighbours if (place.workload == workload) == (source == "related")]
     others = [place for place in others if (place.workload, place.target) != (workload, target)]
-    for place in sorted(others, key=lambda place: apart_from(place, workload, target)):
+    # A layer with other algorithms to choose from says little about which is the best one here, however alike it is.
+    others.sort(
+        key=lambda place: (
+            _algorithms(question.template, place.workload, place.target) != algorithms,
+            apart_from(place, workload, target),
+        )
+    )
+    for place in others:
         best = fastest(question.connection, place, question.template.key, algorithms, question.wanted)
         if best is not None:
             return _Proposal(best.trial.config, best, apart_from(place, workload, target))
     return None
+
+
+@lru_cache(4096)
+def _algorithms(template: Template, workload: Workload, target: Target) -> tuple[str, ...]:
+    knobs = template.space(workload, target).knobs
+    return tuple(str(value) for knob in knobs if knob.name == "algorithm" for value in knob.values) or ("direct",)
 
 
 def _proposed(question: _Question, source: Source) -> Fallback | None:
@@ -117,24 +130,32 @@ def _proposed(question: _Question, source: Source) -> Fallback | None:
 def _losses(question: _Question, source: Source) -> Sequence[float]:
     """What the rung would have lost on the nearest of what was measured, each held out in turn.
 
-    A proposal that was not measured there counts as the most similar configuration that was.
+    They are on the target that is asked about, if any is: what is best on one thread may leave a second one idle, and
+    not the other way round. A proposal that was not measured counts as the most similar configuration that was.
     """
     losses: list[float] = []
-    for place in question.places:
+    here = [place for place in question.neighbours if place.target == question.target]
+    for place in here or question.neighbours:
         if len(losses) == HELD_OUT:
             break
         known = measured(question.connection, place, question.template.key)
         if len({str(config) for config, _ in known}) < FEWEST:
             continue
         proposal = _propose(question, source, place.workload, place.target)
-        if proposal is not None:
-            losses.append(_loss(known, proposal.config))
+        if proposal is not None and (loss := _loss(known, proposal.config)) is not None:
+            losses.append(loss)
     return losses
 
 
-def _loss(known: Sequence[tuple[Config, float]], wanted: Config) -> float:
-    """The part of the best speed lost with the most similar configuration; with the slowest, when several are."""
-    _, seconds = min(known, key=lambda one: (config_distance(one[0], wanted), -one[1]))
+def _loss(known: Sequence[tuple[Config, float]], wanted: Config) -> float | None:
+    """The part of the best speed that is lost with the configuration most like ``wanted``, with the slowest of equals.
+
+    Another algorithm is not like it at all: None when no other was measured.
+    """
+    alike = [one for one in known if one[0].get("algorithm", "direct") == wanted.get("algorithm", "direct")]
+    if not alike:
+        return None
+    _, seconds = min(alike, key=lambda one: (config_distance(one[0], wanted), -one[1]))
     return 1 - min(seconds for _, seconds in known) / seconds
 
 

@@ -5,26 +5,15 @@ Distances are octaves between sizes and one for each different word, summed over
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Connection, Text, bindparam, exists, select, true
-from sqlalchemy import cast as sql_cast
+from sqlalchemy import Connection, bindparam, select
 
 from tunedb.confidence import judge
 from tunedb.freshness import Demand, is_fresh
 from tunedb.lookup import Best
-from tunedb.records import (
-    TARGET,
-    TEMPLATE,
-    TRIAL,
-    WORKLOAD,
-    read_config,
-    read_target,
-    read_trial,
-    read_workload,
-    select_trials,
-)
+from tunedb.places import Place, places, same_family
+from tunedb.records import TEMPLATE, TRIAL, WORKLOAD, read_config, read_trial, select_trials
 from tuner.space import Config
 from tuner.target import Target
 from tuner.transfer import apart, distance
@@ -34,45 +23,18 @@ _SIZES = ("vector_bits", "registers", "l1", "l2", "threads")
 _WORDS = ("cpu", "model")
 
 
-@dataclass(frozen=True)
-class Place:
-    """A workload, and a target on which it has verified trials."""
+def neighbours(connection: Connection, workload: Workload, target: Target) -> tuple[Place, ...]:
+    """Where the operator of ``workload`` was measured on targets of the family of ``target``, the nearest first.
 
-    workload: Workload
-    target: Target
-    workload_id: int
-    target_id: int
-
-
-def places(connection: Connection, workload: Workload, target: Target) -> tuple[Place, ...]:
-    """Where the operator of ``workload`` was measured on targets of the same kind and architecture as ``target``.
-
-    The nearest first. ``workload`` on ``target`` itself is not among them.
+    ``workload`` on ``target`` itself is not among them.
     """
-    pairs = (
-        select(
-            WORKLOAD.c.id.label("workload_id"),
-            WORKLOAD.c.key,
-            TARGET.c.id.label("target_id"),
-            sql_cast(TARGET.c.description, Text).label("target"),
-        )
-        .join_from(WORKLOAD, TARGET, true())
-        .where(
-            WORKLOAD.c.operator == workload.operator,
-            TARGET.c.threads.is_not(None),  # else it is known from another tool only
-            exists().where(TRIAL.c.workload_id == WORKLOAD.c.id, TRIAL.c.target_id == TARGET.c.id, TRIAL.c.verified),
-        )
-    )
     found = [
-        Place(read_workload(row.key), read_target(row.target), row.workload_id, row.target_id)
-        for row in connection.execute(pairs)
+        place
+        for place in places(connection, WORKLOAD.c.operator == workload.operator)
+        if same_family(place.target, target) and (place.workload, place.target) != (workload, target)
     ]
-    others = [
-        each for each in found if _alike(each.target, target) and (each.workload, each.target) != (workload, target)
-    ]
-    return tuple(
-        sorted(others, key=lambda each: (apart_from(each, workload, target), each.workload.key, each.target.name))
-    )
+    found.sort(key=lambda place: (apart_from(place, workload, target), place.workload.key, place.target.name))
+    return tuple(found)
 
 
 def apart_from(place: Place, workload: Workload, target: Target) -> float:
@@ -107,10 +69,6 @@ def measured(connection: Connection, place: Place, template: str) -> list[tuple[
 def _there(place: Place, template: str) -> dict[str, Any]:
     name, _, version = template.rpartition("/")
     return {"workload": place.workload_id, "target": place.target_id, "name": name, "version": version}
-
-
-def _alike(first: Target, second: Target) -> bool:
-    return first.kind == second.kind and first.triple.partition("-")[0] == second.triple.partition("-")[0]
 
 
 _THERE = (
