@@ -41,7 +41,7 @@ class Axis:
 
 @dataclass(frozen=True)
 class Tensor:
-    """A named array of float32 in row-major order.
+    """A named array in row-major order, of float32 or of what ``dtype`` names.
 
     ``role``: input, constant, output, intermediate of two stages, or table: ``values`` that are known when compiling.
     ``maps`` make a constant out of the operand of its name before it is packed, outside the kernel.
@@ -52,6 +52,7 @@ class Tensor:
     role: str
     values: tuple[float, ...] = ()
     maps: tuple[Map, ...] = ()
+    dtype: str = "float32"
 
     def __getitem__(self, indices: "tuple[Axis | Affine, ...] | Axis | Affine") -> "Access":
         indices = indices if isinstance(indices, tuple) else (indices,)

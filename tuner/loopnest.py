@@ -24,6 +24,7 @@ class Kind(StrEnum):
     PARALLEL = "parallel"
     VECTORIZED = "vectorized"
     UNROLLED = "unrolled"
+    DOT = "dot"  # two turns of a reduction in one operation
 
 
 @dataclass(frozen=True)
@@ -72,12 +73,13 @@ class Scope(StrEnum):
 
 @dataclass(frozen=True)
 class Buffer:
-    """A flat array of ``size`` float32 elements; those of a table are known."""
+    """A flat array of ``size`` elements of ``dtype``; those of a table are known."""
 
     name: str
     size: Extent
     scope: Scope
     values: tuple[float, ...] = ()
+    dtype: str = "float32"
 
 
 # Expressions -------------------------------------------------------------------------------------------------------
@@ -282,6 +284,8 @@ def _verify(nodes: tuple[Node, ...], open_loops: dict[str, Loop], inside: tuple[
                 raise ScheduleError(f"loop {node.name} has no iterations")
             if node.kind is Kind.PARALLEL and any(kind is not Kind.PARALLEL for kind in inside):
                 raise ScheduleError(f"parallel loop {node.name} is not outermost")
+            if Kind.DOT in inside and node.kind is not Kind.VECTORIZED:
+                raise ScheduleError(f"loop {node.name} is inside a dot product, where only the vectorized loop may be")
             if Kind.VECTORIZED in inside:
                 raise ScheduleError(f"loop {node.name} is inside a vectorized loop")
             if node.kind is Kind.VECTORIZED and not _is(node.step, 1):

@@ -137,7 +137,8 @@ class _NestBuilder:
         if self.placed:
             reader = self.placed[-1]
             extents = [region[axis.name].extent for axis in stage.axes]
-            buffer = Buffer(stage.output.name, _product(extents), Scope.THREAD if opened else Scope.WORKSPACE)
+            scope, made = Scope.THREAD if opened else Scope.WORKSPACE, stage.output
+            buffer = Buffer(made.name, _product(extents), scope, dtype=made.dtype)
             self.buffers.append(buffer)
             # From the start of the region, which is where the loops around this stage stand.
             indices = [_inside(index, reader.position, opened) for index in _find(reader.stage, stage.output).indices]
@@ -216,7 +217,7 @@ class _NestBuilder:
                     access.tensor.maps,
                 )
             )
-            buffer = Buffer(pack.tensor, self._turns(pack.loops), Scope.ARGUMENT)
+            buffer = Buffer(pack.tensor, self._turns(pack.loops), Scope.ARGUMENT, dtype=access.tensor.dtype)
             placed.index_of[pack.tensor] = (buffer, self._packed_index(pack.loops))
             return
         opened = self._open_loops(placed, pack.at, str(pack))
@@ -224,7 +225,8 @@ class _NestBuilder:
         if sorted(inside) != sorted(pack.loops):
             raise ScheduleError(f"{pack}: the loops that walk through {pack.tensor} there are {', '.join(inside)}")
         nested(placed.plan, pack, pack.loops)
-        buffer = Buffer(f"{pack.tensor}.packed", self._turns(pack.loops), Scope.THREAD if opened else Scope.WORKSPACE)
+        scope = Scope.THREAD if opened else Scope.WORKSPACE
+        buffer = Buffer(f"{pack.tensor}.packed", self._turns(pack.loops), scope, dtype=access.tensor.dtype)
         self.buffers.append(buffer)
         index = self._packed_index(pack.loops)
         copy = Store(buffer, index, Load(*_memory(access.tensor, dimensions)))
@@ -285,6 +287,8 @@ class _NestBuilder:
         if outer_reductions and any(plan.loops[name].tail == "shift" for name in outer):
             raise ScheduleError("a shifted tail needs all reduction loops inside the local tile")
         output, output_index, guards = self._output(placed)
+        if outer_reductions and output.dtype != "float32":
+            raise ScheduleError(f"sums cannot be resumed from an output of {output.dtype}: keep all in the local tile")
         tile = Buffer("tile" if placed is self.placed[0] else f"{stage.name}.tile", self._turns(spatial), Scope.LOCAL)
         self.buffers.append(tile)
         tile_index = self._packed_index(spatial)
@@ -298,6 +302,8 @@ class _NestBuilder:
             start = (When(outer_reductions, "first", start, resume),)
             finish = (When(outer_reductions, "last", finish, (Store(output, output_index, total, guards=guards),)),)
         value, tests = _factored(self._expression(placed, stage.body, placed.position))
+        if any(plan.loops[name].kind is Kind.DOT for name in inner) and not _is_narrow_product(value):
+            raise ScheduleError(f"stage {stage.name} has a dot product, which is for products of bfloat16 operands")
         accumulate = Store(tile, tile_index, value, accumulate=True, guards=tests)
         inside = (
             *self._wrap(spatial, start),
@@ -380,10 +386,16 @@ def _factored(value: Expression) -> tuple[Expression, tuple[Condition, ...]]:
     return value, ()
 
 
+def _is_narrow_product(value: Expression) -> bool:
+    sides = (value.left, value.right) if isinstance(value, Binary) and value.operator == "mul" else ()
+    return bool(sides) and all(isinstance(side, Load) and side.buffer.dtype == "bfloat16" for side in sides)
+
+
 def _memory(tensor: ex.Tensor, dimensions: Sequence[Affine]) -> tuple[Buffer, Affine]:
     """The element of an operand or of a table."""
     scope = Scope.TABLE if tensor.role == "table" else Scope.ARGUMENT
-    return Buffer(tensor.name, prod(tensor.shape), scope, tensor.values), _flatten(dimensions, tensor.shape)
+    buffer = Buffer(tensor.name, prod(tensor.shape), scope, tensor.values, tensor.dtype)
+    return buffer, _flatten(dimensions, tensor.shape)
 
 
 def _substitute(index: Affine, position: Mapping[str, Affine]) -> Affine:

@@ -102,6 +102,17 @@ class Vectorize(Step):
 
 
 @dataclass(frozen=True)
+class Dot(Step):
+    """Do the two turns of this innermost reduction loop as one operation on pairs of bfloat16 operands.
+
+    Only a vectorized loop may be inside it.
+    """
+
+    kind: ClassVar[str] = "dot"
+    loop: str
+
+
+@dataclass(frozen=True)
 class CacheWrite(Step):
     """Accumulate in a local tile for all loops inside ``loop``, and write it back when they are done ("" = no loop)."""
 
@@ -143,7 +154,20 @@ class Inline(Step):
 
 _KINDS: dict[str, type[Step]] = {
     step.kind: step
-    for step in (Algorithm, Split, Reorder, Parallel, Unroll, Fence, Vectorize, CacheWrite, Pack, ComputeAt, Inline)
+    for step in (
+        Algorithm,
+        Split,
+        Reorder,
+        Parallel,
+        Unroll,
+        Fence,
+        Vectorize,
+        Dot,
+        CacheWrite,
+        Pack,
+        ComputeAt,
+        Inline,
+    )
 }
 
 

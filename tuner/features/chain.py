@@ -74,7 +74,7 @@ class Chain:
     @cached_property
     def body(self) -> int:
         """The level of the straight-line code: only unrolled and vectorized loops are inside."""
-        inner = [loop.kind in (Kind.UNROLLED, Kind.VECTORIZED) for loop in self.loops]
+        inner = [loop.kind in (Kind.UNROLLED, Kind.VECTORIZED, Kind.DOT) for loop in self.loops]
         return next((level for level in range(self.depth) if all(inner[level:])), self.depth)
 
     @cached_property

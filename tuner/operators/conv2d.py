@@ -48,8 +48,9 @@ def _operands(workload: Workload) -> tuple[Operand, ...]:
     ci, co = workload.size("ci"), workload.size("co")
     data = image_shape(layout, n, ci, workload.size("h"), workload.size("w"))
     output = image_shape(layout, n, co, *output_size(workload))
-    weight = Operand("weight", (co, ci, *workload.sizes("k")), "constant")
-    return (Operand("data", data, "input"), weight, *epilogue_operands(workload, co, output))
+    dtype = workload.text("dtype")
+    weight = Operand("weight", (co, ci, *workload.sizes("k")), "constant", dtype)
+    return (Operand("data", data, "input", dtype), weight, *epilogue_operands(workload, co, output))
 
 
 def _flops(workload: Workload) -> int:
