@@ -91,7 +91,7 @@ def run(workload: Workload, use_default: bool, seed: int, threads: int | None, u
     with machine_lock():
         seconds = median(take_repeats(timer, protocol, beat=None, first=timer(1)))
     # Only now: the threads of NumPy's matrix product, which the reference uses, spin on for a while when it is done.
-    verdict = verify(output, reference(workload, arrays), protocol.tolerance)
+    verdict = verify(output, reference(workload, arrays), workload.tolerance)
     if verdict.error is None or verdict.problem is not None:
         fail(f"{workload.label}: {verdict.problem}", Exit.FAILED)
     gflops = workload.flops / seconds / 1e9
