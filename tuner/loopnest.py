@@ -190,12 +190,13 @@ class PackedOperand:
     """A constant operand that is packed outside the kernel.
 
     ``walks``, outermost first: the dimension that the loop walks along, how far one turn goes, and the number of turns.
-    ``maps`` come first; the dimensions are those of their result.
+    ``maps`` come first; the dimensions are those of their result. ``dtype`` is that of the packed elements.
     """
 
     tensor: str
     walks: tuple[tuple[int, Extent, Extent], ...]
     maps: tuple[Map, ...] = ()
+    dtype: str = "float32"
 
 
 @dataclass(frozen=True)

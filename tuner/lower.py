@@ -11,6 +11,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from math import prod
 
+import numpy as np
+
 from tuner import expression as ex
 from tuner import schedule as sc
 from tuner.errors import ScheduleError
@@ -215,6 +217,7 @@ class _NestBuilder:
                     pack.tensor,
                     tuple((d, dimensions[d].coefficient(name), self.loops[name].extent) for d, name in walks),
                     access.tensor.maps,
+                    access.tensor.dtype,
                 )
             )
             buffer = Buffer(pack.tensor, self._turns(pack.loops), Scope.ARGUMENT, dtype=access.tensor.dtype)
@@ -287,7 +290,8 @@ class _NestBuilder:
         if outer_reductions and any(plan.loops[name].tail == "shift" for name in outer):
             raise ScheduleError("a shifted tail needs all reduction loops inside the local tile")
         output, output_index, guards = self._output(placed)
-        if outer_reductions and output.dtype != "float32":
+        resumed = any(np.any(plan.loops[name].extent > 1) for name in outer_reductions)
+        if resumed and output.dtype != "float32":
             raise ScheduleError(f"sums cannot be resumed from an output of {output.dtype}: keep all in the local tile")
         tile = Buffer("tile" if placed is self.placed[0] else f"{stage.name}.tile", self._turns(spatial), Scope.LOCAL)
         self.buffers.append(tile)
@@ -348,7 +352,7 @@ class _NestBuilder:
             self.buffers.append(buffer)
         if access.tensor.maps:
             whole = tuple((d, 1, extent) for d, extent in enumerate(access.tensor.shape))
-            self.packed.append(PackedOperand(access.tensor.name, whole, access.tensor.maps))
+            self.packed.append(PackedOperand(access.tensor.name, whole, access.tensor.maps, access.tensor.dtype))
         return Within(tuple(conditions), Load(buffer, index)) if conditions else Load(buffer, index)
 
     def _wrap(

@@ -79,7 +79,7 @@ def run(workload: Workload, use_default: bool, seed: int, threads: int | None, u
         kernel.pack(arrays[argument.name], argument.name).data if argument.role == "constant" else arrays[argument.name]
         for argument in kernel.inputs
     ]
-    output = aligned(kernel.output.size).reshape(kernel.output.shape)
+    output = aligned(kernel.output.size, kernel.output.stored).reshape(kernel.output.shape)
 
     def timer(calls: int) -> float:
         start = perf_counter()

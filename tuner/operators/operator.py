@@ -72,8 +72,7 @@ def apply_epilogue(
 
 def tensors(workload: Workload) -> dict[str, Tensor]:
     """The operands of ``workload`` as tensors, by name."""
-    operands = workload.operands
-    return {operand.name: Tensor(operand.name, operand.shape, operand.role, dtype=operand.dtype) for operand in operands}
+    return {each.name: Tensor(each.name, each.shape, each.role, dtype=each.dtype) for each in workload.operands}
 
 
 def epilogue_expression(

@@ -2,8 +2,9 @@
 
 Lanes run over output channels. The tile of ``tile_co`` vectors by ``tile_oh`` x ``tile_ow`` pixels stays in registers
 for the whole reduction: each step broadcasts input values and multiplies them with vectors of weights, which are packed
-in the order in which the loops read them. Around it: blocks of rows and of channels for the caches, and the task space.
-Where Winograd's algorithm applies, the knob ``algorithm`` chooses between the two: see ``winograd``.
+in the order in which the loops read them; of bfloat16 operands it takes two channels at a time. Around it: blocks of
+rows and of channels for the caches, and the task space. Where Winograd's algorithm applies, the knob ``algorithm``
+chooses between the two: see ``winograd``.
 """
 
 from typing import Any
@@ -11,11 +12,13 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from tuner.dtype import item_bytes
 from tuner.operators.image import channel_block, output_size
 from tuner.operators.winograd import applies
 from tuner.schedule import (
     CacheWrite,
     ComputeAt,
+    Dot,
     Fence,
     Inline,
     Pack,
@@ -56,6 +59,12 @@ class _Shape:
         self.dilation = workload.sizes("dilation")
         self.padded = any(workload.sizes("pad"))
         self.width = workload.size("w") + workload.sizes("pad")[1] + workload.sizes("pad")[3]
+        self.bytes = item_bytes(workload.text("dtype"))
+        narrow = workload.text("dtype") == "bfloat16"
+        # The axis that dot products of two are taken along, and the steps that remain of channels and columns.
+        self.pairs = "" if not narrow else "ci" if self.ci > 1 else "kw" if self.kw > 1 else ""
+        self.steps_ci = ceil(self.ci, 2) if self.pairs == "ci" else self.ci
+        self.steps_kw = ceil(self.kw, 2) if self.pairs == "kw" else self.kw
 
 
 def _space(workload: Workload, target: Target) -> Space:
@@ -66,7 +75,7 @@ def _space(workload: Workload, target: Target) -> Space:
         Choice("tile_ow", tiles(shape.ow, target.registers - 2)),
         Choice("block_co", up_to(shape.vectors, (1, 2, 4, 8))),
         Choice("block_oh", up_to(shape.oh, (1, 2, 4, 7, 14))),
-        Choice("split_ci", up_to(shape.ci, (1, 2, 3, 4, 8, 16))),
+        Choice("split_ci", up_to(shape.steps_ci, (1, 2, 3, 4, 8, 16))),
         Flag("unroll_kw"),
         Choice("order", ORDERS),
         Choice("outer", OUTERS),
@@ -98,15 +107,19 @@ def _schedule(workload: Workload, target: Target, config: Config) -> Schedule:
         lanes = ["co.3"]
     steps.append(Split(STAGE, "oh", (values["block_oh"], values["tile_oh"])))
     steps.append(Split(STAGE, "ow", (values["tile_ow"],), "shift"))
-    steps.append(Split(STAGE, "ci", (values["split_ci"],)))
+    steps.append(Split(STAGE, "ci", (values["split_ci"], 2) if shape.pairs == "ci" else (values["split_ci"],)))
+    kw, dot = "kw", {"ci": ["ci.2"], "kw": ["kw.1"], "": []}[shape.pairs]
+    if shape.pairs == "kw":
+        steps.append(Split(STAGE, "kw", (2,)))
+        kw = "kw.0"
 
     channels = ["cib", "ci.0"] if shape.blocked else ["ci.0"]
     if values["order"] == "ci,kh,kw":
-        reductions = [*channels, "kh", "ci.1", "kw"]
+        reductions = [*channels, "kh", "ci.1", kw]
     elif values["order"] == "kh,kw,ci":
-        reductions = ["kh", "kw", *channels, "ci.1"]
+        reductions = ["kh", kw, *channels, "ci.1"]
     else:
-        reductions = ["kh", *channels, "kw", "ci.1"]
+        reductions = ["kh", *channels, kw, "ci.1"]
     tasks = {
         "co,oh": ["n", co[0], "oh.0"],
         "oh,co": ["n", "oh.0", co[0]],
@@ -114,17 +127,18 @@ def _schedule(workload: Workload, target: Target, config: Config) -> Schedule:
     }[values["outer"]]
     rest = [] if co[0] in tasks else [co[0]]
     rest += ["oh.1", "ow.0", co[1]] if values["co_inside"] else [co[1], "oh.1", "ow.0"]
-    tile = ["oh.2", "ow.1", co[2], *lanes]
-    unrolled = [*tile[:-1], "ci.1", *(["kw"] if values["unroll_kw"] else [])]
+    tile = ["oh.2", "ow.1", co[2], *lanes[:-1]]
+    fenced = ["ci.1", *([kw] if values["unroll_kw"] else [])]
     steps += [
-        Reorder(STAGE, (*tasks, *rest, *reductions, *tile)),
+        Reorder(STAGE, (*tasks, *rest, *reductions, *tile, *dot, lanes[-1])),
         CacheWrite(STAGE, rest[-1]),
         Parallel(STAGE, tuple(tasks)),
-        Unroll(STAGE, tuple(unrolled)),
-        Fence(STAGE, ("ci.1", "kw") if values["unroll_kw"] else ("ci.1",)),
+        Unroll(STAGE, (*tile, *fenced)),
+        Fence(STAGE, tuple(fenced)),
         Vectorize(STAGE, lanes[-1]),
-        Pack(STAGE, "weight", (co[0], co[1], *reductions, co[2], *lanes)),
+        Pack(STAGE, "weight", (co[0], co[1], *reductions, co[2], *lanes, *dot)),
     ]
+    steps += [Dot(STAGE, loop) for loop in dot]
     if shape.padded:
         steps += _pad(shape, target, values["pad"], tasks[-1])
     return Schedule(tuple(steps))
@@ -157,14 +171,14 @@ def _quantities(workload: Workload, target: Target, columns: Columns) -> dict[st
     tasks_co = np.ceil(shape.vectors / (block_co * tile_co))
     outer = columns["outer"]
     tasks = shape.n * tasks_oh * np.where(outer == OUTERS.index("oh"), 1, tasks_co)
-    unrolled = vectors * pixels * columns["split_ci"] * np.where(columns["unroll_kw"] == 1, shape.kw, 1)
+    unrolled = vectors * pixels * columns["split_ci"] * np.where(columns["unroll_kw"] == 1, shape.steps_kw, 1)
     copies = bodies(shape.oh, columns["block_oh"], columns["tile_oh"])
     copies = copies * bodies(shape.vectors, columns["block_co"], columns["tile_co"])
     if shape.padded:  # what is left out at the border makes three kinds of tiles in a row
         copies = copies * np.where(
             columns["pad"] == PADS.index("skip"), np.minimum(ceil(shape.ow, columns["tile_ow"]), 3), 1
         )
-    lane_bytes = 4 * shape.lanes
+    lane_bytes = shape.bytes * shape.lanes
     rows = (block_oh * tile_oh - 1) * shape.stride[0] + (shape.kh - 1) * shape.dilation[0] + 1
     weights_tile = vectors * lane_bytes * shape.all_ci * shape.kh * shape.kw
     waste_w = np.ceil(shape.ow / tile_ow) * tile_ow / shape.ow
@@ -180,8 +194,8 @@ def _quantities(workload: Workload, target: Target, columns: Columns) -> dict[st
         "waste": waste_w,
         "weights": weights_tile / target.l2,
         "weights_block": weights_tile * block_co / target.l2,
-        "rows": rows * shape.width * shape.all_ci * 4 / target.l2,
-        "row_slice": rows * shape.width * shape.ci * 4 / target.l1,
+        "rows": rows * shape.width * shape.all_ci * shape.bytes / target.l2,
+        "row_slice": rows * shape.width * shape.ci * shape.bytes / target.l1,
     }
 
 
@@ -193,7 +207,7 @@ def _illegal(workload: Workload, target: Target, columns: Columns) -> npt.NDArra
     result |= known["unrolled"] * known["copies"] > CODE_LIMIT
     result |= (columns["block_co"] > 1) & (columns["block_co"] > ceil(shape.vectors, columns["tile_co"]))
     result |= (columns["block_oh"] > 1) & (columns["block_oh"] > ceil(shape.oh, columns["tile_oh"]))
-    result |= shape.ci % columns["split_ci"] != 0
+    result |= shape.steps_ci % columns["split_ci"] != 0
     # Blocks of one are walked through in the same order either way.
     result |= (columns["co_inside"] == 1) & (columns["block_co"] == 1)
     result |= (columns["unroll_kw"] == 1) & (shape.kw == 1)
@@ -202,7 +216,7 @@ def _illegal(workload: Workload, target: Target, columns: Columns) -> npt.NDArra
     if shape.padded:
         result |= (columns["pad"] == PADS.index("task")) & (columns["outer"] != OUTERS.index("oh"))
         # The border is decided where the code is written: along rows by unrolling, down the image by whole rows.
-        inner = (columns["tile_oh"] == 1) & ((columns["unroll_kw"] == 1) | (shape.kw == 1))
+        inner = (columns["tile_oh"] == 1) & ((columns["unroll_kw"] == 1) | (shape.kw == 1)) & (shape.pairs != "kw")
         result |= (columns["pad"] == PADS.index("skip")) & ~inner
     if "algorithm" in columns:
         result = np.where(columns["algorithm"] == 0, result, winograd.illegal(workload, target, columns))
@@ -232,9 +246,9 @@ def _default(workload: Workload, target: Target) -> dict[str, Any]:
     }
     tile = register_tile(candidates, shape.vectors, shape.oh * shape.ow, target.registers, shape.parts)
     tile_co, tile_oh, tile_ow = candidates.get(tile, (1, 1, 1))
-    split_ci = max(value for value in values["split_ci"] if shape.ci % value == 0 and value <= 4)
+    split_ci = max(value for value in values["split_ci"] if shape.steps_ci % value == 0 and value <= 4)
     while split_ci > 1 and split_ci * tile_co * shape.parts * tile_oh * tile_ow > UNROLL_LIMIT:
-        split_ci = max(value for value in values["split_ci"] if value < split_ci and shape.ci % value == 0)
+        split_ci = max(value for value in values["split_ci"] if value < split_ci and shape.steps_ci % value == 0)
     config: dict[str, Any] = {
         "tile_co": tile_co,
         "tile_oh": tile_oh,
@@ -249,7 +263,7 @@ def _default(workload: Workload, target: Target) -> dict[str, Any]:
     }
     if shape.padded:
         config["pad"] = "first"
-        if tile_oh == 1 and 3 * tile_co * shape.parts * tile_ow * shape.kw <= CODE_LIMIT:
+        if shape.pairs != "kw" and tile_oh == 1 and 3 * tile_co * shape.parts * tile_ow * shape.kw <= CODE_LIMIT:
             config |= {"pad": "skip", "unroll_kw": int(shape.kw > 1), "split_ci": 1}
     if "algorithm" in values:
         config["algorithm"] = "direct"

@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from tuner.schedule import CacheWrite, Fence, Pack, Parallel, Reorder, Schedule, Split, Step, Unroll, Vectorize
+from tuner.schedule import CacheWrite, Dot, Fence, Pack, Parallel, Reorder, Schedule, Split, Step, Unroll, Vectorize
 from tuner.space import Choice, Columns, Config, Flag, Knob, Space
 from tuner.target import Target
 from tuner.templates.template import CODE_LIMIT, UNROLL_LIMIT, Template, bodies, ceil, register_tile, tiles, up_to
@@ -24,6 +24,8 @@ class _Shape:
         self.rows_of, self.columns_of = ("data", "weight") if self.dense else ("a", "b")
         self.lanes = min(target.lanes, self.n)
         self.vectors = ceil(self.n, self.lanes)
+        self.pairs = workload.text("dtype") == "bfloat16"  # steps of the reduction are dot products of two
+        self.steps = ceil(self.k, 2) if self.pairs else self.k
 
 
 def _space(workload: Workload, target: Target) -> Space:
@@ -33,8 +35,9 @@ def _space(workload: Workload, target: Target) -> Space:
         Choice("tile_m", tiles(shape.m, target.registers - 2)),
         Choice("block_n", up_to(shape.vectors, (1, 2, 4, 8))),
         Choice("block_m", up_to(shape.m, (1, 2, 4, 8, 16))),
-        Choice("chunk_k", (*up_to(shape.k - 1, (64, 128, 256, 512, 1024))[1:], shape.k)),
-        Choice("unroll_k", up_to(shape.k, (1, 2, 4, 8))),
+        # What has been summed up is kept in the output between chunks: a bfloat16 would lose most of it.
+        Choice("chunk_k", (*(() if shape.pairs else up_to(shape.k - 1, (64, 128, 256, 512, 1024))[1:]), shape.steps)),
+        Choice("unroll_k", up_to(shape.steps, (1, 2, 4, 8))),
         Choice("outer", OUTERS),
         Flag("pack_rows"),
     ]
@@ -54,25 +57,27 @@ def _schedule(workload: Workload, target: Target, config: Config) -> Schedule:
     }[values["outer"]]
     rest = [] if "n.0" in tasks else ["n.0"]
     outer = [*tasks, *rest, "k.0", "m.1", "n.1"]
-    inner = ["k.1", "k.2", "m.2", "n.2", "n.3"]
+    dot = ["k.3"] if shape.pairs else []
+    inner = ["k.1", "k.2", "m.2", "n.2", *dot, "n.3"]
     chunk = ceil(values["chunk_k"], values["unroll_k"])
     steps: list[Step] = [
         Split(stage, "n", (values["block_n"], values["tile_n"], shape.lanes)),
         Split(stage, "m", (values["block_m"], values["tile_m"])),
-        Split(stage, "k", (chunk, values["unroll_k"])),
+        Split(stage, "k", (chunk, values["unroll_k"], 2) if shape.pairs else (chunk, values["unroll_k"])),
         Reorder(stage, (*outer, *inner)),
         CacheWrite(stage, "n.1"),
         Parallel(stage, tuple(tasks)),
         Unroll(stage, ("k.2", "m.2", "n.2")),
         Fence(stage, ("k.2",)),
         Vectorize(stage, "n.3"),
+        *(Dot(stage, loop) for loop in dot),
     ]
     if shape.dense:
-        steps.append(Pack(stage, "weight", ("n.0", "k.0", "n.1", "k.1", "k.2", "n.2", "n.3")))
+        steps.append(Pack(stage, "weight", ("n.0", "k.0", "n.1", "k.1", "k.2", "n.2", "n.3", *dot)))
     elif values["pack_columns"]:
-        steps.append(Pack(stage, "b", (*batch, "n.0", "k.0", "n.1", "k.1", "k.2", "n.2", "n.3")))
+        steps.append(Pack(stage, "b", (*batch, "n.0", "k.0", "n.1", "k.1", "k.2", "n.2", "n.3", *dot)))
     if values["pack_rows"]:
-        steps.append(Pack(stage, shape.rows_of, ("k.0", "m.1", "k.1", "k.2", "m.2"), tasks[-1]))
+        steps.append(Pack(stage, shape.rows_of, ("k.0", "m.1", "k.1", "k.2", "m.2", *dot), tasks[-1]))
     return Schedule(tuple(steps))
 
 
@@ -84,7 +89,7 @@ def _quantities(workload: Workload, target: Target, columns: Columns) -> dict[st
     chunk = columns["chunk_k"].astype(float)
     tasks = shape.batch * np.ceil(shape.m / (tile_m * block_m))
     tasks *= np.where(columns["outer"] == OUTERS.index("m"), 1, np.ceil(shape.vectors / (tile_n * block_n)))
-    lane_bytes = 4 * shape.lanes
+    lane_bytes = 4 * shape.lanes  # of a float32, or of a pair of bfloat16
     copies = bodies(shape.m, columns["block_m"], columns["tile_m"])
     copies = copies * bodies(shape.vectors, columns["block_n"], columns["tile_n"])
     return {
@@ -96,7 +101,7 @@ def _quantities(workload: Workload, target: Target, columns: Columns) -> dict[st
         "tasks": tasks,
         "idle": np.ceil(tasks / target.threads) * target.threads / tasks,
         "waste": np.ceil(shape.m / tile_m) * tile_m / shape.m,
-        "chunks": np.ceil(shape.k / chunk),
+        "chunks": np.ceil(shape.steps / chunk),
         "panel": tile_n * lane_bytes * chunk / target.l1,
         "block": block_n * tile_n * lane_bytes * chunk / target.l2,
         "rows": block_m * tile_m * chunk * 4 / target.l2,
@@ -125,13 +130,13 @@ def _default(workload: Workload, target: Target) -> dict[str, Any]:
     values: dict[str, Any] = {knob.name: knob.values for knob in space.knobs}
     pairs = [(n, m) for n in values["tile_n"] for m in values["tile_m"]]
     tile_n, tile_m = register_tile(pairs, shape.vectors, shape.m, target.registers)
-    unroll = (u for u in values["unroll_k"] if shape.k % u == 0 and u <= 4 and u * tile_n * tile_m <= UNROLL_LIMIT)
+    unroll = (u for u in values["unroll_k"] if shape.steps % u == 0 and u <= 4 and u * tile_n * tile_m <= UNROLL_LIMIT)
     config: dict[str, Any] = {
         "tile_n": tile_n,
         "tile_m": tile_m,
         "block_n": 1,
         "block_m": 1,
-        "chunk_k": shape.k,
+        "chunk_k": shape.steps,
         "unroll_k": max(unroll),
         "outer": "n,m",
         "pack_rows": 0,
