@@ -25,6 +25,7 @@ class Kind(StrEnum):
     VECTORIZED = "vectorized"
     UNROLLED = "unrolled"
     DOT = "dot"  # two turns of a reduction in one operation
+    MATRIX = "matrix"  # rows, and steps of a reduction, of a product of small matrices in one operation
 
 
 @dataclass(frozen=True)
@@ -285,6 +286,8 @@ def _verify(nodes: tuple[Node, ...], open_loops: dict[str, Loop], inside: tuple[
                 raise ScheduleError(f"loop {node.name} has no iterations")
             if node.kind is Kind.PARALLEL and any(kind is not Kind.PARALLEL for kind in inside):
                 raise ScheduleError(f"parallel loop {node.name} is not outermost")
+            if Kind.MATRIX in inside and node.kind not in (Kind.MATRIX, Kind.DOT, Kind.VECTORIZED):
+                raise ScheduleError(f"loop {node.name} is inside a product of matrices")
             if Kind.DOT in inside and node.kind is not Kind.VECTORIZED:
                 raise ScheduleError(f"loop {node.name} is inside a dot product, where only the vectorized loop may be")
             if Kind.VECTORIZED in inside:

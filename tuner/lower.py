@@ -290,7 +290,7 @@ class _NestBuilder:
         if outer_reductions and any(plan.loops[name].tail == "shift" for name in outer):
             raise ScheduleError("a shifted tail needs all reduction loops inside the local tile")
         output, output_index, guards = self._output(placed)
-        resumed = any(np.any(plan.loops[name].extent > 1) for name in outer_reductions)
+        resumed = any(bool(np.any(plan.loops[name].extent > 1)) for name in outer_reductions)
         if resumed and output.dtype != "float32":
             raise ScheduleError(f"sums cannot be resumed from an output of {output.dtype}: keep all in the local tile")
         tile = Buffer("tile" if placed is self.placed[0] else f"{stage.name}.tile", self._turns(spatial), Scope.LOCAL)
@@ -301,7 +301,7 @@ class _NestBuilder:
         start: tuple[Node, ...] = (Store(tile, tile_index, Constant(0.0)),)
         finished = self._expression(placed, stage.epilogue, placed.position, total)
         finish: tuple[Node, ...] = (Store(output, output_index, finished, guards=guards),)
-        if outer_reductions:
+        if resumed:
             resume = (Store(tile, tile_index, Load(output, output_index), guards=guards),)
             start = (When(outer_reductions, "first", start, resume),)
             finish = (When(outer_reductions, "last", finish, (Store(output, output_index, total, guards=guards),)),)

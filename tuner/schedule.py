@@ -113,6 +113,19 @@ class Dot(Step):
 
 
 @dataclass(frozen=True)
+class Matrix(Step):
+    """Do the four innermost loops as one product of small matrices, where the target has registers for them.
+
+    ``rows`` is a loop of the output and ``steps`` one of the reduction, around a dot product and a vectorized loop,
+    which are its columns. There are at most 16 of each; on targets without such registers the loops are unrolled.
+    """
+
+    kind: ClassVar[str] = "matrix"
+    rows: str
+    steps: str
+
+
+@dataclass(frozen=True)
 class CacheWrite(Step):
     """Accumulate in a local tile for all loops inside ``loop``, and write it back when they are done ("" = no loop)."""
 
@@ -163,6 +176,7 @@ _KINDS: dict[str, type[Step]] = {
         Fence,
         Vectorize,
         Dot,
+        Matrix,
         CacheWrite,
         Pack,
         ComputeAt,

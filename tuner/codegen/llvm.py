@@ -13,8 +13,9 @@ from collections.abc import Iterator, Sequence
 
 from tuner.codegen.arithmetic import literal
 from tuner.codegen.instructions import Instructions
+from tuner.codegen.matrix import MatrixWriter
 from tuner.codegen.text import identifier
-from tuner.codegen.values import ALIGNMENT, Counter, ValueWriter
+from tuner.codegen.values import ALIGNMENT, Counter
 from tuner.dtype import item_bytes
 from tuner.errors import ScheduleError
 from tuner.loopnest import (
@@ -175,7 +176,7 @@ def _task(
     )
 
 
-class _Function(ValueWriter):
+class _Function(MatrixWriter):
     """Writes one region of the kernel: ``void @region(pointers..., workspace, begin, end, thread)``."""
 
     def __init__(
@@ -215,6 +216,7 @@ class _Function(ValueWriter):
         ]
         head += [f"  {identifier(b.name)} = alloca [{b.size} x float], align {ALIGNMENT}" for b in self.locals]
         head += [f'  {identifier(b.name)} = getelementptr float, ptr @"{b.name}", i64 0' for b in self.tables]
+        head += self._configuration()
         if self.private:
             head.append(f"  %thread.offset = mul i64 %thread, {private_bytes}")
             head.append(f"  %private = getelementptr i8, ptr %workspace, i64 {shared_bytes}")
@@ -225,7 +227,7 @@ class _Function(ValueWriter):
             offset += size
         self._close()
         (region,) = self.regions
-        return "\n".join([*head, *region.top, *region.lines, "  ret void", "}"])
+        return "\n".join([*head, *region.top, *region.lines, *self._release(), "  ret void", "}"])
 
     def _tasks(self, loops: list[Loop], body: tuple[Node, ...]) -> None:
         if not loops:
@@ -292,6 +294,9 @@ class _Function(ValueWriter):
         """How far the axis goes on from where the enclosing loops stand."""
         return self.limits.get(loop.axis, self.axes[loop.axis])
 
+    def _turns_left(self, loop: Loop) -> float:
+        return self._limit(loop) / int(loop.step)
+
     def _restore(self, axis: str, before: int | None) -> None:
         if before is None:
             self.limits.pop(axis, None)
@@ -308,6 +313,8 @@ class _Function(ValueWriter):
             self._nodes(loop.body)
             self.vector = None
             return
+        if loop.kind is Kind.MATRIX and self.instructions.tiles and self._in_tiles(loop):
+            return
         if loop.kind is Kind.DOT:
             self.counters[loop.name] = Counter(0, 0)
             self.pair = (loop.name, remaining)
@@ -318,7 +325,7 @@ class _Function(ValueWriter):
         shifted = bool(rest) and loop.tail == "shift" and full > 0
         turns = full + shifted
         within = remaining if shifted else None
-        if loop.kind is Kind.UNROLLED or turns == 1:
+        if loop.kind in (Kind.UNROLLED, Kind.MATRIX) or turns == 1:
             for turn in range(turns):
                 if turn and loop.fenced:
                     self._fence()

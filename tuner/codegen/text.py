@@ -38,6 +38,7 @@ class Region:
     lines: list[str] = field(default_factory=list)
     known: dict[tuple[str, str, int], str] = field(default_factory=dict)  # pointers, sums and tests found in ``top``
     loads: dict[str, dict[tuple[str, int, int, str], Value]] = field(default_factory=dict)
+    tiles: dict[int, tuple[str, int]] = field(default_factory=dict)  # what matrix registers hold: pointer and distance
 
 
 def identifier(name: str) -> str:
@@ -76,7 +77,7 @@ class Writer:
         """
         self._close()
         self._line('fence syncscope("singlethread") acq_rel')
-        self.regions[-1].loads.clear()
+        self._forget()
 
     @contextmanager
     def _region(self) -> Iterator[Region]:
@@ -87,7 +88,12 @@ class Writer:
         self._close()
         self.regions.pop()
         self.regions[-1].lines += region.top + region.lines
+        self._forget()
+
+    def _forget(self) -> None:
+        """What was loaded before is not known any more."""
         self.regions[-1].loads.clear()
+        self.regions[-1].tiles.clear()
 
     def _all(self, conditions: Sequence[str], type_: str) -> str:
         result = conditions[0]

@@ -74,7 +74,8 @@ class Chain:
     @cached_property
     def body(self) -> int:
         """The level of the straight-line code: only unrolled and vectorized loops are inside."""
-        inner = [loop.kind in (Kind.UNROLLED, Kind.VECTORIZED, Kind.DOT) for loop in self.loops]
+        straight = (Kind.UNROLLED, Kind.VECTORIZED, Kind.DOT, Kind.MATRIX)
+        inner = [loop.kind in straight for loop in self.loops]
         return next((level for level in range(self.depth) if all(inner[level:])), self.depth)
 
     @cached_property

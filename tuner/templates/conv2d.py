@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from tuner.codegen.matrix import LARGEST, REGISTERS
 from tuner.dtype import item_bytes
 from tuner.operators.image import channel_block, output_size
 from tuner.operators.winograd import applies
@@ -21,6 +22,7 @@ from tuner.schedule import (
     Dot,
     Fence,
     Inline,
+    Matrix,
     Pack,
     Parallel,
     Reorder,
@@ -39,6 +41,7 @@ from tuner.workload import Workload
 ORDERS = ("ci,kh,kw", "kh,kw,ci", "kh,ci,kw")
 OUTERS = ("co,oh", "oh,co", "oh")  # the task space; with "oh" a task makes all channels of its rows
 PADS = ("first", "task", "skip")  # copy all of the input first, copy a task's rows, or leave the border's work out
+UNITS = ("matrices", "vectors")  # what multiplies, where there are registers for matrices
 STAGE = "conv2d"
 
 
@@ -64,6 +67,9 @@ class _Shape:
         # The axis that dot products of two are taken along, and the steps that remain of channels and columns.
         self.pairs = "" if not narrow else "ci" if self.ci > 1 else "kw" if self.kw > 1 else ""
         self.steps_ci = ceil(self.ci, 2) if self.pairs == "ci" else self.ci
+        # Products of matrices are of whole tiles: rows of pixels, pairs of channels, 16 output channels.
+        even = bool(self.blocked) and self.ci % 2 == 0 and (self.blocked or 0) % self.lanes == 0
+        self.tiles = target.has_tiles and self.pairs == "ci" and even
         self.steps_kw = ceil(self.kw, 2) if self.pairs == "kw" else self.kw
 
 
@@ -83,6 +89,8 @@ def _space(workload: Workload, target: Target) -> Space:
     ]
     if shape.padded:
         knobs.append(Choice("pad", PADS))
+    if shape.tiles:
+        knobs.append(Choice("unit", UNITS))
     if applies(workload):
         knobs.append(Choice("algorithm", winograd.ALGORITHMS))
     return Space(knobs)
@@ -108,6 +116,7 @@ def _schedule(workload: Workload, target: Target, config: Config) -> Schedule:
     steps.append(Split(STAGE, "oh", (values["block_oh"], values["tile_oh"])))
     steps.append(Split(STAGE, "ow", (values["tile_ow"],), "shift"))
     steps.append(Split(STAGE, "ci", (values["split_ci"], 2) if shape.pairs == "ci" else (values["split_ci"],)))
+    matrices = config.get("unit") == "matrices"
     kw, dot = "kw", {"ci": ["ci.2"], "kw": ["kw.1"], "": []}[shape.pairs]
     if shape.pairs == "kw":
         steps.append(Split(STAGE, "kw", (2,)))
@@ -120,6 +129,8 @@ def _schedule(workload: Workload, target: Target, config: Config) -> Schedule:
         reductions = ["kh", kw, *channels, "ci.1"]
     else:
         reductions = ["kh", *channels, kw, "ci.1"]
+    if matrices:
+        reductions.remove("ci.1")
     tasks = {
         "co,oh": ["n", co[0], "oh.0"],
         "oh,co": ["n", "oh.0", co[0]],
@@ -127,18 +138,21 @@ def _schedule(workload: Workload, target: Target, config: Config) -> Schedule:
     }[values["outer"]]
     rest = [] if co[0] in tasks else [co[0]]
     rest += ["oh.1", "ow.0", co[1]] if values["co_inside"] else [co[1], "oh.1", "ow.0"]
-    tile = ["oh.2", "ow.1", co[2], *lanes[:-1]]
-    fenced = ["ci.1", *([kw] if values["unroll_kw"] else [])]
+    tile = ["oh.2", *([] if matrices else ["ow.1"]), co[2], *lanes[:-1]]
+    fenced = [*([] if matrices else ["ci.1"]), *([kw] if values["unroll_kw"] else [])]
+    inner = [*(["ow.1", "ci.1"] if matrices else []), *dot, lanes[-1]]
     steps += [
-        Reorder(STAGE, (*tasks, *rest, *reductions, *tile, *dot, lanes[-1])),
+        Reorder(STAGE, (*tasks, *rest, *reductions, *tile, *inner)),
         CacheWrite(STAGE, rest[-1]),
         Parallel(STAGE, tuple(tasks)),
         Unroll(STAGE, (*tile, *fenced)),
         Fence(STAGE, tuple(fenced)),
         Vectorize(STAGE, lanes[-1]),
-        Pack(STAGE, "weight", (co[0], co[1], *reductions, co[2], *lanes, *dot)),
+        Pack(STAGE, "weight", (co[0], co[1], *reductions, co[2], *lanes[:-1], *inner[1:-2], lanes[-1], *dot)),
     ]
     steps += [Dot(STAGE, loop) for loop in dot]
+    if matrices:
+        steps.append(Matrix(STAGE, "ow.1", "ci.1"))
     if shape.padded:
         steps += _pad(shape, target, values["pad"], tasks[-1])
     return Schedule(tuple(steps))
@@ -183,9 +197,12 @@ def _quantities(workload: Workload, target: Target, columns: Columns) -> dict[st
     weights_tile = vectors * lane_bytes * shape.all_ci * shape.kh * shape.kw
     waste_w = np.ceil(shape.ow / tile_ow) * tile_ow / shape.ow
     rounds = np.ceil(tasks / target.threads) * target.threads / tasks
+    registers = (vectors * pixels + vectors + 1) / target.registers
+    if "unit" in columns:
+        registers = np.where(columns["unit"] == 0, (vectors * tile_oh + 2) / REGISTERS, registers)
     return {
         "accumulators": vectors * pixels,
-        "registers": (vectors * pixels + vectors + 1) / target.registers,
+        "registers": registers,
         "loads": (vectors + pixels) / (vectors * pixels),
         "unrolled": unrolled,
         "copies": copies.astype(float),
@@ -218,6 +235,11 @@ def _illegal(workload: Workload, target: Target, columns: Columns) -> npt.NDArra
         # The border is decided where the code is written: along rows by unrolling, down the image by whole rows.
         inner = (columns["tile_oh"] == 1) & ((columns["unroll_kw"] == 1) | (shape.kw == 1)) & (shape.pairs != "kw")
         result |= (columns["pad"] == PADS.index("skip")) & ~inner
+    if "unit" in columns:
+        matrices = columns["unit"] == UNITS.index("matrices")
+        result |= matrices & ((columns["tile_ow"] > LARGEST) | (columns["split_ci"] > LARGEST))
+        if shape.padded:
+            result |= matrices & (columns["pad"] == PADS.index("skip"))
     if "algorithm" in columns:
         result = np.where(columns["algorithm"] == 0, result, winograd.illegal(workload, target, columns))
     return np.asarray(result)
@@ -265,9 +287,21 @@ def _default(workload: Workload, target: Target) -> dict[str, Any]:
         config["pad"] = "first"
         if shape.pairs != "kw" and tile_oh == 1 and 3 * tile_co * shape.parts * tile_ow * shape.kw <= CODE_LIMIT:
             config |= {"pad": "skip", "unroll_kw": int(shape.kw > 1), "split_ci": 1}
+    if shape.tiles:
+        config |= _matrices(shape, values)
     if "algorithm" in values:
         config["algorithm"] = "direct"
     return config
+
+
+def _matrices(shape: _Shape, values: dict[str, Any]) -> dict[str, Any]:
+    """The part of the default that is another with matrix registers: four of them for sums, two each for operands."""
+    co = max(value for value in values["tile_co"] if value * shape.parts <= max(2, shape.parts))
+    oh = max(value for value in values["tile_oh"] if value * co * shape.parts <= 4)
+    ow = min((value for value in values["tile_ow"] if value <= LARGEST), key=lambda v: (ceil(shape.ow, v), v))
+    depth = max(value for value in values["split_ci"] if shape.steps_ci % value == 0 and value <= LARGEST)
+    tile = {"unit": "matrices", "tile_co": co, "tile_oh": oh, "tile_ow": ow, "split_ci": depth, "unroll_kw": 0}
+    return tile | ({"pad": "first"} if shape.padded else {})
 
 
 CONV2D = Template("conv2d", 1, _space, _schedule, _illegal, _features, _default)
