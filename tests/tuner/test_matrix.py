@@ -1,0 +1,212 @@
+"""Products of matrices: what the registers are told to do, done by NumPy, gives the reference's result.
+
+The machine that runs the tests need not have such registers. The program is made for one that has, its instructions
+become calls, and these do what the manual says of each instruction. Where there are registers, they are used as well.
+"""
+
+import ctypes
+import re
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import llvmlite.binding as llvm
+import ml_dtypes
+import numpy as np
+import numpy.typing as npt
+import pytest
+
+from tests.tuner.kernels import TOLERANCES, assert_right, compute
+from tuner.build import build, nest_of
+from tuner.codegen.cpu import assembly
+from tuner.codegen.matrix import Shape
+from tuner.codegen.program import Program
+from tuner.errors import ScheduleError
+from tuner.schedule import CacheWrite, Dot, Matrix, Pack, Reorder, Schedule, Split, Step, Vectorize
+from tuner.target import Target
+from tuner.templates import template_for
+from tuner.workload import Workload, parse, random_arrays, reference
+
+HOST = Target.host(threads=1)
+X86 = pytest.mark.skipif(HOST.isa != "avx512", reason="programs for AMX run on AVX-512 here")
+CHANNELS = "conv2d(ci=64,h=9,w=14,co=64,k=3,pad=1,layout=NCHW32c,dtype=bfloat16,epilogue=bias+residual+relu)"
+KEYS = [
+    CHANNELS,
+    "conv2d(ci=32,h=7,w=7,co=48,k=3,stride=2,pad=1,layout=NCHW16c,dtype=bfloat16)",
+    "conv2d(ci=64,h=5,w=35,co=32,k=1,layout=NCHW32c,dtype=bfloat16,epilogue=bias)",
+]
+
+
+def with_tiles() -> Target:
+    features = tuple(sorted({*HOST.features, "amx-tile", "amx-bf16"}))
+    return replace(HOST, cpu="sapphirerapids", features=features)
+
+
+class Registers:
+    """The state of the matrix registers, and the instructions that change it."""
+
+    def __init__(self) -> None:
+        self.shapes: list[tuple[int, int]] = []  # rows and bytes of a row
+        self.rows: dict[int, npt.NDArray[np.uint8]] = {}
+
+    def ldtilecfg(self, address: int) -> None:
+        data = ctypes.string_at(address, 64)
+        assert data[0] == 1
+        assert not any(data[1:16])
+        widths = [int.from_bytes(data[16 + 2 * n : 18 + 2 * n], "little") for n in range(8)]
+        self.shapes = list(zip(data[48:56], widths, strict=True))
+        assert all(0 < rows <= 16 and 0 < width <= 64 for rows, width in self.shapes)
+
+    def tilerelease(self) -> None:
+        self.shapes, self.rows = [], {}
+
+    def tilezero(self, number: int) -> None:
+        self.rows[number] = np.zeros(self.shapes[number], np.uint8)
+
+    def tileloadd64(self, number: int, address: int, stride: int) -> None:
+        rows, width = self.shapes[number]
+        data = [ctypes.string_at(address + row * stride, width) for row in range(rows)]
+        self.rows[number] = np.frombuffer(b"".join(data), np.uint8).reshape(rows, width)
+
+    def tilestored64(self, number: int, address: int, stride: int) -> None:
+        for row, data in enumerate(self.rows[number]):
+            ctypes.memmove(address + row * stride, data.tobytes(), len(data))
+
+    def tdpbf16ps(self, total: int, left: int, right: int) -> None:
+        a, b = (self.rows[n].view(ml_dtypes.bfloat16).astype(np.float32) for n in (left, right))
+        pairs = b.reshape(len(b), -1, 2)
+        assert a.shape[1] == 2 * len(b)
+        product = np.einsum("mkp,knp->mn", a.reshape(len(a), -1, 2), pairs)
+        self.rows[total] = (self.rows[total].view(np.float32) + product).astype(np.float32).view(np.uint8)
+
+
+_ARGUMENTS: dict[str, tuple[Any, ...]] = {
+    "ldtilecfg": (ctypes.c_void_p,),
+    "tilerelease": (),
+    "tilezero": (ctypes.c_uint8,),
+    "tileloadd64": (ctypes.c_uint8, ctypes.c_void_p, ctypes.c_int64),
+    "tilestored64": (ctypes.c_uint8, ctypes.c_void_p, ctypes.c_int64),
+    "tdpbf16ps": (ctypes.c_uint8, ctypes.c_uint8, ctypes.c_uint8),
+}
+
+
+def emulated(program: Program, workload: Workload) -> npt.NDArray[Any]:
+    """The output of ``program``, with calls instead of the instructions."""
+    registers, kept = Registers(), list[Callable[..., None]]()
+    for name, types in _ARGUMENTS.items():
+        function = ctypes.CFUNCTYPE(None, *types)(getattr(registers, name))
+        llvm.add_symbol(f"emulated.{name}", ctypes.cast(function, ctypes.c_void_p).value)
+        kept.append(function)
+    ir, count = re.subn(r"@llvm\.x86\.(\w+)\(", r"@emulated.\1(", program.ir.replace("@llvm.x86.avx512bf16", "@keep"))
+    assert count
+    return compute(replace(program, ir=ir.replace("@keep", "@llvm.x86.avx512bf16")), HOST, random_arrays(workload, 0))
+
+
+@X86
+@pytest.mark.parametrize("key", KEYS)
+def test_the_instructions_give_the_result_of_the_reference(key: str) -> None:
+    workload, target = parse(key), with_tiles()
+    template = template_for(workload, target)
+    space = template.space(workload, target)
+    drawn = space.sample(np.random.default_rng(1), 3000)
+    columns = space.columns(drawn)
+    chosen = columns["unit"] == 0
+    if "algorithm" in columns:
+        chosen &= columns["algorithm"] == 0
+    legal = drawn[~template.illegal(workload, target, columns) & chosen]
+    assert len(legal) >= 2
+    expected = reference(workload, random_arrays(workload, seed=0))
+    for config in (template.default(workload, target), *map(space.config, legal[:2].tolist())):
+        assert config["unit"] == "matrices"
+        program = build(workload, template.schedule(workload, target, config), target)
+        difference = np.subtract(emulated(program, workload), expected, dtype=np.float64)
+        assert np.abs(difference).max() <= TOLERANCES["bfloat16"] * np.abs(expected).max(), config
+
+
+@X86
+@pytest.mark.parametrize("key", KEYS)
+def test_without_such_registers_the_same_schedule_is_done_by_vectors(key: str) -> None:
+    workload = parse(key)
+    template = template_for(workload, with_tiles())
+    assert_right(workload, template.schedule(workload, with_tiles(), template.default(workload, with_tiles())), HOST)
+
+
+@pytest.mark.skipif(not HOST.has_tiles, reason="this machine has no AMX")
+@pytest.mark.parametrize("key", KEYS)
+def test_the_registers_of_this_machine_give_the_result_of_the_reference(key: str) -> None:
+    workload = parse(key)
+    template = template_for(workload, HOST)
+    assert_right(workload, template.schedule(workload, HOST, template.default(workload, HOST)), HOST)
+
+
+@X86
+def test_the_default_loads_each_operand_once_for_two_products() -> None:
+    workload, target = parse(CHANNELS.replace("h=9", "h=8")), with_tiles()
+    template = template_for(workload, target)
+    program = build(workload, template.schedule(workload, target, template.default(workload, target)), target)
+    code = assembly(program.ir, target)
+    assert code.count("tdpbf16ps") == code.count("tileloadd") == 4
+    assert code.count("tilezero") == code.count("tilestored")
+    assert code.count("ldtilecfg") == code.count("tilerelease") == 1
+
+
+def test_matrices_are_offered_only_where_there_are_registers_for_them() -> None:
+    workload = parse(CHANNELS)
+    names = {knob.name for knob in template_for(workload, HOST).space(workload, HOST).knobs}
+    assert ("unit" in names) == HOST.has_tiles
+    assert "unit" in {knob.name for knob in template_for(workload, with_tiles()).space(workload, with_tiles()).knobs}
+
+
+def test_a_configuration_says_rows_and_bytes_of_each_register() -> None:
+    data = Shape(rows=14, steps=8, columns=16, sums=4).configuration
+    assert len(data) == 64
+    assert [int.from_bytes(data[16 + 2 * n : 18 + 2 * n], "little") for n in range(8)] == [64] * 4 + [32] * 2 + [64] * 2
+    assert list(data[48:56]) == [14] * 4 + [14] * 2 + [8] * 2
+
+
+DENSE = parse("dense(m=32,ci=64,co=16,dtype=bfloat16)")
+SPLITS = (Split("dense", "m", (16,)), Split("dense", "k", (16, 2)))
+
+
+@pytest.mark.parametrize(
+    ("steps", "message"),
+    [
+        ((*SPLITS, Matrix("dense", "m.1", "k.1")), "must stand around a dot product of vectors"),
+        (
+            (
+                *SPLITS,
+                Reorder("dense", ("m.0", "k.0", "k.1", "m.1", "k.2", "n")),
+                Vectorize("dense", "n"),
+                Dot("dense", "k.2"),
+                Matrix("dense", "k.1", "m.1"),
+            ),
+            "rows must be a loop of the output",
+        ),
+    ],
+)
+def test_what_is_no_product_of_matrices_is_refused(steps: tuple[Step, ...], message: str) -> None:
+    with pytest.raises(ScheduleError, match=message):
+        nest_of(DENSE, Schedule(steps))
+
+
+@pytest.mark.parametrize(
+    ("m", "rows", "more", "message"),
+    [
+        (32, 32, (), "at most 16 rows"),
+        (30, 16, (Pack("dense", "weight", ("k.0", "k.1", "n", "k.2")),), "whole tiles only"),
+        (32, 16, (), "needs pairs side by side"),
+    ],
+)
+def test_what_the_registers_cannot_do_is_refused(m: int, rows: int, more: tuple[Step, ...], message: str) -> None:
+    steps = (
+        Split("dense", "m", (rows,)),
+        Split("dense", "k", (16, 2)),
+        Reorder("dense", ("m.0", "k.0", "m.1", "k.1", "k.2", "n")),
+        CacheWrite("dense", "m.0"),
+        Vectorize("dense", "n"),
+        Dot("dense", "k.2"),
+        Matrix("dense", "m.1", "k.1"),
+        *more,
+    )
+    with pytest.raises(ScheduleError, match=message):
+        build(parse(f"dense(m={m},ci=64,co=16,dtype=bfloat16)"), Schedule(steps), with_tiles())
