@@ -136,7 +136,18 @@ def _conditions(conditions: tuple[Condition, ...]) -> str:
     return " and ".join(f"0 <= {affine} < {bound}" for affine, bound in conditions)
 
 
-Expression = Load | Constant | Binary | Within
+@dataclass(frozen=True)
+class Part:
+    """A part, 0 or 1, of ``value`` as a sum of two bfloat16."""
+
+    value: Load | Within
+    number: Affine
+
+    def __str__(self) -> str:
+        return f"part({self.value}, {self.number})"
+
+
+Expression = Load | Constant | Binary | Within | Part
 
 # Statements --------------------------------------------------------------------------------------------------------
 
@@ -191,13 +202,14 @@ class PackedOperand:
     """A constant operand that is packed outside the kernel.
 
     ``walks``, outermost first: the dimension that the loop walks along, how far one turn goes, and the number of turns.
-    ``maps`` come first; the dimensions are those of their result. ``dtype`` is that of the packed elements.
+    ``maps`` and ``parts`` come first; the dimensions are those of the result. ``dtype`` is that of packed elements.
     """
 
     tensor: str
     walks: tuple[tuple[int, Extent, Extent], ...]
     maps: tuple[Map, ...] = ()
     dtype: str = "float32"
+    parts: int = 1
 
 
 @dataclass(frozen=True)
@@ -317,6 +329,9 @@ def _loops_of(store: Store) -> Iterator[str]:
             yield from (loop for loop, _ in expression.index.terms)
         elif isinstance(expression, Binary):
             stack += [expression.left, expression.right]
+        elif isinstance(expression, Part):
+            stack.append(expression.value)
+            yield from (loop for loop, _ in expression.number.terms)
         elif isinstance(expression, Within):
             stack.append(expression.value)
             yield from (loop for affine, _ in expression.conditions for loop, _ in affine.terms)

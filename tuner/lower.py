@@ -29,6 +29,7 @@ from tuner.loopnest import (
     Nest,
     Node,
     PackedOperand,
+    Part,
     Scope,
     Store,
     When,
@@ -218,6 +219,7 @@ class _NestBuilder:
                     tuple((d, dimensions[d].coefficient(name), self.loops[name].extent) for d, name in walks),
                     access.tensor.maps,
                     access.tensor.dtype,
+                    access.tensor.parts,
                 )
             )
             buffer = Buffer(pack.tensor, self._turns(pack.loops), Scope.ARGUMENT, dtype=access.tensor.dtype)
@@ -330,9 +332,15 @@ class _NestBuilder:
         if isinstance(node, ex.Binary):
             left, right = (self._expression(placed, side, position, total) for side in (node.left, node.right))
             return Binary(node.operator, left, right)
+        if isinstance(node, ex.Part):
+            value = self._expression(placed, node.value, position, total)
+            assert isinstance(value, Load | Within)
+            return Part(value, _substitute(node.number, position))
         access, tested = (node.access, node.conditions) if isinstance(node, ex.Inside) else (node, ())
         if access.tensor.name in placed.index_of:
-            return Load(*placed.index_of[access.tensor.name])
+            load, made_here = Load(*placed.index_of[access.tensor.name]), access.tensor.role == "intermediate"
+            skipped = tuple((_substitute(affine, position), bound) for affine, bound in tested if made_here)
+            return Within(skipped, load) if skipped else load
         indices = [_substitute(index, position) for index in access.indices]
         if access.tensor.name in self.inlined:
             stage = self.inlined[access.tensor.name]
@@ -350,9 +358,10 @@ class _NestBuilder:
         buffer, index = _memory(access.tensor, indices)
         if access.tensor.role == "table" and buffer not in self.buffers:
             self.buffers.append(buffer)
-        if access.tensor.maps:
-            whole = tuple((d, 1, extent) for d, extent in enumerate(access.tensor.shape))
-            self.packed.append(PackedOperand(access.tensor.name, whole, access.tensor.maps, access.tensor.dtype))
+        made = access.tensor
+        if made.maps or made.parts > 1:
+            whole = tuple((d, 1, extent) for d, extent in enumerate(made.shape))
+            self.packed.append(PackedOperand(made.name, whole, made.maps, made.dtype, made.parts))
         return Within(tuple(conditions), Load(buffer, index)) if conditions else Load(buffer, index)
 
     def _wrap(
@@ -375,6 +384,8 @@ def _find(stage: ex.Stage, tensor: "ex.Tensor | str") -> ex.Access:
             stack += [node.left, node.right]
         elif isinstance(node, ex.Inside):
             stack.append(node.access)
+        elif isinstance(node, ex.Part):
+            stack.append(node.value)
         elif isinstance(node, ex.Access) and node.tensor.name == name:
             return node
     raise ScheduleError(f"nothing reads an operand {name} there")

@@ -16,13 +16,13 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from tests.tuner.kernels import TOLERANCES, assert_right, compute
+from tests.tuner.kernels import TOLERANCES, assert_right, compute, error
 from tuner.build import build, nest_of
 from tuner.codegen.cpu import assembly
 from tuner.codegen.matrix import Shape
 from tuner.codegen.program import Program
 from tuner.errors import ScheduleError
-from tuner.schedule import CacheWrite, Dot, Matrix, Pack, Reorder, Schedule, Split, Step, Vectorize
+from tuner.schedule import Algorithm, CacheWrite, Dot, Matrix, Pack, Reorder, Schedule, Split, Step, Vectorize
 from tuner.target import Target
 from tuner.templates import template_for
 from tuner.workload import Workload, parse, random_arrays, reference
@@ -34,6 +34,11 @@ KEYS = [
     CHANNELS,
     "conv2d(ci=32,h=7,w=7,co=48,k=3,stride=2,pad=1,layout=NCHW16c,dtype=bfloat16)",
     "conv2d(ci=64,h=5,w=35,co=32,k=1,layout=NCHW32c,dtype=bfloat16,epilogue=bias)",
+]
+SPLIT = [  # of float32, by products of bfloat16
+    "conv2d(ci=32,h=9,w=14,co=32,k=3,pad=1,layout=NCHW16c,epilogue=bias+residual+relu)",
+    "conv2d(ci=64,h=5,w=9,co=32,k=1,layout=NCHW32c)",
+    "conv2d(n=2,ci=16,h=9,w=7,co=48,k=3x2,stride=2,pad=0x1,layout=NCHW16c,epilogue=bias)",
 ]
 
 
@@ -102,25 +107,60 @@ def emulated(program: Program, workload: Workload) -> npt.NDArray[Any]:
     return compute(replace(program, ir=ir.replace("@keep", "@llvm.x86.avx512bf16")), HOST, random_arrays(workload, 0))
 
 
-@X86
-@pytest.mark.parametrize("key", KEYS)
-def test_the_instructions_give_the_result_of_the_reference(key: str) -> None:
-    workload, target = parse(key), with_tiles()
+def chosen(workload: Workload, target: Target, **wanted: str) -> list[dict[str, Any]]:
+    """The default, and two legal configurations in which knobs have the values that are wanted."""
     template = template_for(workload, target)
     space = template.space(workload, target)
-    drawn = space.sample(np.random.default_rng(1), 3000)
-    columns = space.columns(drawn)
-    chosen = columns["unit"] == 0
-    if "algorithm" in columns:
-        chosen &= columns["algorithm"] == 0
-    legal = drawn[~template.illegal(workload, target, columns) & chosen]
-    assert len(legal) >= 2
+    drawn = space.sample(np.random.default_rng(1), 20000)
+    legal = drawn[~template.illegal(workload, target, space.columns(drawn))].tolist()
+    configs = (space.config(index) for index in legal)
+    found = [config for config in configs if all(config.get(name, value) == value for name, value in wanted.items())]
+    assert len(found) >= 2
+    default = template.default(workload, target)
+    return [{**default, **{name: value for name, value in wanted.items() if name in default}}, *found[:2]]
+
+
+@X86
+@pytest.mark.parametrize("key", [*KEYS, *SPLIT])
+def test_the_instructions_give_the_result_of_the_reference(key: str) -> None:
+    workload, target = parse(key), with_tiles()
+    algorithm = "split" if key in SPLIT else "direct"
     expected = reference(workload, random_arrays(workload, seed=0))
-    for config in (template.default(workload, target), *map(space.config, legal[:2].tolist())):
-        assert config["unit"] == "matrices"
-        program = build(workload, template.schedule(workload, target, config), target)
+    for config in chosen(workload, target, unit="matrices", algorithm=algorithm):
+        program = build(workload, template_for(workload, target).schedule(workload, target, config), target)
         difference = np.subtract(emulated(program, workload), expected, dtype=np.float64)
-        assert np.abs(difference).max() <= TOLERANCES["bfloat16"] * np.abs(expected).max(), config
+        assert np.abs(difference).max() <= TOLERANCES[workload.text("dtype")] * np.abs(expected).max(), config
+
+
+@X86
+@pytest.mark.parametrize("unit", ["matrices", "vectors"])
+@pytest.mark.parametrize("key", SPLIT)
+def test_float32_by_three_products_of_bfloat16_keeps_its_error(key: str, unit: str) -> None:
+    workload, target = parse(key), with_tiles()
+    for config in chosen(workload, target, algorithm="split", unit=unit)[unit == "vectors" :]:
+        schedule = template_for(workload, target).schedule(workload, target, config)
+        assert "where 0 <= p + q < 2" in str(nest_of(workload, schedule))  # three of four products
+        assert error(workload, schedule, HOST) <= 1e-5, config
+
+
+def test_float32_is_split_only_where_there_are_registers_for_matrices() -> None:
+    workload = parse(SPLIT[0])
+
+    def algorithms(target: Target) -> tuple[Any, ...]:
+        knobs = template_for(workload, target).space(workload, target).knobs
+        return next(knob.values for knob in knobs if knob.name == "algorithm")
+
+    assert ("split" in algorithms(HOST)) == HOST.has_tiles
+    assert "split" in algorithms(with_tiles())
+    strict = parse(SPLIT[0].replace(")", ",tolerance=1e-6)"))
+    by_default = [template_for(w, with_tiles()).default(w, with_tiles())["algorithm"] for w in (workload, strict)]
+    assert by_default == ["split", "direct"]
+
+
+@pytest.mark.parametrize("key", ["conv2d(ci=4,h=5,w=5,co=4,k=1)", CHANNELS])
+def test_what_cannot_be_split_is_refused(key: str) -> None:
+    with pytest.raises(ScheduleError, match="split is for operands of float32 in a blocked layout"):
+        nest_of(parse(key), Schedule((Algorithm("conv2d", "split"),)))
 
 
 @X86

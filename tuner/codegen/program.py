@@ -20,7 +20,7 @@ class Packing:
     ``maps`` come first, (dimension, matrix by rows): that dimension is multiplied with the matrix, in float64.
     ``parts[d]`` are the extents of dimension ``d``, outermost first; their product may exceed the dimension, and the
     excess is filled with zeros. ``order`` lists the parts, numbered through all dimensions, outermost first. The
-    packed elements are of ``dtype``.
+    packed elements are of ``dtype``. With ``split``, each is a sum of so many: a new first dimension.
     """
 
     shape: tuple[int, ...]
@@ -28,6 +28,7 @@ class Packing:
     order: tuple[int, ...]
     maps: tuple[Map, ...] = ()
     dtype: str = "float32"
+    split: int = 1
 
     @property
     def size(self) -> int:
@@ -41,7 +42,7 @@ class Packing:
         for dimension, matrix in self.maps:
             mapped = np.tensordot(np.array(matrix), array.astype(np.float64), (1, dimension))
             array = np.moveaxis(mapped, 0, dimension)
-        array = array.astype(DTYPES[self.dtype])
+        array = _as_sum(array, self.split) if self.split > 1 else array.astype(DTYPES[self.dtype])
         excess = [(0, math.prod(part) - extent) for part, extent in zip(self.parts, array.shape, strict=True)]
         if any(after for _, after in excess):
             array = np.pad(array, excess)
@@ -54,6 +55,7 @@ class Packing:
             "parts": [list(part) for part in self.parts],
             "order": list(self.order),
             "dtype": self.dtype,
+            "split": self.split,
             "maps": [[dimension, [list(row) for row in matrix]] for dimension, matrix in self.maps],
         }
 
@@ -61,7 +63,16 @@ class Packing:
     def from_json(cls, data: Mapping[str, Any]) -> "Packing":
         maps = tuple((dimension, tuple(tuple(row) for row in matrix)) for dimension, matrix in data["maps"])
         parts = tuple(tuple(part) for part in data["parts"])
-        return cls(tuple(data["shape"]), parts, tuple(data["order"]), maps, data["dtype"])
+        return cls(tuple(data["shape"]), parts, tuple(data["order"]), maps, data["dtype"], data["split"])
+
+
+def _as_sum(array: npt.NDArray[Any], parts: int) -> npt.NDArray[Any]:
+    """``array`` as a sum of bfloat16 along a new first dimension, the largest part first."""
+    result = []
+    for _ in range(parts):
+        result.append(array.astype(DTYPES["bfloat16"]))
+        array = array - result[-1].astype(np.float32)
+    return np.stack(result)
 
 
 @dataclass(frozen=True)

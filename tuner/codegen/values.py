@@ -14,7 +14,7 @@ from tuner.codegen.instructions import Instructions
 from tuner.codegen.text import Value, identifier, vector_type
 from tuner.dtype import item_bytes
 from tuner.errors import ScheduleError
-from tuner.loopnest import Affine, Binary, Buffer, Constant, Expression, Load, Scope, Store, Within
+from tuner.loopnest import Affine, Binary, Buffer, Constant, Expression, Load, Part, Scope, Store, Within
 
 ALIGNMENT = 64  # bytes; of the workspace and of everything the kernel allocates
 _ELEMENTS = {"float32": "float", "bfloat16": "i16"}  # of the types of buffers, as they are loaded and stored
@@ -85,6 +85,8 @@ class ValueWriter(ArithmeticWriter):
 
     def _stored(self, store: Store) -> Value:
         """The value of ``store`` as it will lie in memory; what is only copied is not converted there and back."""
+        if isinstance(store.value, Part):
+            return self._part(store.value)
         narrow = store.buffer.dtype == "bfloat16"
         if narrow and isinstance(store.value, Load | Within) and _buffer(store.value).dtype == "bfloat16":
             return self._read(store.value)
@@ -183,7 +185,19 @@ class ValueWriter(ArithmeticWriter):
             return self._arithmetic(
                 expression.operator, self._evaluate(expression.left), self._evaluate(expression.right)
             )
+        if isinstance(expression, Part):
+            return self._to_float(self._part(expression))
         return self._to_float(self._read(expression))
+
+    def _part(self, part: Part) -> Value:
+        """One of the bfloat16 whose sum a value is."""
+        number, _ = self._integer(part.number)
+        if not isinstance(number, int):
+            raise ScheduleError("the loop over the parts of a sum of bfloat16 must be unrolled")
+        value = self._evaluate(part.value)
+        for _ in range(number):
+            value = self._arithmetic("sub", value, self._to_float(self._to_bfloat(value)))
+        return self._to_bfloat(value)
 
     def _read(self, source: Load | Within) -> Value:
         """The value as it lies in memory."""

@@ -31,6 +31,7 @@ from tuner.operators.operator import (
     tensors,
 )
 from tuner.operators.parameter import SIZE, Parameter
+from tuner.operators.split import split
 from tuner.operators.winograd import winograd
 
 if TYPE_CHECKING:
@@ -110,5 +111,5 @@ CONV2D = Operator(
     flops=_flops,
     reference=_reference,
     expression=_expression,
-    algorithms={"winograd2": partial(winograd, m=2), "winograd4": partial(winograd, m=4)},
+    algorithms={"winograd2": partial(winograd, m=2), "winograd4": partial(winograd, m=4), "split": split},
 )

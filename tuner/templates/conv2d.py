@@ -14,9 +14,11 @@ import numpy.typing as npt
 
 from tuner.codegen.matrix import LARGEST, REGISTERS
 from tuner.dtype import item_bytes
+from tuner.operators import split
 from tuner.operators.image import channel_block, output_size
 from tuner.operators.winograd import applies
 from tuner.schedule import (
+    Algorithm,
     CacheWrite,
     ComputeAt,
     Dot,
@@ -41,6 +43,7 @@ from tuner.workload import Workload
 ORDERS = ("ci,kh,kw", "kh,kw,ci", "kh,ci,kw")
 OUTERS = ("co,oh", "oh,co", "oh")  # the task space; with "oh" a task makes all channels of its rows
 PADS = ("first", "task", "skip")  # copy all of the input first, copy a task's rows, or leave the border's work out
+SPLIT_ERROR = 1e-5  # what the algorithm split keeps within, with room to spare
 UNITS = ("matrices", "vectors")  # what multiplies, where there are registers for matrices
 STAGE = "conv2d"
 
@@ -48,7 +51,7 @@ STAGE = "conv2d"
 class _Shape:
     """The numbers of a workload on a target that everything below needs."""
 
-    def __init__(self, workload: Workload, target: Target) -> None:
+    def __init__(self, workload: Workload, target: Target, algorithm: str = "direct") -> None:
         self.blocked = channel_block(workload.text("layout"), workload.size("co"))
         self.n, co, ci = workload.size("n"), workload.size("co"), workload.size("ci")
         self.lanes = min(target.lanes, self.blocked or co)
@@ -62,8 +65,8 @@ class _Shape:
         self.dilation = workload.sizes("dilation")
         self.padded = any(workload.sizes("pad"))
         self.width = workload.size("w") + workload.sizes("pad")[1] + workload.sizes("pad")[3]
-        self.bytes = item_bytes(workload.text("dtype"))
-        narrow = workload.text("dtype") == "bfloat16"
+        narrow = workload.text("dtype") == "bfloat16" or algorithm == "split"
+        self.bytes = item_bytes("bfloat16" if narrow else "float32")
         # The axis that dot products of two are taken along, and the steps that remain of channels and columns.
         self.pairs = "" if not narrow else "ci" if self.ci > 1 else "kw" if self.kw > 1 else ""
         self.steps_ci = ceil(self.ci, 2) if self.pairs == "ci" else self.ci
@@ -89,19 +92,28 @@ def _space(workload: Workload, target: Target) -> Space:
     ]
     if shape.padded:
         knobs.append(Choice("pad", PADS))
-    if shape.tiles:
+    algorithms = _algorithms(workload, target)
+    if shape.tiles or "split" in algorithms:
         knobs.append(Choice("unit", UNITS))
-    if applies(workload):
-        knobs.append(Choice("algorithm", winograd.ALGORITHMS))
+    if len(algorithms) > 1:
+        knobs.append(Choice("algorithm", algorithms))
     return Space(knobs)
 
 
+def _algorithms(workload: Workload, target: Target) -> tuple[str, ...]:
+    """What there is to choose from, direct convolution first."""
+    transformed = winograd.ALGORITHMS if applies(workload) else ("direct",)
+    splits = split.applies(workload) and _Shape(workload, target, "split").tiles
+    return (*transformed, "split") if splits else transformed
+
+
 def _schedule(workload: Workload, target: Target, config: Config) -> Schedule:
-    if config.get("algorithm", "direct") != "direct":
+    algorithm = str(config.get("algorithm", "direct"))
+    if algorithm.startswith("winograd"):
         return winograd.schedule(workload, target, config)
-    shape = _Shape(workload, target)
+    shape = _Shape(workload, target, algorithm)
     values: dict[str, Any] = dict(config)
-    steps: list[Step] = []
+    steps: list[Step] = [Algorithm(STAGE, algorithm)] if algorithm == "split" else []
     if shape.blocked:
         steps.append(Split(STAGE, "cob", (values["block_co"], values["tile_co"])))
         co = ["cob.0", "cob.1", "cob.2"]
@@ -131,6 +143,7 @@ def _schedule(workload: Workload, target: Target, config: Config) -> Schedule:
         reductions = ["kh", *channels, kw, "ci.1"]
     if matrices:
         reductions.remove("ci.1")
+    products = ["p", "q"] if algorithm == "split" else []
     tasks = {
         "co,oh": ["n", co[0], "oh.0"],
         "oh,co": ["n", "oh.0", co[0]],
@@ -141,19 +154,22 @@ def _schedule(workload: Workload, target: Target, config: Config) -> Schedule:
     tile = ["oh.2", *([] if matrices else ["ow.1"]), co[2], *lanes[:-1]]
     fenced = [*([] if matrices else ["ci.1"]), *([kw] if values["unroll_kw"] else [])]
     inner = [*(["ow.1", "ci.1"] if matrices else []), *dot, lanes[-1]]
+    reading = [*reductions, *products, co[2], *lanes[:-1], *(["ci.1"] if matrices else []), lanes[-1], *dot]
     steps += [
-        Reorder(STAGE, (*tasks, *rest, *reductions, *tile, *inner)),
+        Reorder(STAGE, (*tasks, *rest, *reductions, *products, *tile, *inner)),
         CacheWrite(STAGE, rest[-1]),
         Parallel(STAGE, tuple(tasks)),
-        Unroll(STAGE, (*tile, *fenced)),
+        Unroll(STAGE, (*tile, *fenced, *products)),
         Fence(STAGE, tuple(fenced)),
         Vectorize(STAGE, lanes[-1]),
-        Pack(STAGE, "weight", (co[0], co[1], *reductions, co[2], *lanes[:-1], *inner[1:-2], lanes[-1], *dot)),
+        Pack(STAGE, "weight", (co[0], co[1], *(loop for loop in reading if loop != "p"))),
     ]
     steps += [Dot(STAGE, loop) for loop in dot]
     if matrices:
         steps.append(Matrix(STAGE, "ow.1", "ci.1"))
-    if shape.padded:
+    if algorithm == "split":
+        steps += _parts(values.get("pad", "first"), tasks[-1])
+    elif shape.padded:
         steps += _pad(shape, target, values["pad"], tasks[-1])
     return Schedule(tuple(steps))
 
@@ -173,9 +189,16 @@ def _pad(shape: _Shape, target: Target, how: str, task: str) -> list[Step]:
     return steps
 
 
-def _quantities(workload: Workload, target: Target, columns: Columns) -> dict[str, npt.NDArray[np.float64]]:
+def _parts(how: str, task: str) -> list[Step]:
+    """Make the parts of the padded data, before everything or for a task, both of an element together."""
+    at = task if how == "task" else ""
+    steps: list[Step] = [ComputeAt("parts", at), Reorder("parts", ("pn", "pc", "py", "px", "pp", "pb"))]
+    steps += [Unroll("parts", ("pp",)), Vectorize("parts", "pb")]
+    return steps if at else [*steps, Parallel("parts", ("pn", "pc", "py"))]
+
+
+def _quantities(shape: _Shape, target: Target, columns: Columns) -> dict[str, npt.NDArray[np.float64]]:
     """What a configuration amounts to, for columns of candidates: sizes, counts and ratios to the machine's."""
-    shape = _Shape(workload, target)
     tile_co, tile_oh, tile_ow = (columns[name].astype(float) for name in ("tile_co", "tile_oh", "tile_ow"))
     block_co = np.minimum(columns["block_co"], ceil(shape.vectors, columns["tile_co"])).astype(float)
     block_oh = np.minimum(columns["block_oh"], ceil(shape.oh, columns["tile_oh"])).astype(float)
@@ -217,8 +240,24 @@ def _quantities(workload: Workload, target: Target, columns: Columns) -> dict[st
 
 
 def _illegal(workload: Workload, target: Target, columns: Columns) -> npt.NDArray[np.bool_]:
-    shape = _Shape(workload, target)
-    known = _quantities(workload, target, columns)
+    algorithms = _algorithms(workload, target)
+    result = _illegal_product(_Shape(workload, target), target, columns)
+    if "algorithm" not in columns:
+        return result
+    chosen = columns["algorithm"]
+    if applies(workload):
+        result = np.where(chosen == 0, result, winograd.illegal(workload, target, columns))
+    if "split" in algorithms:
+        split_up = _illegal_product(_Shape(workload, target, "split"), target, columns)
+        if "pad" in columns:
+            split_up |= columns["pad"] == PADS.index("skip")
+        result = np.where(chosen == algorithms.index("split"), split_up, result)
+    return np.asarray(result)
+
+
+def _illegal_product(shape: _Shape, target: Target, columns: Columns) -> npt.NDArray[np.bool_]:
+    """Of the algorithms that are products of channels by pixels."""
+    known = _quantities(shape, target, columns)
     # A block with more tiles than there are is the same schedule as a smaller one.
     result = (known["registers"] > 1) | (known["unrolled"] > UNROLL_LIMIT)
     result |= known["unrolled"] * known["copies"] > CODE_LIMIT
@@ -237,19 +276,20 @@ def _illegal(workload: Workload, target: Target, columns: Columns) -> npt.NDArra
         result |= (columns["pad"] == PADS.index("skip")) & ~inner
     if "unit" in columns:
         matrices = columns["unit"] == UNITS.index("matrices")
-        result |= matrices & ((columns["tile_ow"] > LARGEST) | (columns["split_ci"] > LARGEST))
+        result |= matrices & ((columns["tile_ow"] > LARGEST) | (columns["split_ci"] > LARGEST) | (not shape.tiles))
         if shape.padded:
             result |= matrices & (columns["pad"] == PADS.index("skip"))
-    if "algorithm" in columns:
-        result = np.where(columns["algorithm"] == 0, result, winograd.illegal(workload, target, columns))
     return np.asarray(result)
 
 
 def _features(workload: Workload, target: Target, columns: Columns) -> npt.NDArray[np.float32]:
-    known = _quantities(workload, target, columns)
-    if "algorithm" in columns:
-        other = winograd.quantities(workload, target, columns)
-        known = {name: np.where(columns["algorithm"] == 0, value, other[name]) for name, value in known.items()}
+    known, algorithms = _quantities(_Shape(workload, target), target, columns), _algorithms(workload, target)
+    for number, algorithm in enumerate(algorithms[1:], 1):
+        if algorithm == "split":
+            other = _quantities(_Shape(workload, target, algorithm), target, columns)
+        else:
+            other = winograd.quantities(workload, target, columns)
+        known = {name: np.where(columns["algorithm"] == number, other[name], known[name]) for name in known}
     derived = [np.log2(value) for value in known.values()]
     knobs = [np.log2(column + 1.0) for column in columns.values()]
     return np.stack([*derived, *knobs], axis=1).astype(np.float32)
@@ -287,10 +327,14 @@ def _default(workload: Workload, target: Target) -> dict[str, Any]:
         config["pad"] = "first"
         if shape.pairs != "kw" and tile_oh == 1 and 3 * tile_co * shape.parts * tile_ow * shape.kw <= CODE_LIMIT:
             config |= {"pad": "skip", "unroll_kw": int(shape.kw > 1), "split_ci": 1}
-    if shape.tiles:
-        config |= _matrices(shape, values)
+    if "unit" in values:
+        config["unit"] = "vectors"
     if "algorithm" in values:
         config["algorithm"] = "direct"
+    if "split" in values.get("algorithm", ()) and workload.tolerance >= SPLIT_ERROR:
+        config |= {"algorithm": "split", **_matrices(_Shape(workload, target, "split"), values)}
+    elif shape.tiles:
+        config |= _matrices(shape, values)
     return config
 
 
