@@ -292,9 +292,10 @@ class _NestBuilder:
         if outer_reductions and any(plan.loops[name].tail == "shift" for name in outer):
             raise ScheduleError("a shifted tail needs all reduction loops inside the local tile")
         output, output_index, guards = self._output(placed)
-        resumed = any(bool(np.any(plan.loops[name].extent > 1)) for name in outer_reductions)
-        if resumed and output.dtype != "float32":
-            raise ScheduleError(f"sums cannot be resumed from an output of {output.dtype}: keep all in the local tile")
+        if output.dtype != "float32":  # too coarse to keep partial sums in
+            if any(np.any(plan.loops[name].extent > 1) for name in outer_reductions):
+                raise ScheduleError(f"sums cannot be resumed from an output of {output.dtype}: keep all in the tile")
+            outer_reductions = ()
         tile = Buffer("tile" if placed is self.placed[0] else f"{stage.name}.tile", self._turns(spatial), Scope.LOCAL)
         self.buffers.append(tile)
         tile_index = self._packed_index(spatial)
@@ -303,7 +304,7 @@ class _NestBuilder:
         start: tuple[Node, ...] = (Store(tile, tile_index, Constant(0.0)),)
         finished = self._expression(placed, stage.epilogue, placed.position, total)
         finish: tuple[Node, ...] = (Store(output, output_index, finished, guards=guards),)
-        if resumed:
+        if outer_reductions:
             resume = (Store(tile, tile_index, Load(output, output_index), guards=guards),)
             start = (When(outer_reductions, "first", start, resume),)
             finish = (When(outer_reductions, "last", finish, (Store(output, output_index, total, guards=guards),)),)
