@@ -35,6 +35,11 @@ KEYS = [
     "conv2d(ci=32,h=7,w=7,co=48,k=3,stride=2,pad=1,layout=NCHW16c,dtype=bfloat16)",
     "conv2d(ci=64,h=5,w=35,co=32,k=1,layout=NCHW32c,dtype=bfloat16,epilogue=bias)",
 ]
+PRODUCTS = [
+    "dense(m=35,ci=64,co=48,dtype=bfloat16,epilogue=bias+relu)",
+    "matmul(m=24,k=70,n=64,dtype=bfloat16)",
+    "batch_matmul(b=2,m=16,k=64,n=16,dtype=bfloat16)",
+]
 SPLIT = [  # of float32, by products of bfloat16
     "conv2d(ci=32,h=9,w=14,co=32,k=3,pad=1,layout=NCHW16c,epilogue=bias+residual+relu)",
     "conv2d(ci=64,h=5,w=9,co=32,k=1,layout=NCHW32c)",
@@ -121,7 +126,7 @@ def chosen(workload: Workload, target: Target, **wanted: str) -> list[dict[str, 
 
 
 @X86
-@pytest.mark.parametrize("key", [*KEYS, *SPLIT])
+@pytest.mark.parametrize("key", [*KEYS, *PRODUCTS, *SPLIT])
 def test_the_instructions_give_the_result_of_the_reference(key: str) -> None:
     workload, target = parse(key), with_tiles()
     algorithm = "split" if key in SPLIT else "direct"
@@ -164,7 +169,7 @@ def test_what_cannot_be_split_is_refused(key: str) -> None:
 
 
 @X86
-@pytest.mark.parametrize("key", KEYS)
+@pytest.mark.parametrize("key", [*KEYS, *PRODUCTS])
 def test_without_such_registers_the_same_schedule_is_done_by_vectors(key: str) -> None:
     workload = parse(key)
     template = template_for(workload, with_tiles())
@@ -172,7 +177,7 @@ def test_without_such_registers_the_same_schedule_is_done_by_vectors(key: str) -
 
 
 @pytest.mark.skipif(not HOST.has_tiles, reason="this machine has no AMX")
-@pytest.mark.parametrize("key", KEYS)
+@pytest.mark.parametrize("key", [*KEYS, *PRODUCTS, *SPLIT])
 def test_the_registers_of_this_machine_give_the_result_of_the_reference(key: str) -> None:
     workload = parse(key)
     template = template_for(workload, HOST)

@@ -37,14 +37,23 @@ from tuner.schedule import (
 from tuner.space import Choice, Columns, Config, Flag, Knob, Space
 from tuner.target import Target
 from tuner.templates import winograd
-from tuner.templates.template import CODE_LIMIT, UNROLL_LIMIT, Template, bodies, ceil, register_tile, tiles, up_to
+from tuner.templates.template import (
+    CODE_LIMIT,
+    UNITS,
+    UNROLL_LIMIT,
+    Template,
+    bodies,
+    ceil,
+    register_tile,
+    tiles,
+    up_to,
+)
 from tuner.workload import Workload
 
 ORDERS = ("ci,kh,kw", "kh,kw,ci", "kh,ci,kw")
 OUTERS = ("co,oh", "oh,co", "oh")  # the task space; with "oh" a task makes all channels of its rows
 PADS = ("first", "task", "skip")  # copy all of the input first, copy a task's rows, or leave the border's work out
 SPLIT_ERROR = 1e-5  # what the algorithm split keeps within, with room to spare
-UNITS = ("matrices", "vectors")  # what multiplies, where there are registers for matrices
 STAGE = "conv2d"
 
 
