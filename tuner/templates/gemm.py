@@ -103,10 +103,11 @@ def _schedule(workload: Workload, target: Target, config: Config) -> Schedule:
         CacheWrite(stage, "n.1"),
         Parallel(stage, tuple(tasks)),
         Unroll(stage, tuple(unrolled)),
+        *([] if matrices else [Fence(stage, ("k.2",))]),
         Vectorize(stage, "n.3"),
         *(Dot(stage, loop) for loop in dot),
+        *([Matrix(stage, "m.2", "k.2")] if matrices else []),
     ]
-    steps.append(Matrix(stage, "m.2", "k.2") if matrices else Fence(stage, ("k.2",)))
     if shape.dense:
         steps.append(Pack(stage, "weight", ("n.0", "k.0", "n.1", *columns, *dot)))
     elif values["pack_columns"]:
