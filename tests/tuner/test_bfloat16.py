@@ -18,6 +18,7 @@ from tuner.kernel import compile_kernel
 from tuner.operators import OPERATORS
 from tuner.schedule import CacheWrite, Dot, Pack, Parallel, Reorder, Schedule, Split, Step, Vectorize
 from tuner.target import Target
+from tuner.templates import template_for
 from tuner.workload import parse, random_arrays, reference
 
 BFLOAT16 = np.dtype(ml_dtypes.bfloat16)
@@ -94,6 +95,19 @@ def test_dot_products_are_one_instruction_where_there_is_one() -> None:
     assert "vcvtneps2bf16" in code
     narrow = Target.host(threads=1, isa="sse4")
     assert "dpbf16" not in assembly(build(DENSE, PACKED, narrow).ir, narrow)
+
+
+@pytest.mark.parametrize("has", [True, False])
+def test_dot_products_of_aarch64_are_assembled(has: bool) -> None:
+    features = ("bf16", "fp-armv8", "neon") if has else ("fp-armv8", "neon")
+    known = {"triple": "aarch64-unknown-linux-gnu", "cpu": "generic", "features": list(features), "vector_bits": 128}
+    target = Target.from_json({**Target.host(threads=1).to_json(), **known, "registers": 32})
+    workload = parse("conv2d(ci=16,h=8,w=8,co=16,k=3,pad=1,layout=NCHW16c,dtype=bfloat16)")
+    template = template_for(workload, target)
+    schedule = template.schedule(workload, target, template.default(workload, target))
+    code = assembly(build(workload, schedule, target).ir, target)
+    assert ("bfdot" in code, "fmla" in code) == (has, not has)
+    assert "__truncsfbf2" not in code  # a function that no library of ours has
 
 
 def test_what_is_only_copied_is_not_converted() -> None:

@@ -22,7 +22,20 @@ from tuner.codegen.cpu import assembly
 from tuner.codegen.matrix import Shape
 from tuner.codegen.program import Program
 from tuner.errors import ScheduleError
-from tuner.schedule import Algorithm, CacheWrite, Dot, Matrix, Pack, Reorder, Schedule, Split, Step, Vectorize
+from tuner.schedule import (
+    Algorithm,
+    CacheWrite,
+    Dot,
+    Inline,
+    Matrix,
+    Pack,
+    Reorder,
+    Schedule,
+    Split,
+    Step,
+    Unroll,
+    Vectorize,
+)
 from tuner.target import Target
 from tuner.templates import template_for
 from tuner.workload import Workload, parse, random_arrays, reference
@@ -207,6 +220,35 @@ def test_a_configuration_says_rows_and_bytes_of_each_register() -> None:
     assert len(data) == 64
     assert [int.from_bytes(data[16 + 2 * n : 18 + 2 * n], "little") for n in range(8)] == [64] * 4 + [32] * 2 + [64] * 2
     assert list(data[48:56]) == [14] * 4 + [14] * 2 + [8] * 2
+
+
+def test_conditions_within_a_tile_are_refused() -> None:
+    workload, target = parse("conv2d(ci=32,h=16,w=16,co=16,k=3,pad=1,layout=NCHW32c,dtype=bfloat16)"), with_tiles()
+    template = template_for(workload, target)
+    steps = template.schedule(workload, target, template.default(workload, target)).steps
+    inlined = (*(step for step in steps if step.stage != "pad"), Inline("pad"))
+    with pytest.raises(ScheduleError, match="what has conditions within a tile"):
+        build(workload, Schedule(inlined), target)
+
+
+TILE = ("ow.1", "ci.1", "ci.2", "co")
+
+
+def test_interrupted_sums_are_refused() -> None:
+    steps = (
+        Algorithm("conv2d", "split"),
+        Split("conv2d", "ci", (8, 2)),
+        Split("conv2d", "ow", (8,)),
+        Reorder("conv2d", ("n", "cob", "oh", "kh", "ow.0", "cib", "kw", "p", "q", "ci.0", *TILE)),
+        CacheWrite("conv2d", "ow.0"),
+        Vectorize("conv2d", "co"),
+        Dot("conv2d", "ci.2"),
+        Matrix("conv2d", "ow.1", "ci.1"),
+        Unroll("conv2d", ("p", "q")),
+        Unroll("parts", ("pp",)),
+    )
+    with pytest.raises(ScheduleError, match="cannot be interrupted"):
+        build(parse("conv2d(ci=16,h=4,w=18,co=16,k=3,layout=NCHW16c)"), Schedule(steps), with_tiles())
 
 
 DENSE = parse("dense(m=32,ci=64,co=16,dtype=bfloat16)")

@@ -197,7 +197,6 @@ class _Function(MatrixWriter):
         self.locals = [buffer for buffer in nest.buffers if buffer.scope is Scope.LOCAL]
         self.tables = [buffer for buffer in nest.buffers if buffer.scope is Scope.TABLE]
         self.extents: dict[str, int] = {}
-        self.settled: frozenset[Condition] = frozenset()  # guards that are known to hold here
         self.guards: dict[int, tuple[dict[Condition, tuple[Loop, ...]], list[Condition]]] = {}
         self.limits: dict[str, int] = {}
         loops, body = _parallel_loops(chunk)

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from tuner.codegen.text import identifier
 from tuner.codegen.values import Counter, ValueWriter
 from tuner.errors import ScheduleError
-from tuner.loopnest import Binary, Load, Loop, Node, Scope, Store
+from tuner.loopnest import Binary, Condition, Load, Loop, Node, Scope, Store
 
 REGISTERS = 8
 LARGEST = 16  # rows of a register, and four-byte columns
@@ -60,6 +60,7 @@ class MatrixWriter(ValueWriter):
     """Writes loops of kind ``matrix`` in matrix registers."""
 
     shape: Shape | None = None
+    settled: frozenset[Condition] = frozenset()  # guards that are known to hold here
 
     def _in_tiles(self, loop: Loop) -> bool:
         """Write what the loop of rows does, or the part of it that matrix registers do; whether that is all."""
@@ -67,6 +68,8 @@ class MatrixWriter(ValueWriter):
         for inner in {loop.axis: loop for loop in reversed(loops)}.values():  # the outermost of each axis
             if self._turns_left(inner) != inner.extent:
                 raise ScheduleError(f"loop {inner.name}: products of matrices are of whole tiles only")
+        if not self.settled.issuperset(store.guards):
+            raise ScheduleError("what has conditions within a tile cannot be a product of matrices")
         self.vector = (loops[-1].name, int(loops[-1].extent))
         for inner in loops[:-1]:
             self.counters[inner.name] = Counter(0, 0)
@@ -167,7 +170,8 @@ def _innermost(loop: Loop) -> tuple[list[Loop], Store]:
     while isinstance(node := _only(body), Loop):
         loops.append(node)
         body = node.body
-    assert isinstance(node, Store)
+    if not isinstance(node, Store):
+        raise ScheduleError("sums in matrix registers cannot be interrupted: keep their loops in the local tile")
     return loops, node
 
 
