@@ -4,6 +4,7 @@ import contextlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
+from typing import Literal, overload
 
 from sqlalchemy import Connection, Engine
 
@@ -11,8 +12,11 @@ from tunedb import care, dialect, interrupts, lookup, migrate, quarantine
 from tunedb.care import Merged
 from tunedb.engine import default_url, describe, make_engine, plain_errors
 from tunedb.explain import Explanation, explain
+from tunedb.fallback import Fallback, Source
 from tunedb.foreign import ForeignTrial, ForeignWorkload
 from tunedb.formats import About, Imported, format_of, open_source
+from tunedb.freshness import Freshness, Level
+from tunedb.freshness import freshness as freshness_of
 from tunedb.imported import imported as lookup_imported
 from tunedb.imported import target_named
 from tunedb.importing import import_log
@@ -20,6 +24,7 @@ from tunedb.integrity import Checked, check
 from tunedb.lookup import Best, Stats
 from tunedb.quarantine import Quarantined
 from tunedb.sessions import DatabaseHistory, SessionArguments
+from tunedb.stale import Stale, stale
 from tuner.target import Target
 from tuner.trial import Trial
 from tuner.workload import Workload
@@ -78,18 +83,61 @@ class Database:
         """The session of these arguments, to be continued or begun. Raises SessionBusyError."""
         return DatabaseHistory(self, arguments)
 
-    def best(self, workload: Workload, target: Target | None = None) -> Best:
+    @overload
+    def best(
+        self,
+        workload: Workload,
+        target: Target | None = None,
+        *,
+        freshness: Level = "any",
+        source: Literal["exact"] = "exact",
+    ) -> Best: ...
+
+    @overload
+    def best(
+        self, workload: Workload, target: Target | None = None, *, freshness: Level = "any", source: Source
+    ) -> Best | Fallback: ...
+
+    def best(
+        self,
+        workload: Workload,
+        target: Target | None = None,
+        *,
+        freshness: Level = "any",
+        source: Source = "exact",
+    ) -> Best | Fallback:
         """The fastest verified trial on ``target``; without one, on this machine with any number of threads.
 
-        The answer's ``target`` says on which. Raises NotFoundError, which says what is stored instead.
+        The answer's ``target`` says on which. ``freshness`` says with what its time must have been taken: "strict", all
+        that may change a time is as here and now; "compatible", processor, protocol and LLVM's major version are.
+
+        ``source`` is the least sure way to answer that will do when there is no such trial: docs/fallback.md. The
+        answer's ``source`` says which it was; unless that is "exact" it is a Fallback, which has no time but can
+        ``compile`` as well. Raises NotFoundError, which says what is stored instead.
         """
         with self.read() as connection:
-            return lookup.best(connection, workload, target)
+            if source == "exact":
+                return lookup.best(connection, workload, target, freshness)
+            from tunedb.ladder import answer  # what was measured elsewhere needs more of the engine
 
-    def top(self, workload: Workload, n: int = 10, target: Target | None = None) -> tuple[Best, ...]:
-        """The ``n`` fastest schedules, fastest first, each by its best trial. ``target`` is as for ``best``."""
+            return answer(connection, workload, target, freshness, source)
+
+    def top(
+        self, workload: Workload, n: int = 10, target: Target | None = None, *, freshness: Level = "any"
+    ) -> tuple[Best, ...]:
+        """The ``n`` fastest schedules, fastest first, each by its best trial. Target and freshness as for ``best``."""
         with self.read() as connection:
-            return lookup.top(connection, workload, n, target)
+            return lookup.top(connection, workload, n, target, freshness)
+
+    def freshness(self, best: Best) -> Freshness:
+        """How the environment in which an answer was measured differs from this one."""
+        with self.read() as connection:
+            return freshness_of(connection, best.trial, best.fingerprint)
+
+    def stale(self, freshness: Level = "strict") -> tuple[Stale, ...]:
+        """What to measure again on this machine for all answers to be that fresh, the cheapest first."""
+        with self.read() as connection:
+            return stale(connection, freshness)
 
     def history(self, workload: Workload, target: Target | None = None) -> tuple[Trial, ...]:
         """All trials of ``workload``, on ``target`` or on every one, oldest first; failures too."""
@@ -153,10 +201,10 @@ class Database:
         with self.write() as connection:
             return quarantine.clear(connection)
 
-    def explain(self, workload: Workload, target: Target | None = None) -> Explanation:
+    def explain(self, workload: Workload, target: Target | None = None, *, freshness: Level = "any") -> Explanation:
         """``best``, and what stands behind it: the runner-up, all trials, and the command that finds it again."""
         with self.read() as connection:
-            return explain(connection, workload, target)
+            return explain(connection, workload, target, freshness)
 
     def retract(self, trial: str, reason: str) -> str:
         """Mark a trial, by 8 or more characters of its fingerprint, as not to be used: ``best`` forgets it.

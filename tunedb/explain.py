@@ -8,15 +8,17 @@ from typing import Any
 from sqlalchemy import Connection, func, select
 
 from tunedb import lookup
+from tunedb.freshness import Freshness, Level, freshness
 from tunedb.lookup import Best
 from tunedb.records import SESSION, TARGET, TRIAL, WORKLOAD
-from tuner.target import Target
+from tunedb.sessions import PINS
+from tuner.target import Target, narrower
 from tuner.workload import Workload
 
 
 @dataclass(frozen=True)
 class Explanation:
-    """An answer and what stands behind it: all trials of its workload on its target."""
+    """An answer and what stands behind it: all trials of its problem on its target, whatever their tolerance."""
 
     best: Best
     runner_up: Best | None  # the fastest other schedule
@@ -24,6 +26,7 @@ class Explanation:
     retracted: int
     first: datetime
     last: datetime
+    freshness: Freshness
     command: str  # that tunes the same, and would find it again
 
     def to_json(self) -> dict[str, Any]:
@@ -35,19 +38,20 @@ class Explanation:
             "first": self.first.isoformat(),
             "last": self.last.isoformat(),
             "measured": self.best.trial.created.isoformat(),
+            "freshness": self.freshness.to_json(),
             "command": self.command,
         }
 
 
-def explain(connection: Connection, workload: Workload, target: Target | None) -> Explanation:
+def explain(connection: Connection, workload: Workload, target: Target | None, level: Level = "any") -> Explanation:
     """The explanation of ``best``. Raises NotFoundError as it does."""
-    best = lookup.best(connection, workload, target)
-    _, *others = lookup.top(connection, workload, 2, best.target)
+    best = lookup.best(connection, workload, target, level)
+    _, *others = lookup.top(connection, workload, 2, best.target, level)
     here = (
         select(TRIAL.c.status, func.count().label("number"), func.count(TRIAL.c.retracted).label("retracted"))
         .add_columns(func.min(TRIAL.c.created).label("first"), func.max(TRIAL.c.created).label("last"))
         .select_from(TRIAL.join(WORKLOAD).join(TARGET))
-        .where(WORKLOAD.c.fingerprint == workload.fingerprint, TARGET.c.fingerprint == best.target.fingerprint)
+        .where(WORKLOAD.c.problem == workload.problem.fingerprint, TARGET.c.fingerprint == best.target.fingerprint)
         .group_by(TRIAL.c.status)
     )
     rows = connection.execute(here).all()
@@ -61,12 +65,23 @@ def explain(connection: Connection, workload: Workload, target: Target | None) -
         retracted=sum(row.retracted for row in rows),
         first=min(row.first for row in rows),
         last=max(row.last for row in rows),
-        command=_command(best, session.arguments, size),
+        freshness=freshness(connection, best.trial, best.fingerprint),
+        command=tuning_command(
+            best.workload, session.arguments, size, session.arguments.get("seed", 0), best.target.threads
+        ),
     )
 
 
-def _command(best: Best, arguments: Mapping[str, Any], trials: int) -> str:
-    return (
-        f"tunedb tune '{best.workload.label}' --trials {trials} --tuner {arguments.get('tuner')} "
-        f"--seed {arguments.get('seed')} --threads {best.target.threads}"
+def tuning_command(workload: Workload, arguments: Mapping[str, Any], trials: int, seed: int, threads: int) -> str:
+    """The command for so many trials, in the way of a session that had these arguments."""
+    settings = arguments.get("settings", {})
+    options = ["--cold"] if settings.get("start") == "cold" else []
+    options += [f"--set {pin}" for pin in settings.get(PINS, "").split()]
+    options += [f"--target {each.isa}" for each in narrower(threads) if each.fingerprint == arguments.get("target")]
+    return " ".join(
+        (
+            f"tunedb tune '{workload.label}' --trials {trials} --tuner {arguments.get('tuner')}",
+            f"--seed {seed} --threads {threads}",
+            *options,
+        )
     )

@@ -72,6 +72,8 @@ def _same(row: Row[Any], content: str) -> Iterator[str]:
 def _workload(row: Row[Any]) -> Iterator[str]:
     workload = any_workload(row.operator, row.key)
     yield from _same(row, workload.fingerprint)
+    if row.problem != workload.problem.fingerprint:
+        yield "it is another problem"
     if row.flops != workload.flops:
         yield f"it takes {workload.flops} operations, not {row.flops}"
 

@@ -1,17 +1,32 @@
 """What the database knows: the best schedule, the next best ones, all trials, and how much there is.
 
-``best`` is one SQL statement: a walk to the first entry of an index over (workload, target, verified, seconds). Only a
-verified trial is ever an answer. Of equally fast trials the newest wins.
+``best`` is one SQL statement: a walk to the first entry of an index over (workload, target, verified, seconds, error).
+Only a verified trial is ever an answer, and only one with an error that the question tolerates, whatever tolerance it
+was tuned with. Of equally fast trials the newest wins. A question that asks for fresh times takes the same walk and
+passes over the others.
 """
 
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import Connection, Row, ScalarSelect, Select, Table, bindparam, func, select
+from sqlalchemy import (
+    ColumnElement,
+    Connection,
+    FromClause,
+    Row,
+    ScalarSelect,
+    Select,
+    Table,
+    and_,
+    bindparam,
+    func,
+    select,
+)
 
 from tunedb.confidence import Confidence, judge
 from tunedb.errors import NotFoundError
+from tunedb.freshness import Demand, Level, demand, freshness, is_fresh
 from tunedb.records import (
     SCHEDULE,
     SESSION,
@@ -109,30 +124,35 @@ class Stats:
     statuses: Mapping[str, int]  # trials by how they ended
 
 
-def best(connection: Connection, workload: Workload, target: Target | None) -> Best:
+def best(connection: Connection, workload: Workload, target: Target | None, level: Level = "any") -> Best:
     """The fastest verified trial on ``target``; without one, on this machine with any number of threads.
 
-    Raises NotFoundError, which says what is stored instead.
+    ``level`` says how fresh its time must be. Raises NotFoundError, which says what is stored instead.
     """
-    row = connection.execute(_BEST if target else _BEST_OF_MACHINE, _question(workload, target)).one_or_none()
+    wanted = demand(connection, level, workload, target or Target.host())
+    statement = _BEST[_where(target), wanted is not None]
+    row = connection.execute(statement, _question(workload, target, wanted)).one_or_none()
     if row is None:
-        raise NotFoundError(_what_is_stored(connection, workload, target))
+        raise NotFoundError(_what_is_stored(connection, workload, target, level))
     return _answer(row, row.runner_up)
 
 
-def top(connection: Connection, workload: Workload, n: int, target: Target | None) -> tuple[Best, ...]:
-    """The ``n`` fastest schedules, each by its best trial and compared with the next one. Raises as ``best`` does."""
-    statement = _TOP if target else _TOP_OF_MACHINE
-    rows = connection.execute(statement, {**_question(workload, target), "n": n + 1}).all()
+def top(
+    connection: Connection, workload: Workload, n: int, target: Target | None, level: Level = "any"
+) -> tuple[Best, ...]:
+    """The ``n`` fastest schedules, each by its best trial and compared with the next one. Otherwise as ``best``."""
+    wanted = demand(connection, level, workload, target or Target.host())
+    statement = _TOP[_where(target), wanted is not None]
+    rows = connection.execute(statement, {**_question(workload, target, wanted), "n": n + 1}).all()
     if not rows:
-        raise NotFoundError(_what_is_stored(connection, workload, target))
+        raise NotFoundError(_what_is_stored(connection, workload, target, level))
     following = [*(row.times for row in rows[1:]), None]
     return tuple(_answer(row, times) for row, times in zip(rows[:n], following, strict=False))
 
 
 def history(connection: Connection, workload: Workload, target: Target | None) -> tuple[Trial, ...]:
-    """All trials of a workload, on ``target`` or on every one, oldest first; failures too."""
-    statement = select_trials().where(WORKLOAD.c.fingerprint == workload.fingerprint)
+    """All trials of a workload with any tolerance, on ``target`` or on every one, oldest first; failures too."""
+    statement = select_trials().where(WORKLOAD.c.problem == workload.problem.fingerprint)
     if target is not None:
         statement = statement.where(TARGET.c.fingerprint == target.fingerprint)
     ordered = statement.order_by(TRIAL.c.created, TRIAL.c.fingerprint)
@@ -160,9 +180,14 @@ def stats(connection: Connection) -> Stats:
     )
 
 
-def _question(workload: Workload, target: Target | None) -> dict[str, Any]:
+def _where(target: Target | None) -> str:
+    return "fingerprint" if target else "machine"
+
+
+def _question(workload: Workload, target: Target | None, wanted: Demand | None) -> dict[str, Any]:
     where = target.fingerprint if target else machine_fingerprint(Target.host())
-    return {"workload": workload.fingerprint, "where": where}
+    asked = {"problem": workload.problem.fingerprint, "tolerance": workload.tolerance, "where": where}
+    return {**asked, **(wanted.parameters() if wanted else {})}
 
 
 def _answer(row: Row[Any], runner_up: list[list[float]] | None) -> Best:
@@ -171,15 +196,34 @@ def _answer(row: Row[Any], runner_up: list[list[float]] | None) -> Best:
     return Best(trial=trial, fingerprint=row.fingerprint, confidence=confidence, source="exact")
 
 
-def _what_is_stored(connection: Connection, workload: Workload, target: Target | None) -> str:
-    of_workload = select(TRIAL.c.status, TRIAL.c.verified, TARGET).select_from(TRIAL.join(TARGET).join(WORKLOAD))
-    rows = connection.execute(of_workload.where(WORKLOAD.c.fingerprint == workload.fingerprint)).all()
+def _any_best(connection: Connection, workload: Workload, target: Target | None) -> Row[Any] | None:
+    return connection.execute(_BEST[_where(target), False], _question(workload, target, None)).one_or_none()
+
+
+def _what_is_stored(connection: Connection, workload: Workload, target: Target | None, level: Level) -> str:
+    if level != "any" and (row := _any_best(connection, workload, target)) is not None:
+        found = freshness(connection, read_trial(row), row.fingerprint)
+        return (
+            f"no verified trial of {workload.label} there answers to --freshness {level}; the best one is {found}: "
+            "`tunedb stale` lists what to measure again"
+        )
+    columns = (TRIAL.c.status, TRIAL.c.verified, TRIAL.c.error, TARGET)
+    of_problem = select(*columns).select_from(TRIAL.join(TARGET).join(WORKLOAD))
+    rows = connection.execute(of_problem.where(WORKLOAD.c.problem == workload.problem.fingerprint)).all()
     if not rows:
-        return f"no trial of {workload.label} is stored: tune it with `tunedb tune '{workload.label}'`"
+        return (
+            f"no trial of {workload.label} is stored: tune it with `tunedb tune '{workload.label}'`, or let "
+            "--source default answer without measuring"
+        )
     where = target or Target.host()
     machine = machine_fingerprint(where)
     here = [row for row in rows if (row.fingerprint == where.fingerprint if target else row.machine == machine)]
     place = f"on {where.name}" if target else "on this machine"
+    if errors := [row.error for row in here if row.verified]:
+        return (
+            f"no trial of {workload.problem.label} {place} has an error of at most {workload.tolerance:g}: "
+            f"the smallest is {min(errors):.2g}; tune it with `tunedb tune '{workload.label}'`"
+        )
     if here:
         ends = ", ".join(f"{sum(row.status == s for row in here)} {s}" for s in sorted({row.status for row in here}))
         return f"no verified trial of {workload.label} {place}: its {len(here)} trials there ended so: {ends}"
@@ -195,53 +239,67 @@ def _fastest_first(trial: Any) -> tuple[Any, ...]:
     return trial.seconds, trial.created.desc(), trial.fingerprint
 
 
-def _workload_id() -> ScalarSelect[int]:
-    return select(WORKLOAD.c.id).where(WORKLOAD.c.fingerprint == bindparam("workload")).scalar_subquery()
+def _counts(trial: FromClause, fresh: bool) -> ColumnElement[bool]:
+    """What a trial must be to answer."""
+    good = and_(trial.c.verified, trial.c.error <= bindparam("tolerance"))
+    return and_(good, is_fresh(trial)) if fresh else good
 
 
-def _best_statement(where: str) -> Select[Any]:
-    """Of each target that matches, the first entry of the index; of those, the fastest; beside it, the runner-up."""
-    each = TRIAL.alias("each")
-    place = TARGET.alias("place")
-    fastest = (
-        select(each.c.id)
-        .where(each.c.workload_id == _workload_id(), each.c.target_id == place.c.id, each.c.verified)
-        .order_by(*_fastest_first(each.c))
+def _first(
+    trial: FromClause, workload: FromClause, target: ColumnElement[int], fresh: bool, *more: ColumnElement[bool]
+) -> ScalarSelect[int]:
+    """The fastest trial of one workload on one target that counts: the first such entry of the index."""
+    return (
+        select(trial.c.id)
+        .where(
+            trial.c.workload_id == workload.c.id,
+            trial.c.target_id == target,
+            _counts(trial, fresh),
+            *more,
+        )
+        .order_by(*_fastest_first(trial.c))
         .limit(1)
-        .correlate(place)
+        .correlate_except(trial)
         .scalar_subquery()
     )
+
+
+def _best_statement(where: str, fresh: bool) -> Select[Any]:
+    """The first of each workload of the problem and each target that matches; of those, the fastest; its runner-up."""
+    place, same = TARGET.alias("place"), WORKLOAD.alias("same")
+    first_of_each = (
+        select(_first(TRIAL.alias("each"), same, place.c.id, fresh))
+        .select_from(place.join(same, same.c.problem == bindparam("problem")))
+        .where(place.c[where] == bindparam("where"))
+    )
+    following, next_ = TRIAL.alias("following"), WORKLOAD.alias("next")
     other = TRIAL.alias("other")
+    next_of_each = select(
+        _first(other, next_, TRIAL.c.target_id, fresh, other.c.schedule_id != TRIAL.c.schedule_id)
+    ).where(next_.c.problem == bindparam("problem"))
     runner_up = (
-        select(other.c.times)
-        .where(
-            other.c.workload_id == TRIAL.c.workload_id,
-            other.c.target_id == TRIAL.c.target_id,
-            other.c.verified,
-            other.c.schedule_id != TRIAL.c.schedule_id,
-        )
-        .order_by(other.c.seconds)
+        select(following.c.times)
+        .where(following.c.id.in_(next_of_each.correlate(TRIAL)))
+        .order_by(following.c.seconds)
         .limit(1)
         .correlate(TRIAL)
         .scalar_subquery()
     )
-    fastest_of_each = select(fastest).select_from(place).where(place.c[where] == bindparam("where"))
     return (
         select_trials(runner_up.label("runner_up"))
-        .where(TRIAL.c.id.in_(fastest_of_each))
+        .where(TRIAL.c.id.in_(first_of_each))
         .order_by(*_fastest_first(TRIAL.c))
         .limit(1)
     )
 
 
-def _top_statement(where: str) -> Select[Any]:
-    each = TRIAL.alias("each")
-    place = TARGET.alias("place")
+def _top_statement(where: str, fresh: bool) -> Select[Any]:
+    each, place, same = TRIAL.alias("each"), TARGET.alias("place"), WORKLOAD.alias("same")
     rank = func.row_number().over(partition_by=(each.c.schedule_id, each.c.target_id), order_by=_fastest_first(each.c))
     ranked = (
         select(each.c.id, rank.label("rank"))
-        .select_from(each.join(place))
-        .where(each.c.workload_id == _workload_id(), place.c[where] == bindparam("where"), each.c.verified)
+        .select_from(each.join(place).join(same))
+        .where(same.c.problem == bindparam("problem"), place.c[where] == bindparam("where"), _counts(each, fresh))
         .subquery()
     )
     return (
@@ -252,7 +310,6 @@ def _top_statement(where: str) -> Select[Any]:
     )
 
 
-_BEST = _best_statement("fingerprint")
-_BEST_OF_MACHINE = _best_statement("machine")
-_TOP = _top_statement("fingerprint")
-_TOP_OF_MACHINE = _top_statement("machine")
+_KINDS = [(where, fresh) for where in ("fingerprint", "machine") for fresh in (False, True)]
+_BEST = {kind: _best_statement(*kind) for kind in _KINDS}
+_TOP = {kind: _top_statement(*kind) for kind in _KINDS}

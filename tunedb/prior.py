@@ -10,15 +10,15 @@ import numpy as np
 from sqlalchemy import Connection, select
 
 from tunedb import registry
-from tunedb.records import SCHEDULE, SESSION, TRIAL, read_trial, select_trials
+from tunedb.fallback import Prediction
+from tunedb.records import SCHEDULE, SESSION, TRIAL, WORKLOAD, read_trial, select_trials
 from tunedb.sessions import SessionArguments
 from tuner.canonical import fingerprint
 from tuner.cost_model.global_model import GlobalModel, HeldOut, Settings, judge
 from tuner.cost_model.training import TrainingSet, choose
 from tuner.errors import ScheduleError
 from tuner.features.sketches import described, describes, sketch_features
-from tuner.schedule import Schedule
-from tuner.space import Value
+from tuner.space import Space
 from tuner.target import Target
 from tuner.templates import Template, template_for
 from tuner.transfer import GlobalPrior, Report, legal_sample, nothing, prior_from
@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 DEFAULT_NAME = "default"
 MOST_SCORED = 1_000_000  # configurations of a space, legal or not, that a prediction looks at
 _EPOCH = "1970-01-01T00:00:00+00:00"  # when the database held nothing
+_WARM = ("start", "trained_on", "until")  # settings of a session that say what it was warmed with
 _CHUNK = 500  # rows that one statement names
 
 
@@ -54,17 +55,17 @@ def training(connection: Connection, until: datetime | None = None) -> Training:
     columns = (
         TRIAL.c.id,
         TRIAL.c.fingerprint,
-        TRIAL.c.workload_id,
+        WORKLOAD.c.problem,
         TRIAL.c.target_id,
         TRIAL.c.seconds,
         TRIAL.c.created,
     )
-    statement = select(*columns).join_from(TRIAL, SCHEDULE).order_by(TRIAL.c.fingerprint)
+    statement = select(*columns).select_from(TRIAL.join(SCHEDULE).join(WORKLOAD)).order_by(TRIAL.c.fingerprint)
     statement = statement.where(SCHEDULE.c.kind == "steps", TRIAL.c.retracted.is_(None))
     if until is not None:
         statement = statement.where(TRIAL.c.created <= until)
     rows = connection.execute(statement).all()
-    groups = [(row.workload_id, row.target_id) for row in rows]
+    groups = [(row.problem, row.target_id) for row in rows]
     seconds = np.array([np.nan if row.seconds is None else row.seconds for row in rows], dtype=np.float64)
     positions, reasons = choose(groups, seconds)
     left_out = Counter(reasons)
@@ -108,28 +109,31 @@ class Start:
 
     prior: GlobalPrior | None
     report: Report
-    identity: Mapping[str, str | None]
+    identity: Mapping[str, bool | int | float | str | None]
 
 
-def warm_start(database: "Database", template: Template, arguments: SessionArguments) -> Start:
-    """What a session of ``arguments`` starts from. One that was begun goes on with exactly what it was begun with."""
+def warm_start(database: "Database", template: Template, space: Space, arguments: SessionArguments) -> Start:
+    """What a session of ``arguments`` in ``space`` starts from; begun already, exactly what it was begun with."""
     with database.read() as connection:
         begun = _begun(connection, arguments)
     if begun is not None:
-        again = _start(database, template, arguments, begun["until"])
+        again = _start(database, template, space, arguments, begun["until"])
         if again.identity == begun:
             return again
-    return _start(database, template, arguments, None)  # a new one, or older trials were added to the database since
+    return _start(
+        database, template, space, arguments, None
+    )  # a new one, or older trials were added to the database since
 
 
-def _start(database: "Database", template: Template, arguments: SessionArguments, until: str | None) -> Start:
+def _start(
+    database: "Database", template: Template, space: Space, arguments: SessionArguments, until: str | None
+) -> Start:
     settings = Settings()
     with database.read() as connection:
         known = training(connection, datetime.fromisoformat(until) if until else None)
         stored = registry.of_training(connection, known.digest, settings)
     made, report = None, nothing("nothing is stored that could be learned from", known.left_out)
-    space = template.space(arguments.workload, arguments.target)
-    if any(knob.name == "algorithm" for knob in space.knobs):
+    if any(knob.name == "algorithm" and knob.values != ("direct",) for knob in space.knobs):
         report = nothing("this workload has algorithms that the features do not describe", known.left_out)
     elif known.trials:
         made, report = prior_from(
@@ -140,8 +144,10 @@ def _start(database: "Database", template: Template, arguments: SessionArguments
             template,
             arguments.workload,
             arguments.target,
+            space,
         )
     identity = {
+        **arguments.settings,
         "start": "warm",
         "trained_on": known.digest if made else None,
         "until": known.until.isoformat() if known.until else _EPOCH,
@@ -151,10 +157,12 @@ def _start(database: "Database", template: Template, arguments: SessionArguments
 
 def _begun(connection: Connection, arguments: SessionArguments) -> dict[str, Any] | None:
     """The settings of the newest session that differs from these arguments in nothing but what it was warmed with."""
-    wanted = {**arguments.to_json(), "settings": None}
+    wanted = arguments.to_json()
     for known in connection.scalars(select(SESSION.c.arguments).order_by(SESSION.c.created.desc())):
-        if {**known, "settings": None} == wanted and known.get("settings", {}).get("start") == "warm":
-            return dict(known["settings"])
+        settings = known.get("settings", {})
+        others = {name: value for name, value in settings.items() if name not in _WARM}
+        if settings.get("start") == "warm" and {**known, "settings": others} == wanted:
+            return dict(settings)
     return None
 
 
@@ -171,39 +179,6 @@ def evaluate(database: "Database", stored: registry.StoredModel) -> Sequence[tup
     return [(judge(group, model.predict(group.features)), group.workloads[0] in seen) for group in groups]
 
 
-@dataclass(frozen=True)
-class Prediction:
-    """A schedule that was chosen without measuring anything; never to be mistaken for a measured one."""
-
-    workload: Workload
-    target: Target
-    template: str
-    config: Mapping[str, Value]
-    schedule: Schedule
-    scored: int  # legal candidates, of which this is the best
-    whole: bool  # whether these are all there are
-    expected_loss: float | None  # mean share of the best speed that was lost on held-out workloads of this operator
-    held_out: int  # how many those are
-    model: str  # fingerprint
-
-    def to_json(self) -> dict[str, Any]:
-        return {
-            "workload": self.workload.key,
-            "target": self.target.to_json(),
-            "source": "predicted",
-            "verified": False,
-            "seconds": None,
-            "expected_loss": self.expected_loss,
-            "held_out": self.held_out,
-            "scored": self.scored,
-            "whole_space": self.whole,
-            "template": self.template,
-            "config": {name: list(v) if isinstance(v, tuple) else v for name, v in self.config.items()},
-            "schedule": self.schedule.to_json(),
-            "model": self.model,
-        }
-
-
 def predict(database: "Database", workload: Workload, target: Target) -> Prediction:
     """The schedule that the newest stored model expects to be the fastest; without a model, one is trained and stored.
 
@@ -211,7 +186,11 @@ def predict(database: "Database", workload: Workload, target: Target) -> Predict
     """
     with database.read() as connection:
         stored = registry.newest(connection)
-    stored = stored or train(database, DEFAULT_NAME, Settings())
+    return predict_with(stored or train(database, DEFAULT_NAME, Settings()), workload, target)
+
+
+def predict_with(stored: registry.StoredModel, workload: Workload, target: Target) -> Prediction:
+    """The schedule that a stored model expects to be the fastest."""
     model, template = stored.model(), template_for(workload, target)
     space = template.space(workload, target)
     indices = legal_sample(template, workload, target, space, MOST_SCORED)
@@ -222,14 +201,15 @@ def predict(database: "Database", workload: Workload, target: Target) -> Predict
     config = space.config(int(indices[int(np.argmax(scores))]))
     losses = [1 - one.top1 for one in stored.held_out if one.workload.startswith(f"{workload.operator}(")]
     return Prediction(
-        workload,
-        target,
-        template.key,
-        config,
-        template.schedule(workload, target, config),
-        len(indices),
-        space.size <= MOST_SCORED,
-        float(np.mean(losses)) if losses else None,
-        len(losses),
-        stored.fingerprint,
+        workload=workload,
+        target=target,
+        source="predicted",
+        template=template.key,
+        config=config,
+        schedule=template.schedule(workload, target, config),
+        expected_loss=float(np.mean(losses)) if losses else None,
+        held_out=len(losses),
+        scored=len(indices),
+        whole=space.size <= MOST_SCORED,
+        model=stored.fingerprint,
     )

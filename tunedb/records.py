@@ -26,6 +26,7 @@ TEMPLATE = cast(Table, tables.Template.__table__)
 SCHEDULE = cast(Table, tables.Schedule.__table__)
 SESSION = cast(Table, tables.Session.__table__)
 TRIAL = cast(Table, tables.Trial.__table__)
+VERIFICATION = cast(Table, tables.Verification.__table__)
 QUARANTINE = cast(Table, tables.Quarantine.__table__)
 
 Rounds = Sequence[Sequence[float]]
@@ -193,7 +194,12 @@ class Writer:
         return self.id_of(
             WORKLOAD,
             workload.fingerprint,
-            lambda: {"operator": workload.operator, "key": workload.key, "flops": workload.flops},
+            lambda: {
+                "problem": workload.problem.fingerprint,
+                "operator": workload.operator,
+                "key": workload.key,
+                "flops": workload.flops,
+            },
         )
 
     def _target(self, target: Target) -> int:

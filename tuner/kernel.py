@@ -56,8 +56,8 @@ class Kernel:
     def __call__(self, *operands: "npt.ArrayLike | Packed", out: npt.NDArray[Any] | None = None) -> npt.NDArray[Any]:
         """The output for ``operands`` in the order of the workload's; a constant may be given packed or as it is.
 
-        Arrays that are not contiguous are copied; ``out``, if given, must be contiguous and of the output's shape and
-        dtype.
+        Arrays that are not contiguous, or begin at an address that no element has, are copied; ``out``, if given, must
+        be neither, writable, and of the output's shape and dtype.
         Raises ArgumentError naming the operand that has a wrong shape or dtype.
         """
         if len(operands) != len(self.inputs):
@@ -75,7 +75,7 @@ class Kernel:
             out = aligned(self.output.size, self.output.stored).reshape(self.output.shape)
         elif not _is_output(out, self.output):
             wanted = f"{self.output.dtype} array of shape {self.output.shape}"
-            raise ArgumentError(f"out must be a writable contiguous {wanted}")
+            raise ArgumentError(f"out must be a writable, aligned, contiguous {wanted}")
         elif any(np.may_share_memory(out, array) for array in arrays):
             raise ArgumentError("out shares memory with an operand, give it memory of its own")
         self.run(arrays, out)
@@ -100,7 +100,7 @@ class Kernel:
 def _is_output(value: object, argument: Argument) -> bool:
     if not isinstance(value, np.ndarray) or value.dtype != argument.stored or value.shape != argument.shape:
         return False
-    return value.flags.c_contiguous and value.flags.writeable
+    return value.flags.carray  # contiguous, aligned and writable
 
 
 def compile_kernel(workload: Workload, schedule: Schedule, target: Target) -> Kernel:
@@ -117,13 +117,16 @@ def aligned(size: int, dtype: np.dtype[Any] = DTYPES["float32"]) -> npt.NDArray[
 
 
 def _checked(argument: Argument, value: npt.ArrayLike) -> npt.NDArray[Any]:
-    array = np.asarray(value)
+    try:
+        array = np.asarray(value)
+    except ValueError as error:  # a ragged list
+        raise ArgumentError(f"{argument.name}: expected an array of shape {argument.shape}: {error}") from error
     if array.shape != argument.shape:
         raise ArgumentError(f"{argument.name}: expected an array of shape {argument.shape} but got {array.shape}")
     if array.dtype != DTYPES[argument.dtype]:
         cast = "'float32'" if argument.dtype == "float32" else f"ml_dtypes.{argument.dtype}"
         raise ArgumentError(f"{argument.name}: expected {argument.dtype} but got {array.dtype}, use .astype({cast})")
-    return np.ascontiguousarray(array)
+    return array if array.flags.c_contiguous and array.flags.aligned else array.copy()
 
 
 def run_once(kernel: Kernel, arrays: Mapping[str, npt.NDArray[Any]]) -> npt.NDArray[Any]:

@@ -160,7 +160,7 @@ def test_operands_of_float32_are_refused_by_name() -> None:
         ArgumentError, match=r"data: expected bfloat16 but got float32, use .astype\(ml_dtypes.bfloat16"
     ):
         kernel(wide, arrays["weight"], arrays["bias"])
-    with pytest.raises(ArgumentError, match="out must be a writable contiguous bfloat16 array"):
+    with pytest.raises(ArgumentError, match="out must be a writable, aligned, contiguous bfloat16 array"):
         kernel(*arrays.values(), out=np.zeros((5, 21), np.float32))
 
 

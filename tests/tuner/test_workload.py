@@ -147,6 +147,8 @@ def test_fingerprints_never_change() -> None:
         ("conv2d(k=1x2x3)", 9, "k must be one or two whole numbers above 0, written 3 or 3x5"),
         ("conv2d(stride=0)", 14, "stride must be"),
         ("conv2d(pad=1x2x3)", 11, "pad must be"),
+        ("conv2d(pad=-1)", 11, "pad must be"),
+        ("conv2d(dilation=0)", 16, "dilation must be"),
         ("conv2d(layout=NHWC)", 14, "layout must be one of NCHW, NCHW4c"),
         ("conv2d(layout=NCHW12c)", 14, "not 'NCHW12c'"),
         ("conv2d(epilogue=relu+bias)", 16, "bias, residual, relu, in this order and joined by +"),

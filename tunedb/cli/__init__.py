@@ -3,7 +3,7 @@
 import click
 
 from tunedb import __version__
-from tunedb.cli import care, database, lookup, model, show, transfer, tune
+from tunedb.cli import care, database, lookup, model, show, stale, transfer, tune
 from tunedb.cli.common import Commands
 
 
@@ -21,6 +21,7 @@ for command in (
     tune.tune,
     lookup.best,
     lookup.top,
+    stale.stale,
     care.history,
     show.show,
     show.run,

@@ -1,7 +1,8 @@
 """What the commands share: their options, how an error ends the program, and how numbers are printed."""
 
+import functools
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from enum import IntEnum
 from typing import Any, NoReturn
 
@@ -11,7 +12,8 @@ import tunedb
 from tunedb.errors import DatabaseError, NotFoundError
 from tunedb.foreign import ForeignWorkload
 from tunedb.formats import FORMATS
-from tuner.errors import TunedbError, WorkloadError
+from tuner.errors import KnobError, TunedbError, WorkloadError
+from tuner.target import ISAS, Target
 from tuner.workload import Workload
 
 
@@ -48,7 +50,7 @@ class Commands(click.Group):
 
 
 def _exit(error: TunedbError) -> Exit:
-    if isinstance(error, WorkloadError):
+    if isinstance(error, WorkloadError | KnobError):
         return Exit.USAGE
     if isinstance(error, NotFoundError):
         return Exit.NOT_FOUND
@@ -80,12 +82,56 @@ json_option = click.option("--json", "as_json", is_flag=True, help="Print one JS
 threads_option = click.option(
     "--threads", type=click.IntRange(min=1), metavar="N", help="The threads of a kernel; else one a core."
 )
+target_option = click.option(
+    "--target",
+    "isa",
+    type=click.Choice(ISAS),
+    help="This machine as if it had no wider vectors than these; else all that it has.",
+)
 any_threads_option = click.option(
     "--threads",
     type=click.IntRange(min=1),
     metavar="N",
     help="Only kernels with so many threads; else with any number.",
 )
+
+
+def name_values(context: click.Context, parameter: click.Parameter, values: tuple[str, ...]) -> dict[str, str]:
+    """What an option that is given several times says, by name. Each name may be given once."""
+    pairs = [value.partition("=") for value in values]
+    for name, _, text in pairs:
+        if not name or not text:
+            raise click.BadParameter(f"{name or '='}{text} is not {parameter.metavar}", context, parameter)
+    if len({name for name, _, _ in pairs}) < len(pairs):
+        raise click.BadParameter("a name is given twice", context, parameter)
+    return {name: text for name, _, text in pairs}
+
+
+def tolerance_option(command: Callable[..., None]) -> Callable[..., None]:
+    """The option ``--tolerance``, which gives the ``workload`` of a command another tolerance."""
+
+    @functools.wraps(command)
+    def within(*, workload: Workload | ForeignWorkload, tolerance: str | None, **others: Any) -> None:
+        if tolerance is not None:
+            if isinstance(workload, ForeignWorkload):
+                raise click.UsageError(
+                    f"--tolerance is not for {workload.label}: nobody knows the errors of its records"
+                )
+            workload = workload.within(tolerance)
+        command(workload=workload, **others)
+
+    option = click.option(
+        "--tolerance",
+        metavar="NUMBER",
+        help="Largest error of a right result, relative to the largest reference value, such as 1e-5; the same as "
+        "WORKLOAD's own parameter.",
+    )
+    return option(within)
+
+
+def place(threads: int | None, isa: str | None) -> Target | None:
+    """The target that an answer must be for; None for this machine with any number of threads."""
+    return None if threads is None and isa is None else Target.host(threads, isa)
 
 
 def print_json(value: Mapping[str, Any]) -> None:

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Selection:
-    """All trials, or those of one workload, or on the target with that fingerprint, or both."""
+    """All trials, or those of one workload with any tolerance, or on the target with that fingerprint, or both."""
 
     workload: Workload | ForeignWorkload | None = None
     target: str | None = None
@@ -28,7 +28,7 @@ class Selection:
 
     def _of_these(self, statement: Select[Any]) -> Select[Any]:
         if self.workload is not None:
-            statement = statement.where(WORKLOAD.c.fingerprint == self.workload.fingerprint)
+            statement = statement.where(WORKLOAD.c.problem == self.workload.problem.fingerprint)
         if self.target is not None:
             statement = statement.where(TARGET.c.fingerprint == self.target)
         return statement
