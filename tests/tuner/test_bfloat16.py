@@ -1,6 +1,7 @@
 """Operands of bfloat16: the same results by dot-product instructions, by widening, and by any legal schedule."""
 
 from collections import Counter
+from dataclasses import replace
 from random import Random
 
 import ml_dtypes
@@ -17,7 +18,7 @@ from tuner.errors import ArgumentError, ScheduleError
 from tuner.kernel import compile_kernel
 from tuner.operators import OPERATORS
 from tuner.schedule import CacheWrite, Dot, Pack, Parallel, Reorder, Schedule, Split, Step, Vectorize
-from tuner.target import Target
+from tuner.target import Target, aarch64
 from tuner.templates import template_for
 from tuner.workload import parse, random_arrays, reference
 
@@ -99,9 +100,7 @@ def test_dot_products_are_one_instruction_where_there_is_one() -> None:
 
 @pytest.mark.parametrize("has", [True, False])
 def test_dot_products_of_aarch64_are_assembled(has: bool) -> None:
-    features = ("bf16", "fp-armv8", "neon") if has else ("fp-armv8", "neon")
-    known = {"triple": "aarch64-unknown-linux-gnu", "cpu": "generic", "features": list(features), "vector_bits": 128}
-    target = Target.from_json({**Target.host(threads=1).to_json(), **known, "registers": 32})
+    target = replace(aarch64(), features=("bf16", "fp-armv8", "neon")) if has else aarch64()
     workload = parse("conv2d(ci=16,h=8,w=8,co=16,k=3,pad=1,layout=NCHW16c,dtype=bfloat16)")
     template = template_for(workload, target)
     schedule = template.schedule(workload, target, template.default(workload, target))
