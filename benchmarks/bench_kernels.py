@@ -19,10 +19,11 @@ import tunedb
 from benchmarks.contender import workload_of
 from benchmarks.race import HERE, Contender, processes, race
 from benchmarks.table import OURS, PEAK, Row, render, summary
+from tuner.dtype import DTYPES
 from tuner.environment import detect
 from tuner.errors import TunedbError, WorkloadError
 from tuner.target import Target
-from tuner.workload import Workload, named, parse, random_arrays, reference
+from tuner.workload import Workload, make, named, parse, random_arrays, reference
 
 LAYOUTS = {
     "own": ("NCHW16c", "Each contender's preferred layout in and out, constant weights packed"),
@@ -39,7 +40,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             raise TunedbError(
                 f"{max(options.threads)} threads need as many cores, and there are {cores}: use --threads"
             )
-        tasks = {workload: task_of(workload) for workload in select(options.workloads)}
+        tasks = {workload: task_of(workload) for workload in select(options.workloads, options.dtype)}
         if options.tune:
             tune(list(tasks.values()), options)
         report = measure(tasks, options)
@@ -57,6 +58,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("workloads", nargs="*", default=["resnet18.*"], help="keys, layers or patterns (resnet18.*)")
     parser.add_argument("--threads", type=_numbers, default=[1, 2], metavar="N,N", help="default: 1,2")
     parser.add_argument("--layouts", type=_layouts, default=list(LAYOUTS), metavar="L,L", help="default: own,NCHW")
+    parser.add_argument("--dtype", choices=list(DTYPES), default="float32", help="of data, weights and output")
     parser.add_argument("--db", metavar="URL", help="database of our schedules; default: TUNEDB_URL or the user's")
     parser.add_argument("--tune", type=int, metavar="N", help="tune each workload with N trials into it before")
     parser.add_argument("--rounds", type=int, default=14, metavar="N", help=f"turns of {1e3 * BLOCK:g} ms; default: 14")
@@ -65,18 +67,20 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def select(patterns: Sequence[str]) -> list[Workload]:
-    """The workloads that keys, names and patterns of names stand for. Raises WorkloadError."""
+def select(patterns: Sequence[str], dtype: str = "float32") -> list[Workload]:
+    """The workloads that keys, names and patterns of names stand for, of ``dtype``. Raises WorkloadError."""
     chosen: dict[Workload, None] = {}
     for pattern in patterns:
         matches = [workload for name, workload in named().items() if fnmatchcase(name, pattern)]
-        chosen.update(dict.fromkeys(matches or [parse(pattern)]))
+        found = matches or [parse(pattern)]
+        chosen.update(dict.fromkeys(make(w.operator, **{**dict(w.arguments), "dtype": dtype}) for w in found))
     return list(chosen)
 
 
 def task_of(workload: Workload) -> dict[str, Any]:
     """What every contender is told. Raises WorkloadError for what not all of them can do."""
-    task: dict[str, Any] = {"name": workload.label, "flops": workload.flops}
+    task: dict[str, Any] = {"name": workload.label, "flops": workload.flops, "dtype": workload.text("dtype")}
+    task["tolerance"] = workload.tolerance
     if workload.operator in ("dense", "matmul"):
         names = {"M": "m", "K": "ci", "N": "co"} if workload.operator == "dense" else {"M": "m", "K": "k", "N": "n"}
         task |= {"kind": "matmul"} | {letter: workload.size(name) for letter, name in names.items()}
@@ -110,10 +114,15 @@ def contenders(layout: str, options: argparse.Namespace) -> list[Contender]:
     """All of them, as they take part in the table of ``layout``."""
     peers, python, own = options.peers.absolute() / "bin" / "python", Path(sys.executable), LAYOUTS[layout][0]
     plain = {"layout": layout}
-    return [
+    both = [
         Contender(PEAK, HERE / "peak.py", python, {}),
         Contender(OURS, HERE / "contender.py", python, {"layout": own, "db": options.db}),
         Contender("oneDNN", HERE / "peers/raw_onednn.py", peers, plain),
+    ]
+    if options.dtype != "float32":
+        return both
+    return [
+        *both,
         Contender("oneDNN 2", HERE / "peers/raw_onednn.py", peers, {**plain, "version": 2}),
         Contender("PyTorch", HERE / "peers/pytorch.py", peers, plain),
         # The threads of these are their own, and would inherit the one processor that OpenMP binds the first one to.
@@ -165,7 +174,7 @@ def measure(tasks: dict[Workload, dict[str, Any]], options: argparse.Namespace) 
 def store(workload: Workload, folder: Path) -> None:
     """The operands as the contenders get them, and the float64 reference, as files."""
     arrays = random_arrays(workload, seed=0)
-    x, w = (arrays[operand.name] for operand in workload.operands[:2])
+    x, w = (arrays[operand.name].astype(np.float32) for operand in workload.operands[:2])
     np.save(folder / "x.npy", x)
     np.save(folder / "w.npy", np.ascontiguousarray(w.T) if workload.operator == "dense" else w)
     np.save(folder / "reference.npy", reference(workload, arrays))

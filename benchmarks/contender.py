@@ -38,6 +38,7 @@ def prepare(
     ``task`` has a name and a kind: "conv" with IC, H, W, OC, K, S (stride), P (padding) and G (groups: 1 or IC), where
     ``x`` is [1, IC, H, W] and ``w`` [OC, IC / G, K, K]; "matmul" with M, K, N, where ``x`` is [M, K] and the constant
     ``w`` [K, N].
+    With dtype "bfloat16" in the task the operands and the output are rounded to that; ``x`` and ``w`` are float32.
     ``opts`` may have layout (NCHW16c if not given) and db (a URL; the usual database if not given).
 
     Raises TunedbError for a task that has no kernel.
@@ -54,7 +55,7 @@ def prepare(
     given = {"data": x, "weight": w.T if task["kind"] == "matmul" else w}
     buffers = []
     for argument in program.arguments:
-        buffer = aligned(argument.size)
+        buffer = aligned(argument.size, argument.stored)
         if argument.role != "output":
             values = blocked(given[argument.name], argument.shape)
             buffer[:] = argument.packing.apply(values) if argument.packing else values.ravel()
@@ -65,14 +66,23 @@ def prepare(
     pointers = (ctypes.c_void_p * len(buffers))(*(buffer.ctypes.data for buffer in buffers))
     function = module.function("kernel", ctypes.c_void_p)
     function.keeps_alive = (module, buffers)
-    return partial(function, pointers), lambda: plain(output)
+    return partial(function, pointers), lambda: plain(output).astype(np.float32)
 
 
 def workload_of(task: Mapping[str, Any], layout: str) -> Workload:
     """The workload of ``task`` with its images in ``layout``. Raises WorkloadError when there is none."""
+    dtype = task.get("dtype", "float32")
     if task["kind"] == "matmul":
-        return dense(m=task["M"], ci=task["K"], co=task["N"])
-    image = {"h": task["H"], "w": task["W"], "k": task["K"], "stride": task["S"], "pad": task["P"], "layout": layout}
+        return dense(m=task["M"], ci=task["K"], co=task["N"], dtype=dtype)
+    image = {
+        "dtype": dtype,
+        "h": task["H"],
+        "w": task["W"],
+        "k": task["K"],
+        "stride": task["S"],
+        "pad": task["P"],
+        "layout": layout,
+    }
     if task["G"] > 1:
         return depthwise_conv2d(c=task["IC"], **image)
     return conv2d(ci=task["IC"], co=task["OC"], **image)

@@ -116,7 +116,7 @@ def race(
     answers = {p.name: p.ask("prepare", task=task, folder=str(folder)) for p in runners}
     for answer in answers.values():
         error = answer.get("error")
-        if error is not None and not error <= TOLERANCE:  # not: it may be NaN
+        if error is not None and not error <= task.get("tolerance", TOLERANCE):  # not: it may be NaN
             answer["problem"] = f"wrong result: error {error:.1e}"
     ready = [p for p in runners if "problem" not in answers[p.name]]
     samples: dict[str, list[float]] = {p.name: [] for p in ready}

@@ -2,6 +2,7 @@
 
 from functools import lru_cache
 
+from tuner.codegen.instructions import instructions_of
 from tuner.codegen.llvm import emit
 from tuner.codegen.program import Argument, Packing, Program
 from tuner.errors import ScheduleError
@@ -11,7 +12,7 @@ from tuner.lower import lower
 from tuner.operators import OPERATORS
 from tuner.schedule import Algorithm, Schedule
 from tuner.target import Target
-from tuner.workload import Workload
+from tuner.workload import Operand, Workload
 
 LOCAL_LIMIT = 64 * 1024  # bytes of the local tile, which lives in registers or on the stack
 
@@ -41,21 +42,23 @@ def build(workload: Workload, schedule: Schedule, target: Target) -> Program:
     for buffer in nest.buffers:
         if buffer.scope == "local" and 4 * int(buffer.size) > LOCAL_LIMIT:
             raise ScheduleError(f"the local tile has {buffer.size} elements: at most {LOCAL_LIMIT // 4} are allowed")
-    shapes = {operand.name: operand.shape for operand in workload.operands}
-    packings = {packed.tensor: _packing(packed, shapes[packed.tensor]) for packed in nest.packed}
+    operands = {operand.name: operand for operand in workload.operands}
+    packings = {packed.tensor: _packing(packed, operands[packed.tensor]) for packed in nest.packed}
     arguments = tuple(
-        Argument(operand.name, operand.role, operand.shape, packings.get(operand.name)) for operand in workload.operands
+        Argument(operand.name, operand.role, operand.shape, packings.get(operand.name), operand.dtype)
+        for operand in workload.operands
     )
-    ir, workspace_bytes = emit(nest, [argument.name for argument in arguments], target.threads, target.lanes)
+    names = [argument.name for argument in arguments]
+    ir, workspace_bytes = emit(nest, names, target.threads, instructions_of(target))
     return Program(ir, arguments, workspace_bytes, target.threads)
 
 
-def _packing(packed: PackedOperand, shape: tuple[int, ...]) -> Packing:
+def _packing(packed: PackedOperand, operand: Operand) -> Packing:
     """The loops that walk through the operand as parts of its dimensions, largest stride first in each."""
     walks = [(number, d, int(step), int(turns)) for number, (d, step, turns) in enumerate(packed.walks)]
     parts: list[tuple[int, ...]] = []
     numbers: list[int] = []
-    for dimension in range(len(shape)):
+    for dimension in range(len(operand.shape) + (packed.parts > 1)):
         own = sorted((walk for walk in walks if walk[1] == dimension), key=lambda walk: walk[2:], reverse=True)
         reach = 1
         for _, _, step, turns in reversed(own):
@@ -67,4 +70,4 @@ def _packing(packed: PackedOperand, shape: tuple[int, ...]) -> Packing:
         numbers += [number for number, _, _, _ in own]
     # numbers[i] is the position in the packed order of the i-th part; the packing wants the inverse.
     order = tuple(sorted(range(len(numbers)), key=lambda part: numbers[part]))
-    return Packing(shape, tuple(parts), order, packed.maps)
+    return Packing(operand.shape, tuple(parts), order, packed.maps, packed.dtype, packed.parts)

@@ -41,10 +41,11 @@ class Axis:
 
 @dataclass(frozen=True)
 class Tensor:
-    """A named array of float32 in row-major order.
+    """A named array in row-major order, of float32 or of what ``dtype`` names.
 
     ``role``: input, constant, output, intermediate of two stages, or table: ``values`` that are known when compiling.
-    ``maps`` make a constant out of the operand of its name before it is packed, outside the kernel.
+    ``maps`` make a constant out of the operand of its name before it is packed, outside the kernel. With ``parts``, its
+    first dimension are the parts that a ``Part`` of that operand would have.
     """
 
     name: str
@@ -52,6 +53,8 @@ class Tensor:
     role: str
     values: tuple[float, ...] = ()
     maps: tuple[Map, ...] = ()
+    dtype: str = "float32"
+    parts: int = 1
 
     def __getitem__(self, indices: "tuple[Axis | Affine, ...] | Axis | Affine") -> "Access":
         indices = indices if isinstance(indices, tuple) else (indices,)
@@ -101,11 +104,19 @@ class Binary(Operand):
 
 
 @dataclass(frozen=True)
+class Part(Operand):
+    """A float32 as a sum of bfloat16: part 0 is the nearest one, part 1 the one nearest to what is left."""
+
+    value: "Access | Inside"
+    number: Affine
+
+
+@dataclass(frozen=True)
 class Total(Operand):
     """In an epilogue: the finished sum of the stage's reduction."""
 
 
-Scalar = Access | Inside | Number | Binary | Total
+Scalar = Access | Inside | Number | Binary | Part | Total
 
 
 def relu(value: Scalar) -> Binary:

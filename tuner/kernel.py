@@ -10,6 +10,7 @@ import numpy.typing as npt
 from tuner.build import build
 from tuner.codegen.cpu import load
 from tuner.codegen.program import Argument, Program
+from tuner.dtype import DTYPES
 from tuner.errors import ArgumentError
 from tuner.schedule import Schedule
 from tuner.target import Target
@@ -21,7 +22,7 @@ ALIGNMENT = 64
 class Packed:
     """A constant operand in the layout of one kernel; made by ``Kernel.pack``."""
 
-    def __init__(self, argument: Argument, data: npt.NDArray[np.float32]) -> None:
+    def __init__(self, argument: Argument, data: npt.NDArray[Any]) -> None:
         self.argument = argument
         self.data = data
 
@@ -52,19 +53,17 @@ class Kernel:
         data = self._laid_out(argument, _checked(argument, array))
         return Packed(argument, data if argument.packing else data.copy())
 
-    def __call__(
-        self, *operands: "npt.ArrayLike | Packed", out: npt.NDArray[np.float32] | None = None
-    ) -> npt.NDArray[np.float32]:
+    def __call__(self, *operands: "npt.ArrayLike | Packed", out: npt.NDArray[Any] | None = None) -> npt.NDArray[Any]:
         """The output for ``operands`` in the order of the workload's; a constant may be given packed or as it is.
 
-        Arrays that are not contiguous, or begin at an address that no float32 has, are copied; ``out``, if given, must
-        be neither, writable, and float32 of the output's shape.
+        Arrays that are not contiguous, or begin at an address that no element has, are copied; ``out``, if given, must
+        be neither, writable, and of the output's shape and dtype.
         Raises ArgumentError naming the operand that has a wrong shape or dtype.
         """
         if len(operands) != len(self.inputs):
             names = ", ".join(item.name for item in self.inputs)
             raise ArgumentError(f"expected {len(self.inputs)} operands ({names}) but got {len(operands)}")
-        arrays: list[npt.NDArray[np.float32]] = []
+        arrays: list[npt.NDArray[Any]] = []
         for argument, value in zip(self.inputs, operands, strict=True):
             if isinstance(value, Packed):
                 if value.argument != argument:
@@ -73,17 +72,16 @@ class Kernel:
             else:
                 arrays.append(self._laid_out(argument, _checked(argument, value)))
         if out is None:
-            out = aligned(self.output.size).reshape(self.output.shape)
+            out = aligned(self.output.size, self.output.stored).reshape(self.output.shape)
         elif not _is_output(out, self.output):
-            raise ArgumentError(
-                f"out must be a writable, aligned, contiguous float32 array of shape {self.output.shape}"
-            )
+            wanted = f"{self.output.dtype} array of shape {self.output.shape}"
+            raise ArgumentError(f"out must be a writable, aligned, contiguous {wanted}")
         elif any(np.may_share_memory(out, array) for array in arrays):
             raise ArgumentError("out shares memory with an operand, give it memory of its own")
         self.run(arrays, out)
         return out
 
-    def run(self, arrays: Sequence[npt.NDArray[np.float32]], out: npt.NDArray[np.float32]) -> None:
+    def run(self, arrays: Sequence[npt.NDArray[Any]], out: npt.NDArray[Any]) -> None:
         """The bare call, unchecked and without allocation: contiguous arrays as the kernel lays them out."""
         pointers = self._pointers
         for number, array in enumerate(arrays):
@@ -91,16 +89,16 @@ class Kernel:
         pointers[len(arrays)] = out.ctypes.data
         self._function(pointers)
 
-    def _laid_out(self, argument: Argument, array: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+    def _laid_out(self, argument: Argument, array: npt.NDArray[Any]) -> npt.NDArray[Any]:
         if argument.packing is None:
             return array
-        packed = aligned(argument.size)
+        packed = aligned(argument.size, argument.stored)
         packed[:] = argument.packing.apply(array)
         return packed
 
 
 def _is_output(value: object, argument: Argument) -> bool:
-    if not isinstance(value, np.ndarray) or value.dtype != np.float32 or value.shape != argument.shape:
+    if not isinstance(value, np.ndarray) or value.dtype != argument.stored or value.shape != argument.shape:
         return False
     return value.flags.carray  # contiguous, aligned and writable
 
@@ -110,25 +108,27 @@ def compile_kernel(workload: Workload, schedule: Schedule, target: Target) -> Ke
     return Kernel(build(workload, schedule, target), target)
 
 
-def aligned(size: int) -> npt.NDArray[np.float32]:
-    """An uninitialised float32 array of ``size`` elements that begins at a cache line."""
-    raw = np.empty(4 * size + ALIGNMENT, np.uint8)
+def aligned(size: int, dtype: np.dtype[Any] = DTYPES["float32"]) -> npt.NDArray[Any]:
+    """An uninitialised array of ``size`` elements that begins at a cache line."""
+    count = dtype.itemsize * size
+    raw = np.empty(count + ALIGNMENT, np.uint8)
     start = -raw.ctypes.data % ALIGNMENT
-    return raw[start : start + 4 * size].view(np.float32)
+    return raw[start : start + count].view(dtype)
 
 
-def _checked(argument: Argument, value: npt.ArrayLike) -> npt.NDArray[np.float32]:
+def _checked(argument: Argument, value: npt.ArrayLike) -> npt.NDArray[Any]:
     try:
         array = np.asarray(value)
     except ValueError as error:  # a ragged list
         raise ArgumentError(f"{argument.name}: expected an array of shape {argument.shape}: {error}") from error
     if array.shape != argument.shape:
         raise ArgumentError(f"{argument.name}: expected an array of shape {argument.shape} but got {array.shape}")
-    if array.dtype != np.float32:
-        raise ArgumentError(f"{argument.name}: expected float32 but got {array.dtype}, use .astype('float32')")
+    if array.dtype != DTYPES[argument.dtype]:
+        cast = "'float32'" if argument.dtype == "float32" else f"ml_dtypes.{argument.dtype}"
+        raise ArgumentError(f"{argument.name}: expected {argument.dtype} but got {array.dtype}, use .astype({cast})")
     return array if array.flags.c_contiguous and array.flags.aligned else array.copy()
 
 
-def run_once(kernel: Kernel, arrays: Mapping[str, npt.NDArray[Any]]) -> npt.NDArray[np.float32]:
+def run_once(kernel: Kernel, arrays: Mapping[str, npt.NDArray[Any]]) -> npt.NDArray[Any]:
     """Call ``kernel`` with operands by name."""
     return kernel(*(arrays[argument.name] for argument in kernel.inputs))

@@ -24,6 +24,8 @@ class Kind(StrEnum):
     PARALLEL = "parallel"
     VECTORIZED = "vectorized"
     UNROLLED = "unrolled"
+    DOT = "dot"  # two turns of a reduction in one operation
+    MATRIX = "matrix"  # rows, and steps of a reduction, of a product of small matrices in one operation
 
 
 @dataclass(frozen=True)
@@ -72,12 +74,13 @@ class Scope(StrEnum):
 
 @dataclass(frozen=True)
 class Buffer:
-    """A flat array of ``size`` float32 elements; those of a table are known."""
+    """A flat array of ``size`` elements of ``dtype``; those of a table are known."""
 
     name: str
     size: Extent
     scope: Scope
     values: tuple[float, ...] = ()
+    dtype: str = "float32"
 
 
 # Expressions -------------------------------------------------------------------------------------------------------
@@ -133,7 +136,18 @@ def _conditions(conditions: tuple[Condition, ...]) -> str:
     return " and ".join(f"0 <= {affine} < {bound}" for affine, bound in conditions)
 
 
-Expression = Load | Constant | Binary | Within
+@dataclass(frozen=True)
+class Part:
+    """A part, 0 or 1, of ``value`` as a sum of two bfloat16."""
+
+    value: Load | Within
+    number: Affine
+
+    def __str__(self) -> str:
+        return f"part({self.value}, {self.number})"
+
+
+Expression = Load | Constant | Binary | Within | Part
 
 # Statements --------------------------------------------------------------------------------------------------------
 
@@ -188,12 +202,14 @@ class PackedOperand:
     """A constant operand that is packed outside the kernel.
 
     ``walks``, outermost first: the dimension that the loop walks along, how far one turn goes, and the number of turns.
-    ``maps`` come first; the dimensions are those of their result.
+    ``maps`` and ``parts`` come first; the dimensions are those of the result. ``dtype`` is that of packed elements.
     """
 
     tensor: str
     walks: tuple[tuple[int, Extent, Extent], ...]
     maps: tuple[Map, ...] = ()
+    dtype: str = "float32"
+    parts: int = 1
 
 
 @dataclass(frozen=True)
@@ -282,6 +298,10 @@ def _verify(nodes: tuple[Node, ...], open_loops: dict[str, Loop], inside: tuple[
                 raise ScheduleError(f"loop {node.name} has no iterations")
             if node.kind is Kind.PARALLEL and any(kind is not Kind.PARALLEL for kind in inside):
                 raise ScheduleError(f"parallel loop {node.name} is not outermost")
+            if Kind.MATRIX in inside and node.kind not in (Kind.MATRIX, Kind.DOT, Kind.VECTORIZED):
+                raise ScheduleError(f"loop {node.name} is inside a product of matrices")
+            if Kind.DOT in inside and node.kind is not Kind.VECTORIZED:
+                raise ScheduleError(f"loop {node.name} is inside a dot product, where only the vectorized loop may be")
             if Kind.VECTORIZED in inside:
                 raise ScheduleError(f"loop {node.name} is inside a vectorized loop")
             if node.kind is Kind.VECTORIZED and not _is(node.step, 1):
@@ -309,6 +329,9 @@ def _loops_of(store: Store) -> Iterator[str]:
             yield from (loop for loop, _ in expression.index.terms)
         elif isinstance(expression, Binary):
             stack += [expression.left, expression.right]
+        elif isinstance(expression, Part):
+            stack.append(expression.value)
+            yield from (loop for loop, _ in expression.number.terms)
         elif isinstance(expression, Within):
             stack.append(expression.value)
             yield from (loop for affine, _ in expression.conditions for loop, _ in affine.terms)

@@ -11,6 +11,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from math import prod
 
+import numpy as np
+
 from tuner import expression as ex
 from tuner import schedule as sc
 from tuner.errors import ScheduleError
@@ -27,6 +29,7 @@ from tuner.loopnest import (
     Nest,
     Node,
     PackedOperand,
+    Part,
     Scope,
     Store,
     When,
@@ -137,7 +140,8 @@ class _NestBuilder:
         if self.placed:
             reader = self.placed[-1]
             extents = [region[axis.name].extent for axis in stage.axes]
-            buffer = Buffer(stage.output.name, _product(extents), Scope.THREAD if opened else Scope.WORKSPACE)
+            scope, made = Scope.THREAD if opened else Scope.WORKSPACE, stage.output
+            buffer = Buffer(made.name, _product(extents), scope, dtype=made.dtype)
             self.buffers.append(buffer)
             # From the start of the region, which is where the loops around this stage stand.
             indices = [_inside(index, reader.position, opened) for index in _find(reader.stage, stage.output).indices]
@@ -214,9 +218,11 @@ class _NestBuilder:
                     pack.tensor,
                     tuple((d, dimensions[d].coefficient(name), self.loops[name].extent) for d, name in walks),
                     access.tensor.maps,
+                    access.tensor.dtype,
+                    access.tensor.parts,
                 )
             )
-            buffer = Buffer(pack.tensor, self._turns(pack.loops), Scope.ARGUMENT)
+            buffer = Buffer(pack.tensor, self._turns(pack.loops), Scope.ARGUMENT, dtype=access.tensor.dtype)
             placed.index_of[pack.tensor] = (buffer, self._packed_index(pack.loops))
             return
         opened = self._open_loops(placed, pack.at, str(pack))
@@ -224,7 +230,8 @@ class _NestBuilder:
         if sorted(inside) != sorted(pack.loops):
             raise ScheduleError(f"{pack}: the loops that walk through {pack.tensor} there are {', '.join(inside)}")
         nested(placed.plan, pack, pack.loops)
-        buffer = Buffer(f"{pack.tensor}.packed", self._turns(pack.loops), Scope.THREAD if opened else Scope.WORKSPACE)
+        scope = Scope.THREAD if opened else Scope.WORKSPACE
+        buffer = Buffer(f"{pack.tensor}.packed", self._turns(pack.loops), scope, dtype=access.tensor.dtype)
         self.buffers.append(buffer)
         index = self._packed_index(pack.loops)
         copy = Store(buffer, index, Load(*_memory(access.tensor, dimensions)))
@@ -285,6 +292,10 @@ class _NestBuilder:
         if outer_reductions and any(plan.loops[name].tail == "shift" for name in outer):
             raise ScheduleError("a shifted tail needs all reduction loops inside the local tile")
         output, output_index, guards = self._output(placed)
+        if output.dtype != "float32":  # too coarse to keep partial sums in
+            if any(np.any(plan.loops[name].extent > 1) for name in outer_reductions):
+                raise ScheduleError(f"sums cannot be resumed from an output of {output.dtype}: keep all in the tile")
+            outer_reductions = ()
         tile = Buffer("tile" if placed is self.placed[0] else f"{stage.name}.tile", self._turns(spatial), Scope.LOCAL)
         self.buffers.append(tile)
         tile_index = self._packed_index(spatial)
@@ -298,6 +309,8 @@ class _NestBuilder:
             start = (When(outer_reductions, "first", start, resume),)
             finish = (When(outer_reductions, "last", finish, (Store(output, output_index, total, guards=guards),)),)
         value, tests = _factored(self._expression(placed, stage.body, placed.position))
+        if any(plan.loops[name].kind is Kind.DOT for name in inner) and not _is_narrow_product(value):
+            raise ScheduleError(f"stage {stage.name} has a dot product, which is for products of bfloat16 operands")
         accumulate = Store(tile, tile_index, value, accumulate=True, guards=tests)
         inside = (
             *self._wrap(spatial, start),
@@ -320,9 +333,15 @@ class _NestBuilder:
         if isinstance(node, ex.Binary):
             left, right = (self._expression(placed, side, position, total) for side in (node.left, node.right))
             return Binary(node.operator, left, right)
+        if isinstance(node, ex.Part):
+            value = self._expression(placed, node.value, position, total)
+            assert isinstance(value, Load | Within)
+            return Part(value, _substitute(node.number, position))
         access, tested = (node.access, node.conditions) if isinstance(node, ex.Inside) else (node, ())
         if access.tensor.name in placed.index_of:
-            return Load(*placed.index_of[access.tensor.name])
+            load, made_here = Load(*placed.index_of[access.tensor.name]), access.tensor.role == "intermediate"
+            skipped = tuple((_substitute(affine, position), bound) for affine, bound in tested if made_here)
+            return Within(skipped, load) if skipped else load
         indices = [_substitute(index, position) for index in access.indices]
         if access.tensor.name in self.inlined:
             stage = self.inlined[access.tensor.name]
@@ -340,9 +359,10 @@ class _NestBuilder:
         buffer, index = _memory(access.tensor, indices)
         if access.tensor.role == "table" and buffer not in self.buffers:
             self.buffers.append(buffer)
-        if access.tensor.maps:
-            whole = tuple((d, 1, extent) for d, extent in enumerate(access.tensor.shape))
-            self.packed.append(PackedOperand(access.tensor.name, whole, access.tensor.maps))
+        made = access.tensor
+        if made.maps or made.parts > 1:
+            whole = tuple((d, 1, extent) for d, extent in enumerate(made.shape))
+            self.packed.append(PackedOperand(made.name, whole, made.maps, made.dtype, made.parts))
         return Within(tuple(conditions), Load(buffer, index)) if conditions else Load(buffer, index)
 
     def _wrap(
@@ -365,6 +385,8 @@ def _find(stage: ex.Stage, tensor: "ex.Tensor | str") -> ex.Access:
             stack += [node.left, node.right]
         elif isinstance(node, ex.Inside):
             stack.append(node.access)
+        elif isinstance(node, ex.Part):
+            stack.append(node.value)
         elif isinstance(node, ex.Access) and node.tensor.name == name:
             return node
     raise ScheduleError(f"nothing reads an operand {name} there")
@@ -380,10 +402,16 @@ def _factored(value: Expression) -> tuple[Expression, tuple[Condition, ...]]:
     return value, ()
 
 
+def _is_narrow_product(value: Expression) -> bool:
+    sides = (value.left, value.right) if isinstance(value, Binary) and value.operator == "mul" else ()
+    return bool(sides) and all(isinstance(side, Load) and side.buffer.dtype == "bfloat16" for side in sides)
+
+
 def _memory(tensor: ex.Tensor, dimensions: Sequence[Affine]) -> tuple[Buffer, Affine]:
     """The element of an operand or of a table."""
     scope = Scope.TABLE if tensor.role == "table" else Scope.ARGUMENT
-    return Buffer(tensor.name, prod(tensor.shape), scope, tensor.values), _flatten(dimensions, tensor.shape)
+    buffer = Buffer(tensor.name, prod(tensor.shape), scope, tensor.values, tensor.dtype)
+    return buffer, _flatten(dimensions, tensor.shape)
 
 
 def _substitute(index: Affine, position: Mapping[str, Affine]) -> Affine:

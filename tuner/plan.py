@@ -93,6 +93,21 @@ def apply(plan: StagePlan, steps: Sequence[sc.Step]) -> None:
             if plan.order[-1] != step.loop or plan.reduces(step.loop):
                 raise ScheduleError(f"{step}: the vectorized loop must be the innermost one and not a reduction")
             _annotate(plan, step, (step.loop,), Kind.VECTORIZED)
+        elif isinstance(step, sc.Dot):
+            _known(plan, step, step.loop)
+            extent = plan.loops[step.loop].extent
+            if not plan.reduces(step.loop) or not isinstance(extent, int | np.integer) or extent != 2:
+                raise ScheduleError(f"{step}: the loop of a dot product must be a reduction of two turns")
+            if plan.loops_of(plan.loops[step.loop].axis)[-1] != step.loop:
+                raise ScheduleError(f"{step}: the loop of a dot product must be the last one of its axis")
+            _annotate(plan, step, (step.loop,), Kind.DOT)
+        elif isinstance(step, sc.Matrix):
+            kinds = [plan.loops[name].kind for name in plan.order[-2:]]
+            if plan.order[-4:-2] != [step.rows, step.steps] or kinds != [Kind.DOT, Kind.VECTORIZED]:
+                raise ScheduleError(f"{step}: the two loops must stand around a dot product of vectors, steps inside")
+            if plan.reduces(step.rows) or not plan.reduces(step.steps):
+                raise ScheduleError(f"{step}: rows must be a loop of the output and steps one of the reduction")
+            _annotate(plan, step, (step.rows, step.steps), Kind.MATRIX)
         elif isinstance(step, sc.CacheWrite):
             _known(plan, step, step.loop)
             if plan.cache_write is not None:

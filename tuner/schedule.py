@@ -102,6 +102,30 @@ class Vectorize(Step):
 
 
 @dataclass(frozen=True)
+class Dot(Step):
+    """Do the two turns of this innermost reduction loop as one operation on pairs of bfloat16 operands.
+
+    Only a vectorized loop may be inside it.
+    """
+
+    kind: ClassVar[str] = "dot"
+    loop: str
+
+
+@dataclass(frozen=True)
+class Matrix(Step):
+    """Do the four innermost loops as one product of small matrices, where the target has registers for them.
+
+    ``rows`` is a loop of the output and ``steps`` one of the reduction, around a dot product and a vectorized loop,
+    which are its columns. There are at most 16 of each; on targets without such registers the loops are unrolled.
+    """
+
+    kind: ClassVar[str] = "matrix"
+    rows: str
+    steps: str
+
+
+@dataclass(frozen=True)
 class CacheWrite(Step):
     """Accumulate in a local tile for all loops inside ``loop``, and write it back when they are done ("" = no loop)."""
 
@@ -143,7 +167,21 @@ class Inline(Step):
 
 _KINDS: dict[str, type[Step]] = {
     step.kind: step
-    for step in (Algorithm, Split, Reorder, Parallel, Unroll, Fence, Vectorize, CacheWrite, Pack, ComputeAt, Inline)
+    for step in (
+        Algorithm,
+        Split,
+        Reorder,
+        Parallel,
+        Unroll,
+        Fence,
+        Vectorize,
+        Dot,
+        Matrix,
+        CacheWrite,
+        Pack,
+        ComputeAt,
+        Inline,
+    )
 }
 
 

@@ -52,6 +52,11 @@ class Target:
         return self.vector_bits // 32
 
     @property
+    def has_tiles(self) -> bool:
+        """Whether there are matrix registers with products of bfloat16: AMX."""
+        return {"amx-tile", "amx-bf16", "avx512f"} <= set(self.features)
+
+    @property
     def isa(self) -> str:
         """The widest family of vector instructions: amx, avx512, avx2, sse4, sse2 or neon."""
         levels = {

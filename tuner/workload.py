@@ -20,6 +20,7 @@ import numpy as np
 import numpy.typing as npt
 
 from tuner.canonical import fingerprint
+from tuner.dtype import DTYPES
 from tuner.errors import ArgumentError, WorkloadError
 from tuner.operators import OPERATORS
 from tuner.operators.operator import Operand, Operator
@@ -231,11 +232,14 @@ def parse(key: str) -> Workload:
     return _Reader(key).workload()
 
 
-def random_arrays(workload: Workload, seed: int) -> dict[str, npt.NDArray[np.float32]]:
-    """Values for every operand but the output: float32, uniform in [-1, 1)."""
+def random_arrays(workload: Workload, seed: int) -> dict[str, npt.NDArray[Any]]:
+    """Values for every operand but the output: uniform in [-1, 1), and rounded to the operand's dtype."""
     rng = np.random.default_rng(seed)
     inputs = (operand for operand in workload.operands if operand.role != "output")
-    return {operand.name: 2 * rng.random(operand.shape, dtype=np.float32) - 1 for operand in inputs}
+    return {
+        operand.name: (2 * rng.random(operand.shape, dtype=np.float32) - 1).astype(DTYPES[operand.dtype], copy=False)
+        for operand in inputs
+    }
 
 
 def reference(workload: Workload, arrays: Mapping[str, npt.NDArray[Any]]) -> npt.NDArray[np.float64]:

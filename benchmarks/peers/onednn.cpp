@@ -33,12 +33,14 @@ auto described(const dnnl::engine &engine, Arguments &&...arguments) {
 }
 #endif
 
-memory::desc plain(const Dims &dims) {
+using Type = memory::data_type;
+
+memory::desc plain(const Dims &dims, Type type = Type::f32) {
     static const Tag tags[] = {Tag::undef, Tag::a, Tag::ab, Tag::abc, Tag::abcd, Tag::abcde};
-    return {dims, memory::data_type::f32, tags[dims.size()]};
+    return {dims, type, tags[dims.size()]};
 }
 
-memory::desc chosen(const Dims &dims) { return {dims, memory::data_type::f32, Tag::any}; }
+memory::desc chosen(const Dims &dims, Type type) { return {dims, type, Tag::any}; }
 
 struct Call {
     dnnl::engine engine{dnnl::engine::kind::cpu, 0};
@@ -63,16 +65,17 @@ struct Call {
 
     template <typename Primitive>
     void build(const typename Primitive::primitive_desc &d, int mode, const float *x, const Dims &xd, const float *w,
-               const Dims &wd, const Dims &yd) {
+               const Dims &wd, const Dims &yd, Type type) {
         description = d.impl_info_str();
         output_dims = yd;
         memory data = converted(x, xd, d.src_desc()), result(d.dst_desc(), engine);
         const memory weight = converted(w, wd, d.weights_desc());
-        if (mode == PLAIN_AROUND && d.src_desc() != plain(xd)) add_reorder(converted(x, xd, plain(xd)), data);
+        if (mode == PLAIN_AROUND && d.src_desc() != plain(xd, type))
+            add_reorder(converted(x, xd, plain(xd, type)), data);
         steps.push_back({Primitive(d), {{DNNL_ARG_SRC, data}, {DNNL_ARG_WEIGHTS, weight}, {DNNL_ARG_DST, result}}});
         output = result;
-        if (mode == PLAIN_AROUND && d.dst_desc() != plain(yd)) {
-            output = memory(plain(yd), engine);
+        if (mode == PLAIN_AROUND && d.dst_desc() != plain(yd, type)) {
+            output = memory(plain(yd, type), engine);
             add_reorder(result, output);
         }
     }
@@ -96,26 +99,29 @@ Call *made(Build build) {
 extern "C" {
 
 // Null on failure; describe(nullptr) then says why. groups is 1, or the number of channels of a depthwise convolution.
+// With bfloat16 the primitive's data, weights and output are that; x and weight here are float32 all the same.
 Call *convolution(int ci, int h, int w, int co, int k, int stride, int pad, int groups, int mode, int winograd,
-                  const float *x, const float *weight) {
+                  int bfloat16, const float *x, const float *weight) {
     const Dims xd{1, ci, h, w}, yd{1, co, (h + 2 * pad - k) / stride + 1, (w + 2 * pad - k) / stride + 1};
     const Dims wd = groups == 1 ? Dims{co, ci, k, k} : Dims{groups, co / groups, ci / groups, k, k};
     return made([&](Call &call) {
+        const auto type = bfloat16 ? Type::bf16 : Type::f32;
         const auto outside = mode == PLAIN ? plain : chosen;
         const auto how = winograd ? dnnl::algorithm::convolution_winograd : dnnl::algorithm::convolution_direct;
         const auto d = described<dnnl::convolution_forward>(
-            call.engine, dnnl::prop_kind::forward_inference, how, outside(xd), chosen(wd), outside(yd),
-            Dims{stride, stride}, Dims{pad, pad}, Dims{pad, pad});
-        call.build<dnnl::convolution_forward>(d, mode, x, xd, weight, wd, yd);
+            call.engine, dnnl::prop_kind::forward_inference, how, outside(xd, type), chosen(wd, type),
+            outside(yd, type), Dims{stride, stride}, Dims{pad, pad}, Dims{pad, pad});
+        call.build<dnnl::convolution_forward>(d, mode, x, xd, weight, wd, yd, type);
     });
 }
 
 // x [m, k] times weight [k, n].
-Call *product(int m, int k, int n, const float *x, const float *weight) {
+Call *product(int m, int k, int n, int bfloat16, const float *x, const float *weight) {
     const Dims xd{m, k}, wd{k, n}, yd{m, n};
     return made([&](Call &call) {
-        const auto d = described<dnnl::matmul>(call.engine, plain(xd), chosen(wd), plain(yd));
-        call.build<dnnl::matmul>(d, OWN_LAYOUT, x, xd, weight, wd, yd);
+        const auto type = bfloat16 ? Type::bf16 : Type::f32;
+        const auto d = described<dnnl::matmul>(call.engine, plain(xd, type), chosen(wd, type), plain(yd, type));
+        call.build<dnnl::matmul>(d, OWN_LAYOUT, x, xd, weight, wd, yd, type);
     });
 }
 

@@ -30,7 +30,7 @@ def prepare(task, x, w, threads, opts):
     """The call and what reads its output. The threads are OMP_NUM_THREADS."""
     pointers = (ctypes.c_void_p(x.ctypes.data), ctypes.c_void_p(w.ctypes.data))
     if task["kind"] == "matmul":
-        way, call = "", _made(_LIBRARY.product(task["M"], task["K"], task["N"], *pointers))
+        way, call = "", _made(_LIBRARY.product(task["M"], task["K"], task["N"], _narrow(task), *pointers))
         y = np.empty((task["M"], task["N"]), np.float32)
     else:
         way, call = quickest(_convolutions(task, pointers, opts["layout"]), _run)
@@ -51,12 +51,17 @@ def _convolutions(task, pointers, layout):
     for way, mode in _MODES[layout].items():
         for winograd in (False, True) if _VERSION == 2 else (False,):
             try:
-                calls[way, winograd] = _made(_LIBRARY.convolution(*sizes, mode, winograd, *pointers))
+                call = _LIBRARY.convolution(*sizes, mode, winograd, _narrow(task), *pointers)
+                calls[way, winograd] = _made(call)
             except RuntimeError as error:
                 problem = problem or error
     if not calls:
         raise problem
     return {f"{way} Winograd" if winograd else way: call for (way, winograd), call in calls.items()}
+
+
+def _narrow(task):
+    return task.get("dtype") == "bfloat16"
 
 
 def _made(address):

@@ -9,13 +9,14 @@ import numpy.typing as npt
 from tuner.build import build
 from tuner.codegen.cpu import load
 from tuner.codegen.program import Program
+from tuner.dtype import DTYPES
 from tuner.kernel import aligned
 from tuner.schedule import Schedule
 from tuner.target import ISAS, Target
 from tuner.workload import Workload, random_arrays, reference
 
 GUARD = 1024  # elements on either side of each array
-TOLERANCE = 1e-5  # of the largest value of the reference
+TOLERANCES = {"float32": 1e-5, "bfloat16": 4e-3}  # of the largest value of the reference; 2^-8 is one rounding
 
 
 def available_isas() -> list[str]:
@@ -25,11 +26,11 @@ def available_isas() -> list[str]:
 
 
 class Guarded:
-    """A float32 array that begins at a cache line and lies between two guards of NaN."""
+    """An array that begins at a cache line and lies between two guards of NaN, of whatever type they are read as."""
 
-    def __init__(self, size: int) -> None:
-        self.memory = aligned(size + 2 * GUARD)
-        self.memory[:] = np.nan
+    def __init__(self, size: int, dtype: np.dtype[Any] = DTYPES["float32"]) -> None:
+        self.memory = aligned(size + 2 * GUARD, dtype)
+        self.memory.view(np.uint8).fill(0xFF)
         self.array = self.memory[GUARD : GUARD + size]
 
     @property
@@ -37,9 +38,9 @@ class Guarded:
         return bool(np.isnan(self.memory[:GUARD]).all() and np.isnan(self.memory[-GUARD:]).all())
 
 
-def compute(program: Program, target: Target, arrays: dict[str, npt.NDArray[Any]]) -> npt.NDArray[np.float32]:
+def compute(program: Program, target: Target, arrays: dict[str, npt.NDArray[Any]]) -> npt.NDArray[Any]:
     """The output of ``program``. All that it may write to starts as NaN, so nothing is right by chance."""
-    guarded = {argument.name: Guarded(argument.size) for argument in program.arguments}
+    guarded = {argument.name: Guarded(argument.size, argument.stored) for argument in program.arguments}
     guarded["workspace"] = Guarded(program.workspace_bytes // 4)
     for argument in program.arguments[:-1]:
         array = arrays[argument.name]
@@ -59,9 +60,10 @@ def error(workload: Workload, schedule: Schedule, target: Target) -> float:
     arrays = random_arrays(workload, seed=0)
     expected = reference(workload, arrays)
     result = compute(program, target, arrays)
-    return float(np.abs(result - expected).max() / (np.abs(expected).max() or 1.0))
+    difference = np.subtract(result, expected, dtype=np.float64)
+    return float(np.abs(difference).max() / (np.abs(expected).max() or 1.0))
 
 
 def assert_right(workload: Workload, schedule: Schedule, target: Target) -> None:
     """``schedule`` gives the reference's result (a NaN is no result)."""
-    assert error(workload, schedule, target) <= TOLERANCE, f"{workload}\n{schedule}"
+    assert error(workload, schedule, target) <= TOLERANCES[workload.text("dtype")], f"{workload}\n{schedule}"

@@ -12,6 +12,7 @@ from tuner.schedule import (
     Algorithm,
     CacheWrite,
     ComputeAt,
+    Dot,
     Fence,
     Inline,
     Pack,
@@ -29,7 +30,12 @@ EPILOGUES = ("", "bias", "relu", "residual", "bias+relu", "bias+residual+relu")
 UNROLLED = 32  # turns written out, at most: keeps compiling short
 
 
-def random_workload(rng: Random, operator: str) -> Workload:
+def random_workload(rng: Random, operator: str, dtype: str = "float32") -> Workload:
+    workload = _random_workload(rng, operator)
+    return make(operator, **{**dict(workload.arguments), "dtype": dtype})
+
+
+def _random_workload(rng: Random, operator: str) -> Workload:
     if operator in ("matmul", "batch_matmul"):
         batch = {"b": rng.randint(1, 3)} if operator == "batch_matmul" else {}
         return make(operator, **batch, m=rng.randint(1, 9), k=rng.randint(1, 9), n=rng.randint(1, 20))
@@ -57,7 +63,9 @@ def random_workload(rng: Random, operator: str) -> Workload:
 def random_schedule(rng: Random, workload: Workload) -> Schedule:
     """A schedule that obeys the rules of docs/schedules.md."""
     expression = expression_of(workload)
-    main = _Stage(rng, expression.main)
+    main = _Stage(rng, expression.main, whole=workload.text("dtype") != "float32")
+    if main.whole and rng.random() < 0.8:
+        main.pair()
     main.split(tails=("cut", "cut", "shift"))
     main.order(tile=True)
     tasks = main.parallel() if rng.random() < 0.5 else 0
@@ -68,7 +76,7 @@ def random_schedule(rng: Random, workload: Workload) -> Schedule:
             main.pack(access, "" if access.tensor.role == "constant" else rng.choice(at))
     steps = main.steps
     for producer in expression.stages[:-1]:
-        if rng.random() < 0.4:
+        if rng.random() < 0.4 and main.dot.split(".")[0] not in ("kh", "kw"):
             steps.append(Inline(producer.name))
             continue
         stage, loop = _Stage(rng, producer), rng.choice(at)
@@ -118,9 +126,14 @@ def random_winograd(rng: Random) -> tuple[Workload, Schedule]:
 
 
 class _Stage:
-    """The loops of one stage while steps are chosen for it. ``outer`` of them are outside the local tile."""
+    """The loops of one stage while steps are chosen for it. ``outer`` of them are outside the local tile.
 
-    def __init__(self, rng: Random, stage: ex.Stage) -> None:
+    ``whole``: all reduction loops are inside it. ``dot`` is the loop of a dot product, if there is to be one.
+    """
+
+    def __init__(self, rng: Random, stage: ex.Stage, whole: bool = False) -> None:
+        self.whole = whole
+        self.dot = ""
         self.rng = rng
         self.name = stage.name
         # What has conditions may be vectorized along it; the pixels of what is packed lie side by side.
@@ -138,11 +151,20 @@ class _Stage:
     def axis(self, loop: str) -> str:
         return loop.split(".")[0]
 
+    def pair(self) -> None:
+        """Choose a reduction for dot products."""
+        axis = self.rng.choice(sorted(self.reduce))
+        self.dot = f"{axis}.1"
+
     def split(self, tails: tuple[str, ...]) -> None:
         for axis, extent in list(self.extents.items()):
-            if self.rng.random() < 0.5:
+            paired = self.dot == f"{axis}.1"
+            if self.rng.random() < 0.5 and not paired:
                 continue
             factors = tuple(self.rng.randint(1, min(extent + 1, 8)) for _ in range(self.rng.choice((1, 1, 2))))
+            if paired:
+                factors = (*factors[1:], 2)
+                self.dot = f"{axis}.{len(factors)}"
             tail = "cut" if axis in self.reduce else self.rng.choice(tails)
             self.steps.append(Split(self.name, axis, factors, tail))
             loops = [f"{axis}.{number}" for number in range(len(factors) + 1)]
@@ -159,12 +181,17 @@ class _Stage:
         inside: list[str] = []
         for loop in self.loops:
             number = self._of(self.axis(loop)).index(loop)
-            keeps_in = self.axis(loop) in self.reduce and (self.shifted or self.rng.random() < 0.7)
+            keeps_in = self.axis(loop) in self.reduce and (self.whole or self.shifted or self.rng.random() < 0.7)
             goes_out = loop in self.shifted or (number < inner[self.axis(loop)] and not keeps_in)
             previous_in = any(self.axis(other) == self.axis(loop) for other in inside)
             (outside if goes_out and not previous_in else inside).append(loop)
         self.loops = [*self._shuffled(outside), *self._shuffled(inside)]
         self.outer = len(outside)
+        if self.dot:
+            self.loops.remove(self.dot)
+            self.loops.insert(
+                len(self.loops) - (self._vectorizable(self.loops[-1]) and self.rng.random() < 0.8), self.dot
+            )
         self.steps.append(Reorder(self.name, tuple(self.loops)))
         if tile:
             self.steps.append(CacheWrite(self.name, self.loops[len(outside) - 1] if outside else ""))
@@ -185,11 +212,11 @@ class _Stage:
 
     def annotate(self) -> None:
         last = self.loops[-1]
-        # What has conditions is vectorized along its last dimension; and what is summed, inside the local tile.
-        possible = not self.reduce or self.outer < len(self.loops)
-        possible = possible and (not self.conditional or self.axis(last) == self.last)
-        possible = possible and self.axis(last) not in self.reduce and last not in self.annotated
-        if possible and self.rng.random() < 0.8:
+        if self.dot:
+            self.steps.append(Dot(self.name, self.dot))
+            self.annotated.add(self.dot)
+        inside_dot = bool(self.dot) and self.dot != last
+        if inside_dot or (self._vectorizable(last) and self.rng.random() < 0.8):
             self.steps.append(Vectorize(self.name, last))
             self.annotated.add(last)
         turns, unrolled = 1, []
@@ -202,6 +229,12 @@ class _Stage:
             fenced = tuple(loop for loop in unrolled if self.rng.random() < 0.3)
             if fenced:
                 self.steps.append(Fence(self.name, fenced))
+
+    def _vectorizable(self, last: str) -> bool:
+        """What has conditions is vectorized along its last dimension; and what is summed, inside the local tile."""
+        possible = not self.reduce or last in self.loops[self.outer :]
+        possible = possible and (not self.conditional or self.axis(last) == self.last)
+        return possible and self.axis(last) not in self.reduce and last not in self.annotated
 
     def pack(self, access: ex.Access, at: str) -> None:
         axes = {axis for index in access.indices for axis, _ in index.terms}

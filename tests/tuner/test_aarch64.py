@@ -2,26 +2,29 @@
 
 import shutil
 import subprocess
+from dataclasses import replace
 from pathlib import Path
 from random import Random
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import pytest
 
-from tests.tuner.kernels import TOLERANCE
+from tests.tuner.kernels import TOLERANCES
 from tests.tuner.schedules import random_schedule, random_workload
 from tuner.build import build
 from tuner.codegen.cpu import assembly, object_code
 from tuner.codegen.program import Program
 from tuner.errors import ScheduleError
 from tuner.schedule import Schedule
-from tuner.target import aarch64
+from tuner.target import Target, aarch64
 from tuner.templates import template_for
 from tuner.workload import Workload, parse, random_arrays, reference
 
 COMPILER, EMULATOR = "aarch64-linux-gnu-gcc", "qemu-aarch64"
 TARGET = aarch64(threads=2)
+WITH_BF16 = replace(TARGET, features=("bf16", "fp-armv8", "neon"))
 
 emulated = pytest.mark.skipif(
     not (shutil.which(COMPILER) and shutil.which(EMULATOR)),
@@ -40,6 +43,10 @@ KEYS = [
     "matmul(m=13,k=70,n=35)",
     "batch_matmul(b=3,m=7,k=13,n=17)",
 ]
+NARROW = [
+    "conv2d(ci=3,h=11,w=11,co=16,k=3,stride=2,pad=1,layout=NCHW16c,dtype=bfloat16,epilogue=bias+residual+relu)",
+    "dense(m=5,ci=13,co=35,dtype=bfloat16)",
+]
 WINOGRAD = "conv2d(n=2,ci=16,h=9,w=11,co=16,k=3,pad=1x0x2x1,layout=NCHW8c,epilogue=bias+residual+relu)"
 
 
@@ -52,28 +59,31 @@ def driver(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return compiled
 
 
-def run(program: Program, arrays: dict[str, npt.NDArray[np.float32]], driver: Path) -> npt.NDArray[np.float32]:
+def run(
+    program: Program, arrays: dict[str, npt.NDArray[Any]], driver: Path, target: Target = TARGET
+) -> npt.NDArray[Any]:
     """The output of ``program`` under the emulator. What it may write to is NaN before."""
     kernel = driver.with_name("kernel.o")
-    kernel.write_bytes(object_code(program.ir, TARGET))
+    kernel.write_bytes(object_code(program.ir, target))
     executable = driver.with_name("kernel")
     subprocess.run([COMPILER, "-static", "-fopenmp", driver, kernel, "-o", executable], check=True)
     *inputs, output = program.arguments
     given = [one.packing.apply(arrays[one.name]) if one.packing else arrays[one.name] for one in inputs]
-    given.append(np.full(output.shape, np.nan, np.float32))
+    given.append(np.full(output.shape, np.nan, output.stored))
     numbers = [np.int64(len(given)).tobytes(), np.int64(program.workspace_bytes).tobytes()]
-    blocks = [np.int64(array.nbytes).tobytes() + array.astype(np.float32).tobytes() for array in given]
+    blocks = [np.int64(array.nbytes).tobytes() + array.tobytes() for array in given]
     ended = subprocess.run([EMULATOR, executable], input=b"".join(numbers + blocks), capture_output=True, check=False)
     assert ended.returncode == 0, f"exit status {ended.returncode} (3: written beside an array): {ended.stderr!r}"
-    return np.frombuffer(ended.stdout, np.float32).reshape(output.shape)
+    return np.frombuffer(ended.stdout, output.stored).reshape(output.shape)
 
 
-def assert_right(workload: Workload, schedule: Schedule, driver: Path) -> None:
+def assert_right(workload: Workload, schedule: Schedule, driver: Path, target: Target = TARGET) -> None:
     arrays = random_arrays(workload, seed=0)
     expected = reference(workload, arrays)
-    result = run(build(workload, schedule, TARGET), arrays, driver)
-    error = np.abs(result - expected).max() / (np.abs(expected).max() or 1.0)
-    assert error <= TOLERANCE, f"{workload}\n{schedule}"  # a NaN is no result
+    result = run(build(workload, schedule, target), arrays, driver, target)
+    difference = np.subtract(result, expected, dtype=np.float64)
+    error = np.abs(difference).max() / (np.abs(expected).max() or 1.0)
+    assert error <= TOLERANCES[workload.text("dtype")], f"{workload}\n{schedule}"  # a NaN is no result
 
 
 @emulated
@@ -86,6 +96,15 @@ def test_legal_configurations_give_the_result_of_the_reference(key: str, driver:
     legal = indices[~template.illegal(workload, TARGET, space.columns(indices))].tolist()
     for index in [*legal[:2], space.index(template.default(workload, TARGET))]:
         assert_right(workload, template.schedule(workload, TARGET, space.config(index)), driver)
+
+
+@emulated
+@pytest.mark.parametrize("target", [TARGET, WITH_BF16], ids=["by widening", "with dot products"])
+@pytest.mark.parametrize("key", NARROW)
+def test_bfloat16_gives_the_result_of_the_reference(key: str, target: Target, driver: Path) -> None:
+    workload = parse(key)
+    template = template_for(workload, target)
+    assert_right(workload, template.schedule(workload, target, template.default(workload, target)), driver, target)
 
 
 @emulated

@@ -153,7 +153,7 @@ def test_fingerprints_never_change() -> None:
         ("conv2d(layout=NCHW12c)", 14, "not 'NCHW12c'"),
         ("conv2d(epilogue=relu+bias)", 16, "bias, residual, relu, in this order and joined by +"),
         ("conv2d(epilogue=bias+bias)", 16, "not 'bias+bias'"),
-        ("conv2d(dtype=float16)", 13, "dtype must be float32, not 'float16'"),
+        ("conv2d(dtype=float16)", 13, "dtype must be one of float32, bfloat16, not 'float16'"),
         ("matmul(m=1,k=2,n=3,tolerance=0)", 29, "tolerance must be a number above 0 and at most 1"),
         ("resnet18.C7(tolerance=1e-5,tolerance=1e-6)", 27, "tolerance is given twice"),
         ("resnet18.C7(layout=foo)", 19, "layout must be one of"),

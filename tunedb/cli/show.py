@@ -102,7 +102,7 @@ def run(
         kernel.pack(arrays[argument.name], argument.name).data if argument.role == "constant" else arrays[argument.name]
         for argument in kernel.inputs
     ]
-    output = aligned(kernel.output.size).reshape(kernel.output.shape)
+    output = aligned(kernel.output.size, kernel.output.stored).reshape(kernel.output.shape)
 
     def timer(calls: int) -> float:
         start = perf_counter()

@@ -1,6 +1,7 @@
 """LLVM IR to machine code in this process, through llvmlite."""
 
 import ctypes
+import os
 from functools import cache
 from typing import Any
 
@@ -27,6 +28,18 @@ def _initialize() -> None:
         ) from error
 
 
+_ARCH_PRCTL, _REQUEST_STATE, _TILE_DATA = 158, 0x1023, 18  # of Linux on x86-64
+
+
+@cache
+def _allow_tiles() -> None:
+    """Ask Linux for the state of the matrix registers, which a process has to do once. Raises CompileError."""
+    libc = ctypes.CDLL(None, use_errno=True)
+    if libc.syscall(_ARCH_PRCTL, _REQUEST_STATE, ctypes.c_ulong(_TILE_DATA)) != 0:
+        reason = os.strerror(ctypes.get_errno())
+        raise CompileError(f"the system does not let this process use the matrix registers (AMX): {reason}")
+
+
 def machine(target: Target, *, jit: bool = True) -> Any:
     """LLVM's target machine for ``target``: for code that runs in this process, or for object files."""
     _initialize()
@@ -48,6 +61,8 @@ class Module:
 
     def __init__(self, ir: str, target: Target) -> None:
         """Compile ``ir``. Raises CompileError with LLVM's own words."""
+        if "llvm.x86.ldtilecfg" in ir:
+            _allow_tiles()
         machine_of_target = machine(target)
         module = _optimized(ir, machine_of_target)
         self._module = module

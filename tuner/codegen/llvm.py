@@ -11,8 +11,12 @@ start of the last tile back. So a body never tests whether it is inside its axis
 
 from collections.abc import Iterator, Sequence
 
+from tuner.codegen.arithmetic import literal
+from tuner.codegen.instructions import Instructions
+from tuner.codegen.matrix import MatrixWriter
 from tuner.codegen.text import identifier
-from tuner.codegen.values import ALIGNMENT, Counter, ValueWriter, literal
+from tuner.codegen.values import ALIGNMENT, Counter
+from tuner.dtype import item_bytes
 from tuner.errors import ScheduleError
 from tuner.loopnest import (
     Affine,
@@ -30,10 +34,10 @@ from tuner.loopnest import (
 )
 
 
-def emit(nest: Nest, arguments: Sequence[str], threads: int, lanes: int) -> tuple[str, int]:
+def emit(nest: Nest, arguments: Sequence[str], threads: int, instructions: Instructions) -> tuple[str, int]:
     """The IR of ``@kernel`` and ``@bench``, and the bytes of workspace that they need.
 
-    ``arguments`` are the operands' names in the order of their pointers, ``lanes`` the elements of a vector register.
+    ``arguments`` are the operands' names in the order of their pointers.
     Raises ScheduleError when the unrolled body is unreasonably long, or something cannot be vectorized.
     """
     shared = _layout(nest, Scope.WORKSPACE)
@@ -45,7 +49,7 @@ def emit(nest: Nest, arguments: Sequence[str], threads: int, lanes: int) -> tupl
     declared: set[str] = set()
     calls: list[str] = []
     for number, chunk in enumerate(_chunks(nest.body)):
-        function = _Function(nest, number, pointers, arguments, private, chunk, lanes)
+        function = _Function(nest, number, pointers, arguments, private, chunk, instructions)
         regions.append(function.text(private_bytes, shared_bytes))
         declared |= function.declared
         calls.extend(_call(number, function.tasks, pointers, len(arguments), threads))
@@ -89,7 +93,8 @@ def _table(buffer: Buffer) -> str:
 
 def _layout(nest: Nest, scope: Scope) -> list[tuple[Buffer, int]]:
     """The buffers of a scope with their sizes in bytes, each rounded up to whole cache lines."""
-    return [(b, -(-4 * int(b.size) // ALIGNMENT) * ALIGNMENT) for b in nest.buffers if b.scope is scope]
+    sizes = ((b, item_bytes(b.dtype) * int(b.size)) for b in nest.buffers if b.scope is scope)
+    return [(buffer, -(-size // ALIGNMENT) * ALIGNMENT) for buffer, size in sizes]
 
 
 def _chunks(nodes: tuple[Node, ...]) -> Iterator[tuple[Node, ...]]:
@@ -171,7 +176,7 @@ def _task(
     )
 
 
-class _Function(ValueWriter):
+class _Function(MatrixWriter):
     """Writes one region of the kernel: ``void @region(pointers..., workspace, begin, end, thread)``."""
 
     def __init__(
@@ -182,9 +187,9 @@ class _Function(ValueWriter):
         arguments: Sequence[str],
         private: Sequence[tuple[Buffer, int]],
         chunk: tuple[Node, ...],
-        lanes: int,
+        instructions: Instructions,
     ) -> None:
-        super().__init__(frozenset(arguments) - {operand.tensor for operand in nest.packed}, lanes)
+        super().__init__(frozenset(arguments) - {operand.tensor for operand in nest.packed}, instructions)
         self.number = number
         self.pointers = pointers
         self.private = private
@@ -192,7 +197,6 @@ class _Function(ValueWriter):
         self.locals = [buffer for buffer in nest.buffers if buffer.scope is Scope.LOCAL]
         self.tables = [buffer for buffer in nest.buffers if buffer.scope is Scope.TABLE]
         self.extents: dict[str, int] = {}
-        self.settled: frozenset[Condition] = frozenset()  # guards that are known to hold here
         self.guards: dict[int, tuple[dict[Condition, tuple[Loop, ...]], list[Condition]]] = {}
         self.limits: dict[str, int] = {}
         loops, body = _parallel_loops(chunk)
@@ -211,6 +215,7 @@ class _Function(ValueWriter):
         ]
         head += [f"  {identifier(b.name)} = alloca [{b.size} x float], align {ALIGNMENT}" for b in self.locals]
         head += [f'  {identifier(b.name)} = getelementptr float, ptr @"{b.name}", i64 0' for b in self.tables]
+        head += self._configuration()
         if self.private:
             head.append(f"  %thread.offset = mul i64 %thread, {private_bytes}")
             head.append(f"  %private = getelementptr i8, ptr %workspace, i64 {shared_bytes}")
@@ -221,7 +226,7 @@ class _Function(ValueWriter):
             offset += size
         self._close()
         (region,) = self.regions
-        return "\n".join([*head, *region.top, *region.lines, "  ret void", "}"])
+        return "\n".join([*head, *region.top, *region.lines, *self._release(), "  ret void", "}"])
 
     def _tasks(self, loops: list[Loop], body: tuple[Node, ...]) -> None:
         if not loops:
@@ -288,6 +293,9 @@ class _Function(ValueWriter):
         """How far the axis goes on from where the enclosing loops stand."""
         return self.limits.get(loop.axis, self.axes[loop.axis])
 
+    def _turns_left(self, loop: Loop) -> float:
+        return self._limit(loop) / int(loop.step)
+
     def _restore(self, axis: str, before: int | None) -> None:
         if before is None:
             self.limits.pop(axis, None)
@@ -304,11 +312,19 @@ class _Function(ValueWriter):
             self._nodes(loop.body)
             self.vector = None
             return
+        if loop.kind is Kind.MATRIX and self.instructions.tiles and self._in_tiles(loop):
+            return
+        if loop.kind is Kind.DOT:
+            self.counters[loop.name] = Counter(0, 0)
+            self.pair = (loop.name, remaining)
+            self._nodes(loop.body)
+            self.pair = None
+            return
         self.limits[loop.axis] = step
         shifted = bool(rest) and loop.tail == "shift" and full > 0
         turns = full + shifted
         within = remaining if shifted else None
-        if loop.kind is Kind.UNROLLED or turns == 1:
+        if loop.kind in (Kind.UNROLLED, Kind.MATRIX) or turns == 1:
             for turn in range(turns):
                 if turn and loop.fenced:
                     self._fence()
@@ -371,6 +387,8 @@ class _Function(ValueWriter):
                 continue
             if self._stride(guard[0]):
                 raise ScheduleError("what has conditions cannot be vectorized where they differ from lane to lane")
+            if self.pair and guard[0].coefficient(self.pair[0]):
+                raise ScheduleError(f"what has conditions along {self.pair[0]} cannot be a dot product over it")
             test = self._inside(*guard)
             if test is False:
                 return

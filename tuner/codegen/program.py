@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from tuner.dtype import DTYPES
 from tuner.errors import ArgumentError
 from tuner.loopnest import Map
 
@@ -18,13 +19,16 @@ class Packing:
 
     ``maps`` come first, (dimension, matrix by rows): that dimension is multiplied with the matrix, in float64.
     ``parts[d]`` are the extents of dimension ``d``, outermost first; their product may exceed the dimension, and the
-    excess is filled with zeros. ``order`` lists the parts, numbered through all dimensions, outermost first.
+    excess is filled with zeros. ``order`` lists the parts, numbered through all dimensions, outermost first. The
+    packed elements are of ``dtype``. With ``split``, each is a sum of so many: a new first dimension.
     """
 
     shape: tuple[int, ...]
     parts: tuple[tuple[int, ...], ...]
     order: tuple[int, ...]
     maps: tuple[Map, ...] = ()
+    dtype: str = "float32"
+    split: int = 1
 
     @property
     def size(self) -> int:
@@ -38,7 +42,7 @@ class Packing:
         for dimension, matrix in self.maps:
             mapped = np.tensordot(np.array(matrix), array.astype(np.float64), (1, dimension))
             array = np.moveaxis(mapped, 0, dimension)
-        array = array.astype(np.float32)
+        array = _as_sum(array, self.split) if self.split > 1 else array.astype(DTYPES[self.dtype])
         excess = [(0, math.prod(part) - extent) for part, extent in zip(self.parts, array.shape, strict=True)]
         if any(after for _, after in excess):
             array = np.pad(array, excess)
@@ -50,37 +54,59 @@ class Packing:
             "shape": list(self.shape),
             "parts": [list(part) for part in self.parts],
             "order": list(self.order),
+            "dtype": self.dtype,
+            "split": self.split,
             "maps": [[dimension, [list(row) for row in matrix]] for dimension, matrix in self.maps],
         }
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> "Packing":
         maps = tuple((dimension, tuple(tuple(row) for row in matrix)) for dimension, matrix in data["maps"])
-        return cls(tuple(data["shape"]), tuple(tuple(part) for part in data["parts"]), tuple(data["order"]), maps)
+        parts = tuple(tuple(part) for part in data["parts"])
+        return cls(tuple(data["shape"]), parts, tuple(data["order"]), maps, data["dtype"], data["split"])
+
+
+def _as_sum(array: npt.NDArray[Any], parts: int) -> npt.NDArray[Any]:
+    """``array`` as a sum of bfloat16 along a new first dimension, the largest part first."""
+    result = []
+    for _ in range(parts):
+        result.append(array.astype(DTYPES["bfloat16"]))
+        array = array - result[-1].astype(np.float32)
+    return np.stack(result)
 
 
 @dataclass(frozen=True)
 class Argument:
-    """One pointer that the kernel takes. ``shape`` is the operand's own; a packed one is stored as ``packing`` says."""
+    """One pointer that the kernel takes.
+
+    ``shape`` and ``dtype`` are the operand's own; a packed one is stored as ``packing`` says.
+    """
 
     name: str
     role: str  # input, constant or output
     shape: tuple[int, ...]
     packing: Packing | None = None
+    dtype: str = "float32"
 
     @property
     def size(self) -> int:
-        """Number of float32 elements behind the pointer."""
+        """Number of elements behind the pointer."""
         return self.packing.size if self.packing else math.prod(self.shape)
+
+    @property
+    def stored(self) -> np.dtype[Any]:
+        """The type of those elements."""
+        return DTYPES[self.packing.dtype if self.packing else self.dtype]
 
     def to_json(self) -> dict[str, Any]:
         packing = self.packing.to_json() if self.packing else None
-        return {"name": self.name, "role": self.role, "shape": list(self.shape), "packing": packing}
+        shape = list(self.shape)
+        return {"name": self.name, "role": self.role, "shape": shape, "dtype": self.dtype, "packing": packing}
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> "Argument":
         packing = Packing.from_json(data["packing"]) if data["packing"] else None
-        return cls(data["name"], data["role"], tuple(data["shape"]), packing)
+        return cls(data["name"], data["role"], tuple(data["shape"]), packing, data["dtype"])
 
 
 @dataclass(frozen=True)

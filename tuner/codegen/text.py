@@ -11,14 +11,23 @@ from dataclasses import dataclass, field
 
 @dataclass(frozen=True)
 class Value:
-    """An SSA value or a literal; ``lanes`` is 0 for a scalar."""
+    """An SSA value or a literal; ``lanes`` is 0 for a scalar.
+
+    ``element`` is the type in LLVM: float, i16 (a bfloat16 as it lies in memory) or i32 (a pair of those).
+    """
 
     name: str
     lanes: int = 0
+    element: str = "float"
 
     @property
     def type(self) -> str:
-        return f"<{self.lanes} x float>" if self.lanes else "float"
+        return vector_type(self.element, self.lanes)
+
+
+def vector_type(element: str, lanes: int) -> str:
+    """The IR's name of ``lanes`` elements; 0 lanes are a scalar."""
+    return f"<{lanes} x {element}>" if lanes else element
 
 
 @dataclass
@@ -28,7 +37,8 @@ class Region:
     top: list[str] = field(default_factory=list)
     lines: list[str] = field(default_factory=list)
     known: dict[tuple[str, str, int], str] = field(default_factory=dict)  # pointers, sums and tests found in ``top``
-    loads: dict[str, dict[tuple[str, int, int], Value]] = field(default_factory=dict)
+    loads: dict[str, dict[tuple[str, int, int, str], Value]] = field(default_factory=dict)
+    tiles: dict[int, tuple[str, int]] = field(default_factory=dict)  # what matrix registers hold: pointer and distance
 
 
 def identifier(name: str) -> str:
@@ -67,7 +77,7 @@ class Writer:
         """
         self._close()
         self._line('fence syncscope("singlethread") acq_rel')
-        self.regions[-1].loads.clear()
+        self._forget()
 
     @contextmanager
     def _region(self) -> Iterator[Region]:
@@ -78,7 +88,12 @@ class Writer:
         self._close()
         self.regions.pop()
         self.regions[-1].lines += region.top + region.lines
+        self._forget()
+
+    def _forget(self) -> None:
+        """What was loaded before is not known any more."""
         self.regions[-1].loads.clear()
+        self.regions[-1].tiles.clear()
 
     def _all(self, conditions: Sequence[str], type_: str) -> str:
         result = conditions[0]

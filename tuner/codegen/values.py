@@ -5,16 +5,21 @@ uses, so nothing needs to be hoisted afterwards. A vectorized loop has no code o
 that moves with it is a vector access.
 """
 
-import struct
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from math import gcd
 
-from tuner.codegen.text import Value, Writer, identifier
+from tuner.codegen.arithmetic import ArithmeticWriter, literal
+from tuner.codegen.instructions import Instructions
+from tuner.codegen.text import Value, identifier, vector_type
+from tuner.dtype import item_bytes
 from tuner.errors import ScheduleError
-from tuner.loopnest import Affine, Binary, Buffer, Constant, Expression, Load, Scope, Store
+from tuner.loopnest import Affine, Binary, Buffer, Constant, Expression, Load, Part, Scope, Store, Within
 
 ALIGNMENT = 64  # bytes; of the workspace and of everything the kernel allocates
+_ELEMENTS = {"float32": "float", "bfloat16": "i16"}  # of the types of buffers, as they are loaded and stored
+_SUFFIXES = {"float": "f32", "i16": "i16"}  # in the names of intrinsics
+_SIZES = {"float": 4, "i16": 2}  # bytes
 STATEMENT_LIMIT = 4096  # statements written out; more is never faster and takes seconds to compile
 
 
@@ -41,17 +46,16 @@ class Counter:
     unit: int = 1
 
 
-class ValueWriter(Writer):
+class ValueWriter(ArithmeticWriter):
     """Writes statements. ``counters`` tells where each open loop stands, ``vector`` which loop is vectorized here."""
 
-    def __init__(self, unaligned: frozenset[str], lanes: int) -> None:
-        super().__init__()
-        self.lanes = lanes  # of a vector register
+    def __init__(self, unaligned: frozenset[str], instructions: Instructions) -> None:
+        super().__init__(instructions)
         self.unaligned = unaligned  # buffers that promise no alignment
         self.counters: dict[str, Counter] = {}
         self.vector: tuple[str, int] | None = None  # the vectorized loop and its lanes here
+        self.pair: tuple[str, int] | None = None  # the loop of a dot product, and whether it has one turn here or two
         self.scattered: list[_Scattered] = []
-        self.declared: set[str] = set()
         self.statements = 0
 
     def _store(self, store: Store) -> None:
@@ -66,19 +70,28 @@ class ValueWriter(Writer):
             old = self._load(Load(store.buffer, store.index))
             value = self._accumulated(old, store.value)
         else:
-            value = self._evaluate(store.value)
+            value = self._stored(store)
         stride = self._stride(store.index)
         lanes = self.vector[1] if self.vector and stride else 0
-        if lanes and not value.lanes:
-            value = self._splat(value, lanes)
+        value = self._widen(value, lanes)
         pointer, constant = self._pointer(store.buffer, store.index)
         if not lanes or stride == 1:
-            address = self._address(pointer, constant)
+            address = self._address(pointer, constant, value.element)
             align = self._alignment(store.buffer, store.index)
             self._line(f"store {value.type} {value.name}, ptr {address}, align {align}")
         else:
             self.scattered.append(_Scattered(store.buffer.name, pointer, constant, stride, value))
         self.regions[-1].loads.pop(store.buffer.name, None)
+
+    def _stored(self, store: Store) -> Value:
+        """The value of ``store`` as it will lie in memory; what is only copied is not converted there and back."""
+        if isinstance(store.value, Part):
+            return self._part(store.value)
+        narrow = store.buffer.dtype == "bfloat16"
+        if narrow and isinstance(store.value, Load | Within) and _buffer(store.value).dtype == "bfloat16":
+            return self._read(store.value)
+        value = self._evaluate(store.value)
+        return self._to_bfloat(value) if narrow else value
 
     def _close(self) -> None:
         """Write the scattered stores that were held back; those to neighbouring elements as transposed blocks."""
@@ -96,18 +109,18 @@ class ValueWriter(Writer):
 
     def _scatter(self, pointer: str, constant: int, stride: int, value: Value) -> None:
         for lane in range(value.lanes):
-            address = self._address(pointer, constant + lane * stride)
+            address = self._address(pointer, constant + lane * stride, value.element)
             element = f"%{self._fresh('e')}"
             self._line(f"{element} = extractelement {value.type} {value.name}, i64 {lane}")
-            self._line(f"store float {element}, ptr {address}, align 4")
+            self._line(f"store {value.element} {element}, ptr {address}, align {_SIZES[value.element]}")
 
     def _transposed(self, pointer: str, start: int, stride: int, columns: Sequence[Value]) -> None:
         """Store vectors whose lanes are rows in memory, as rows: ``log2`` rounds of interleaving halves transpose them.
 
         Seen as one array of ``width * lanes`` elements, each round turns the bits of the element's number by one.
         """
-        lanes, width = columns[0].lanes, 1 << (len(columns) - 1).bit_length()
-        type_ = f"<{lanes} x float>"
+        lanes, width, element = columns[0].lanes, 1 << (len(columns) - 1).bit_length(), columns[0].element
+        type_ = vector_type(element, lanes)
         vectors = [value.name for value in columns] + ["poison"] * (width - len(columns))
         for _ in range(width.bit_length() - 1):
             half, turned = width // 2, list[str]()
@@ -122,14 +135,14 @@ class ValueWriter(Writer):
         count = len(columns)
         for row in range(lanes):
             vector, first = vectors[row * width // lanes], row * width % lanes
-            address = self._address(pointer, start + row * stride)
+            address = self._address(pointer, start + row * stride, element)
             if width == lanes:  # a row is a register; what lies behind a short one is not written
-                self._store_part(vector, lanes, count, address)
+                self._store_part(Value(vector, lanes, element), count, address)
                 continue
             part = f"%{self._fresh('r')}"
             order = ", ".join(f"i32 {first + i}" for i in range(count))
             self._line(f"{part} = shufflevector {type_} {vector}, {type_} poison, <{count} x i32> <{order}>")
-            self._line(f"store <{count} x float> {part}, ptr {address}, align 4")
+            self._line(f"store <{count} x {element}> {part}, ptr {address}, align {_SIZES[element]}")
 
     def _known(self, value: Expression) -> float | None:
         """An element of a table whose place is known here."""
@@ -141,18 +154,17 @@ class ValueWriter(Writer):
     def _adds_nothing(self, value: Expression) -> bool:
         return isinstance(value, Binary) and value.operator == "mul" and self._known(value.left) == 0.0
 
-    def _store_part(self, vector: str, lanes: int, count: int, address: str) -> None:
+    def _store_part(self, vector: Value, count: int, address: str) -> None:
         """Store the first ``count`` lanes of a vector."""
-        type_ = f"<{lanes} x float>"
+        type_, lanes, size = vector.type, vector.lanes, _SIZES[vector.element]
         if count == lanes:
-            self._line(f"store {type_} {vector}, ptr {address}, align 4")
+            self._line(f"store {type_} {vector.name}, ptr {address}, align {size}")
             return
-        suffix, mask_type = f"v{lanes}f32.p0", f"<{lanes} x i1>"
+        suffix, mask_type = f"v{lanes}{_SUFFIXES[vector.element]}.p0", f"<{lanes} x i1>"
         mask = ", ".join(f"i1 {'true' if lane < count else 'false'}" for lane in range(lanes))
         self.declared.add(f"declare void @llvm.masked.store.{suffix}({type_}, ptr, i32, {mask_type})")
-        self._line(
-            f"call void @llvm.masked.store.{suffix}({type_} {vector}, ptr {address}, i32 4, {mask_type} <{mask}>)"
-        )
+        arguments = f"{type_} {vector.name}, ptr {address}, i32 {size}, {mask_type} <{mask}>"
+        self._line(f"call void @llvm.masked.store.{suffix}({arguments})")
 
     def _accumulated(self, old: Value, value: Expression) -> Value:
         """``old + value`` with one rounding where the value is a product."""
@@ -160,118 +172,120 @@ class ValueWriter(Writer):
             factor = self._known(value.left)
             if factor in (1.0, -1.0):
                 return self._arithmetic("add" if factor == 1.0 else "sub", old, self._evaluate(value.right))
-            left, right = self._evaluate(value.left), self._evaluate(value.right)
-            lanes = max(old.lanes, left.lanes, right.lanes)
-            left, right, old = (self._widen(item, lanes) for item in (left, right, old))
-            suffix = f"v{lanes}f32" if lanes else "f32"
-            type_ = old.type
-            self.declared.add(f"declare {type_} @llvm.fma.{suffix}({type_}, {type_}, {type_})")
-            name = f"%{self._fresh('f')}"
-            arguments = ", ".join(f"{type_} {item.name}" for item in (left, right, old))
-            self._line(f"{name} = call {type_} @llvm.fma.{suffix}({arguments})")
-            return Value(name, lanes)
+            if self.pair and isinstance(value.left, Load) and isinstance(value.right, Load):
+                return self._dot_product(self._pairs(value.left), self._pairs(value.right), old)
+            return self._multiply_add(self._evaluate(value.left), self._evaluate(value.right), old)
         return self._arithmetic("add", old, self._evaluate(value))
 
     def _evaluate(self, expression: Expression) -> Value:
-        if isinstance(expression, Load):
-            return self._load(expression)
+        """The value in float32."""
         if isinstance(expression, Constant):
             return Value(literal(expression.value))
         if isinstance(expression, Binary):
             return self._arithmetic(
                 expression.operator, self._evaluate(expression.left), self._evaluate(expression.right)
             )
-        return self._within(expression.conditions, expression.value)
+        if isinstance(expression, Part):
+            return self._to_float(self._part(expression))
+        return self._to_float(self._read(expression))
 
-    def _arithmetic(self, operator: str, left: Value, right: Value) -> Value:
-        lanes = max(left.lanes, right.lanes)
-        left, right = self._widen(left, lanes), self._widen(right, lanes)
-        name = f"%{self._fresh('v')}"
-        if operator == "max":
-            # The left side wins where it is not smaller, so a NaN there stays, as in NumPy.
-            smaller = f"%{self._fresh('lt')}"
-            kind = f"<{lanes} x i1>" if lanes else "i1"
-            self._line(f"{smaller} = fcmp olt {left.type} {left.name}, {right.name}")
-            self._line(f"{name} = select {kind} {smaller}, {left.type} {right.name}, {left.type} {left.name}")
-        else:
-            self._line(f"{name} = f{operator} {left.type} {left.name}, {right.name}")
-        return Value(name, lanes)
+    def _part(self, part: Part) -> Value:
+        """One of the bfloat16 whose sum a value is."""
+        number, _ = self._integer(part.number)
+        if not isinstance(number, int):
+            raise ScheduleError("the loop over the parts of a sum of bfloat16 must be unrolled")
+        value = self._evaluate(part.value)
+        for _ in range(number):
+            value = self._arithmetic("sub", value, self._to_float(self._to_bfloat(value)))
+        return self._to_bfloat(value)
 
-    def _widen(self, value: Value, lanes: int) -> Value:
-        return self._splat(value, lanes) if lanes and not value.lanes else value
+    def _read(self, source: Load | Within) -> Value:
+        """The value as it lies in memory."""
+        return self._load(source) if isinstance(source, Load) else self._within(source.conditions, source.value)
 
-    def _splat(self, value: Value, lanes: int) -> Value:
-        if not value.name.startswith("%"):
-            return Value(f"<{', '.join([f'float {value.name}'] * lanes)}>", lanes)
-        one, all_ = f"%{self._fresh('b')}", f"%{self._fresh('s')}"
-        type_ = f"<{lanes} x float>"
-        self._line(f"{one} = insertelement {type_} poison, float {value.name}, i64 0")
-        self._line(f"{all_} = shufflevector {type_} {one}, {type_} poison, <{lanes} x i32> zeroinitializer")
-        return Value(all_, lanes)
+    def _pairs(self, load: Load) -> Value:
+        """What the two turns of the dot product's loop read, side by side; zero for the second where there is one."""
+        assert self.pair
+        name, turns = self.pair
+        across, apart = self._stride(load.index), int(load.index.coefficient(name))
+        lanes = self.vector[1] if self.vector and across else 0
+        whole = load.buffer.scope is Scope.ARGUMENT and load.buffer.name not in self.unaligned  # packed, with zeros
+        if apart == 1 and (across == 0 or (across == 2 and lanes)) and (turns == 2 or (whole and lanes)):
+            return self._fetch(load, lanes, 1, "i32")
+        first = self._load(load)
+        if turns == 1:
+            return self._with_zero(first)
+        return self._with(first, self._load(Load(load.buffer, load.index + Affine(constant=apart))))
 
     def _load(self, load: Load) -> Value:
         known_value = self._known(load)
         if known_value is not None:
             return Value(literal(known_value))
         stride = self._stride(load.index)
-        lanes = self.vector[1] if self.vector and stride else 0
+        return self._fetch(load, self.vector[1] if self.vector and stride else 0, stride, _ELEMENTS[load.buffer.dtype])
+
+    def _fetch(self, load: Load, lanes: int, stride: int, element: str) -> Value:
+        """``lanes`` of ``element``, ``stride`` of them apart, or what is known of that place."""
         if any(item.buffer == load.buffer.name for item in self.scattered):
             self._close()
         pointer, constant = self._pointer(load.buffer, load.index)
         known = self.regions[-1].loads.setdefault(load.buffer.name, {})
-        key = (pointer, constant, lanes * stride)
+        key = (pointer, constant, lanes * stride, element)
         if key in known and load.buffer.scope is not Scope.LOCAL:
             return known[key]
         if lanes and stride != 1:
-            value = self._gather(pointer, constant, stride, lanes)
+            value = self._gather(pointer, constant, stride, lanes, element)
         else:
-            value = Value(f"%{self._fresh('l')}", lanes)
-            address = self._address(pointer, constant)
+            address = self._address(pointer, constant, _ELEMENTS[load.buffer.dtype])
             align = self._alignment(load.buffer, load.index)
-            self._line(f"{value.name} = load {value.type}, ptr {address}, align {align}")
+            value = self._operation(
+                "l", f"load {vector_type(element, lanes)}, ptr {address}, align {align}", lanes, element
+            )
         known[key] = value
         return value
 
-    def _gather(self, pointer: str, constant: int, stride: int, lanes: int) -> Value:
-        vector = "poison"
+    def _gather(self, pointer: str, constant: int, stride: int, lanes: int, element: str) -> Value:
+        vector, type_ = "poison", vector_type(element, lanes)
         for lane in range(lanes):
-            element, following = f"%{self._fresh('e')}", f"%{self._fresh('g')}"
-            address = self._address(pointer, constant + lane * stride)
-            self._line(f"{element} = load float, ptr {address}, align 4")
-            self._line(f"{following} = insertelement <{lanes} x float> {vector}, float {element}, i64 {lane}")
+            one, following = f"%{self._fresh('e')}", f"%{self._fresh('g')}"
+            address = self._address(pointer, constant + lane * stride, element)
+            self._line(f"{one} = load {element}, ptr {address}, align {_SIZES[element]}")
+            self._line(f"{following} = insertelement {type_} {vector}, {element} {one}, i64 {lane}")
             vector = following
-        return Value(vector, lanes)
+        return Value(vector, lanes, element)
 
     def _within(self, conditions: tuple[tuple[Affine, int], ...], load: Load) -> Value:
         """A guarded load. Where all lanes agree, the address is turned to a block of zeros; else lanes are masked."""
         if any(self._stride(affine) for affine, _ in conditions):
             return self._masked(conditions, load)
+        element = _ELEMENTS[load.buffer.dtype]
         tests: list[str] = []
         for affine, bound in conditions:
             test = self._inside(affine, bound)
             if isinstance(test, str):
                 tests.append(test)
             elif not test:
-                return self._widen(Value(literal(0.0)), self.vector[1] if self.vector else 0)
+                return Value("zeroinitializer", self.vector[1], element) if self.vector else _zero(element)
         stride = self._stride(load.index)
         if not tests:
             return self._load(load)
         lanes = self.vector[1] if self.vector and stride else 0
         if (lanes and stride != 1) or lanes > 64:
             raise ScheduleError("a padded operand can be vectorized only along its last dimension, by up to 64 lanes")
-        address = self._address(*self._pointer(load.buffer, load.index))
-        safe, value_ = f"%{self._fresh('p')}", Value(f"%{self._fresh('l')}", lanes)
+        address = self._address(*self._pointer(load.buffer, load.index), element)
+        safe = f"%{self._fresh('p')}"
         self._line(f"{safe} = select i1 {self._all(tests, 'i1')}, ptr {address}, ptr @zeros")
-        self._line(f"{value_.name} = load {value_.type}, ptr {safe}, align 4")
-        return value_
+        text = f"load {vector_type(element, lanes)}, ptr {safe}, align {_SIZES[element]}"
+        return self._operation("l", text, lanes, element)
 
     def _masked(self, conditions: tuple[tuple[Affine, int], ...], load: Load) -> Value:
         assert self.vector
         name, lanes = self.vector
         if self._stride(load.index) != 1:
             raise ScheduleError("a padded operand can be vectorized only along its last dimension")
-        if lanes > self.lanes:  # LLVM loses part of the mask when it cuts a masked load in two
-            raise ScheduleError(f"a padded row can be vectorized by at most the {self.lanes} lanes of a register")
+        widest = self.instructions.lanes
+        if lanes > widest:  # LLVM loses part of the mask when it cuts a masked load in two
+            raise ScheduleError(f"a padded row can be vectorized by at most the {widest} lanes of a register")
         kind, mask_kind = f"<{lanes} x i64>", f"<{lanes} x i1>"
         tests: list[str] = []
         for affine, bound in conditions:
@@ -285,16 +299,13 @@ class ValueWriter(Writer):
             self._line(f"{sum_} = add {kind} {all_}, <{offsets}>")
             self._line(f"{test} = icmp ult {kind} {sum_}, <{limit}>")
             tests.append(test)
-        address = self._address(*self._pointer(load.buffer, load.index))
-        type_, suffix = f"<{lanes} x float>", f"v{lanes}f32.p0"
+        element = _ELEMENTS[load.buffer.dtype]
+        address = self._address(*self._pointer(load.buffer, load.index), element)
+        type_, suffix = vector_type(element, lanes), f"v{lanes}{_SUFFIXES[element]}.p0"
         self.declared.add(f"declare {type_} @llvm.masked.load.{suffix}(ptr, i32, {mask_kind}, {type_})")
-        value = f"%{self._fresh('l')}"
         mask = self._all(tests, mask_kind)
-        self._line(
-            f"{value} = call {type_} @llvm.masked.load.{suffix}(ptr {address}, i32 4, {mask_kind} {mask}, "
-            f"{type_} zeroinitializer)"
-        )
-        return Value(value, lanes)
+        arguments = f"ptr {address}, i32 {_SIZES[element]}, {mask_kind} {mask}, {type_} zeroinitializer"
+        return self._operation("l", f"call {type_} @llvm.masked.load.{suffix}({arguments})", lanes, element)
 
     # Addresses ---------------------------------------------------------------------------------------------------
 
@@ -321,23 +332,23 @@ class ValueWriter(Writer):
     def _pointer(self, buffer: Buffer, index: Affine) -> tuple[str, int]:
         """The pointer to the start that the running loops give, and a constant distance from it in elements."""
         dynamic, constant = self._split(index)
-        pointer = identifier(buffer.name)
+        pointer, element = identifier(buffer.name), _ELEMENTS[buffer.dtype]
         for depth, value, factor in dynamic:
             region = self.regions[depth]
             key = (pointer, value, factor)
             if key not in region.known:
                 offset, following = f"%{self._fresh('o')}", f"%{self._fresh('p')}"
                 region.top.append(f"  {offset} = mul nsw i64 {value}, {factor}")
-                region.top.append(f"  {following} = getelementptr float, ptr {pointer}, i64 {offset}")
+                region.top.append(f"  {following} = getelementptr {element}, ptr {pointer}, i64 {offset}")
                 region.known[key] = following
             pointer = region.known[key]
         return pointer, constant
 
-    def _address(self, pointer: str, constant: int) -> str:
+    def _address(self, pointer: str, constant: int, element: str) -> str:
         if not constant:
             return pointer
         address = f"%{self._fresh('p')}"
-        self._line(f"{address} = getelementptr float, ptr {pointer}, i64 {constant}")
+        self._line(f"{address} = getelementptr {element}, ptr {pointer}, i64 {constant}")
         return address
 
     def _integer(self, index: Affine) -> tuple[int | str, int]:
@@ -370,13 +381,14 @@ class ValueWriter(Writer):
 
     def _alignment(self, buffer: Buffer, index: Affine) -> int:
         """What is known of the address: operands that come from outside promise nothing, ours begin at a cache line."""
+        size = item_bytes(buffer.dtype)
         if buffer.name in self.unaligned:
-            return 4
-        common = ALIGNMENT // 4
+            return size
+        common = ALIGNMENT // size
         dynamic, constant = self._split(index)
         for number in (constant, *(factor for _, _, factor in dynamic)):
             common = gcd(common, number)
-        return 4 * common
+        return size * common
 
 
 def _runs(columns: Mapping[int, Value], longest: int) -> Iterator[tuple[int, list[Value]]]:
@@ -394,7 +406,9 @@ def _runs(columns: Mapping[int, Value], longest: int) -> Iterator[tuple[int, lis
         yield start, run
 
 
-def literal(value: float) -> str:
-    """A float32 as LLVM writes it: the bits of the double of the same value."""
-    (single,) = struct.unpack("<f", struct.pack("<f", value))
-    return f"0x{struct.pack('>d', single).hex().upper()}"
+def _buffer(source: Load | Within) -> Buffer:
+    return source.buffer if isinstance(source, Load) else source.value.buffer
+
+
+def _zero(element: str) -> Value:
+    return Value(literal(0.0)) if element == "float" else Value("0", 0, element)

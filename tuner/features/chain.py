@@ -16,13 +16,12 @@ from typing import Any, TypeAlias
 import numpy as np
 
 from tuner import expression as ex
+from tuner.dtype import item_bytes
 from tuner.errors import ScheduleError
 from tuner.loopnest import Affine, Binary, Expression, Kind, Load, Loop, Nest, Node, Scope, Store, When, Within
 from tuner.schedule import Extent
 
 Number: TypeAlias = Any  # float, or a float64 column of N candidates
-
-BYTES = 4
 
 
 @dataclass(frozen=True)
@@ -32,6 +31,7 @@ class Operand:
     name: str
     dimensions: tuple[tuple[tuple[str, Extent], ...], ...]  # (axis, coefficient) of each dimension
     index: Affine
+    bytes: int  # of an element
 
     def moves_with(self, axis: str) -> bool:
         return any(name == axis for dimension in self.dimensions for name, _ in dimension)
@@ -61,9 +61,15 @@ class Chain:
         result = next(found for found in self.passes if found.store.buffer.scope is Scope.ARGUMENT)
         self.tile = _common(self.loops, result.loops)  # loops outside the local tile
         self.tasks = sum(loop.kind is Kind.PARALLEL for loop in self.loops)
-        self.output = Operand(stage.output.name, tuple(((axis.name, 1),) for axis in stage.axes), result.store.index)
+        axes = tuple(((axis.name, 1),) for axis in stage.axes)
+        self.output = Operand(stage.output.name, axes, result.store.index, item_bytes(stage.output.dtype))
         self.operands = tuple(
-            Operand(access.tensor.name, tuple(index.terms for index in access.indices), load.index)
+            Operand(
+                access.tensor.name,
+                tuple(index.terms for index in access.indices),
+                load.index,
+                item_bytes(load.buffer.dtype),
+            )
             for access, load in zip(_accesses(stage.body), _loads(main.store.value), strict=True)
         )
 
@@ -74,7 +80,8 @@ class Chain:
     @cached_property
     def body(self) -> int:
         """The level of the straight-line code: only unrolled and vectorized loops are inside."""
-        inner = [loop.kind in (Kind.UNROLLED, Kind.VECTORIZED) for loop in self.loops]
+        straight = (Kind.UNROLLED, Kind.VECTORIZED, Kind.DOT, Kind.MATRIX)
+        inner = [loop.kind in straight for loop in self.loops]
         return next((level for level in range(self.depth) if all(inner[level:])), self.depth)
 
     @cached_property

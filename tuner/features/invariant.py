@@ -11,7 +11,8 @@ import numpy as np
 import numpy.typing as npt
 
 from tuner import expression as ex
-from tuner.features.chain import BYTES, Chain, Number, Operand
+from tuner.dtype import item_bytes
+from tuner.features.chain import Chain, Number, Operand
 from tuner.loopnest import Affine, Kind, Loop, Nest, Scope
 from tuner.target import Target
 
@@ -138,7 +139,7 @@ def _stride(operand: Operand, loop: Loop) -> Number:
 def _footprints(chain: Chain, target: Target, first: Operand, second: Operand) -> dict[str, Number]:
     """What the local tile, the loop around it and one task touch, against the caches."""
     operands = (first, second, chain.output)
-    sizes = [[BYTES * elements for elements in chain.footprint(operand)] for operand in operands]
+    sizes = [[operand.bytes * elements for elements in chain.footprint(operand)] for operand in operands]
     total = [sum(parts) for parts in zip(*sizes, strict=True)]
     around = chain.tile  # the level of the innermost loop outside the tile that turns more than once
     wider: list[Number] = [each[around] for each in (*sizes, total)]
@@ -177,7 +178,11 @@ def _traffic(chain: Chain, target: Target, first: Operand, second: Operand) -> d
         [footprint[level] * fetch[level] for footprint, fetch in zip(footprints, fetches, strict=True)]
         for level in range(chain.depth + 1)
     ]
-    total = [BYTES * sum(each[level] for each in footprints) for level in range(chain.depth + 1)]
+    bytes_ = [
+        [operand.bytes * elements for elements in footprint]
+        for operand, footprint in zip(operands, footprints, strict=True)
+    ]
+    total = [sum(each[level] for each in bytes_) for level in range(chain.depth + 1)]
     result: dict[str, Number] = {}
     for name, size in (("l1", target.l1), ("l2", target.l2), ("l3", target.l3 or 8 * target.l2)):
         moved, fits = parts[chain.body], chain.work[chain.body]
@@ -232,10 +237,11 @@ def _passes(chain: Chain, target: Target) -> dict[str, Number]:
             if loop.kind is not Kind.VECTORIZED:
                 turns = turns * np.asarray(loop.extent, dtype=np.float64)
         buffer = extra.store.buffer
+        size = item_bytes(buffer.dtype) * np.asarray(buffer.size, dtype=np.float64)
         if buffer.scope is Scope.WORKSPACE:
-            alone, shared = alone + turns, shared + np.asarray(buffer.size, dtype=np.float64)
+            alone, shared = alone + turns, shared + size
         elif buffer.scope is Scope.THREAD:
-            inside, scratch = inside + turns, scratch + np.asarray(buffer.size, dtype=np.float64)
+            inside, scratch = inside + turns, scratch + size
         else:
             tile = tile + turns
     work = chain.work[0] / chain.lanes
@@ -243,8 +249,8 @@ def _passes(chain: Chain, target: Target) -> dict[str, Number]:
         "tile_passes": tile / work,
         "copies_before": alone / work,
         "copies_inside": inside / work,
-        "copy_before_l2": BYTES * shared / target.l2,
-        "copy_inside_l2": BYTES * scratch / target.l2,
+        "copy_before_l2": shared / target.l2,
+        "copy_inside_l2": scratch / target.l2,
     }
 
 

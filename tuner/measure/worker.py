@@ -16,6 +16,7 @@ from typing import Any
 
 from tuner.codegen import cpu
 from tuner.codegen.program import Argument, Program
+from tuner.dtype import DTYPES
 from tuner.errors import TunedbError
 from tuner.measure import channel, sandbox
 from tuner.measure.buffers import Buffer
@@ -45,7 +46,7 @@ class Inputs:
         self._buffers: dict[str, Buffer] = {}
         self.reference = reference(workload, self._arrays)
         self.tolerance = workload.tolerance
-        self.output = Buffer(self.reference.shape)
+        self.output = Buffer(self.reference.shape, DTYPES[workload.operands[-1].dtype])
 
     def buffer(self, argument: Argument) -> Buffer:
         """The memory that a kernel is given for ``argument``."""

@@ -31,6 +31,7 @@ from tuner.operators.operator import (
     tensors,
 )
 from tuner.operators.parameter import SIZE, Parameter
+from tuner.operators.split import split
 from tuner.operators.winograd import winograd
 
 if TYPE_CHECKING:
@@ -48,8 +49,9 @@ def _operands(workload: Workload) -> tuple[Operand, ...]:
     ci, co = workload.size("ci"), workload.size("co")
     data = image_shape(layout, n, ci, workload.size("h"), workload.size("w"))
     output = image_shape(layout, n, co, *output_size(workload))
-    weight = Operand("weight", (co, ci, *workload.sizes("k")), "constant")
-    return (Operand("data", data, "input"), weight, *epilogue_operands(workload, co, output))
+    dtype = workload.text("dtype")
+    weight = Operand("weight", (co, ci, *workload.sizes("k")), "constant", dtype)
+    return (Operand("data", data, "input", dtype), weight, *epilogue_operands(workload, co, output))
 
 
 def _flops(workload: Workload) -> int:
@@ -109,5 +111,5 @@ CONV2D = Operator(
     flops=_flops,
     reference=_reference,
     expression=_expression,
-    algorithms={"winograd2": partial(winograd, m=2), "winograd4": partial(winograd, m=4)},
+    algorithms={"winograd2": partial(winograd, m=2), "winograd4": partial(winograd, m=4), "split": split},
 )

@@ -45,8 +45,9 @@ def _operands(workload: Workload) -> tuple[Operand, ...]:
     layout, n, channels = workload.text("layout"), workload.size("n"), workload.size("c")
     data = image_shape(layout, n, channels, workload.size("h"), workload.size("w"))
     output = image_shape(layout, n, channels, *output_size(workload))
-    weight = Operand("weight", (channels, 1, *workload.sizes("k")), "constant")
-    return (Operand("data", data, "input"), weight, *epilogue_operands(workload, channels, output))
+    dtype = workload.text("dtype")
+    weight = Operand("weight", (channels, 1, *workload.sizes("k")), "constant", dtype)
+    return (Operand("data", data, "input", dtype), weight, *epilogue_operands(workload, channels, output))
 
 
 def _flops(workload: Workload) -> int:

@@ -37,7 +37,8 @@ def _flops(workload: Workload) -> int:
 
 def _dense_operands(workload: Workload) -> tuple[Operand, ...]:
     m, ci, co = workload.size("m"), workload.size("ci"), workload.size("co")
-    data, weight = Operand("data", (m, ci), "input"), Operand("weight", (co, ci), "constant")
+    dtype = workload.text("dtype")
+    data, weight = Operand("data", (m, ci), "input", dtype), Operand("weight", (co, ci), "constant", dtype)
     return (data, weight, *epilogue_operands(workload, co, (m, co)))
 
 
@@ -50,11 +51,11 @@ def _dense_reference(workload: Workload, arrays: Arrays) -> Reference:
 
 def _product_operands(workload: Workload) -> tuple[Operand, ...]:
     m, k, n = workload.size("m"), workload.size("k"), workload.size("n")
-    batch = (workload.size("b"),) if workload.operator == "batch_matmul" else ()
+    batch, dtype = (workload.size("b"),) if workload.operator == "batch_matmul" else (), workload.text("dtype")
     return (
-        Operand("a", (*batch, m, k), "input"),
-        Operand("b", (*batch, k, n), "input"),
-        Operand("output", (*batch, m, n), "output"),
+        Operand("a", (*batch, m, k), "input", dtype),
+        Operand("b", (*batch, k, n), "input", dtype),
+        Operand("output", (*batch, m, n), "output", dtype),
     )
 
 

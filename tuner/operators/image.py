@@ -124,5 +124,5 @@ def padded_data(workload: Workload, data: Tensor) -> tuple[tuple[Stage, ...], Te
     axes = tuple(Axis(name, extent) for name, extent in zip(("pn", "pc", "py", "px", "pb"), shape, strict=False))
     y, x = axes[2] - top, axes[3] - left
     body = Inside(((y, workload.size("h")), (x, workload.size("w"))), data[(*axes[:2], y, x, *axes[4:])])
-    tensor = Tensor("padded", shape, "intermediate")
+    tensor = Tensor("padded", shape, "intermediate", dtype=data.dtype)
     return (Stage("pad", tensor, axes, (), body),), tensor

@@ -52,11 +52,11 @@ class Operator:
 
 
 def epilogue_operands(workload: Workload, channels: int, output: tuple[int, ...]) -> tuple[Operand, ...]:
-    """The operands that the epilogue adds, followed by the output itself."""
-    steps = workload.epilogue
+    """The operands that the epilogue adds, followed by the output itself. A bias is float32 for any dtype."""
+    steps, dtype = workload.epilogue, workload.text("dtype")
     bias = (Operand("bias", (channels,), "constant"),) if "bias" in steps else ()
-    residual = (Operand("residual", output, "input"),) if "residual" in steps else ()
-    return (*bias, *residual, Operand("output", output, "output"))
+    residual = (Operand("residual", output, "input", dtype),) if "residual" in steps else ()
+    return (*bias, *residual, Operand("output", output, "output", dtype))
 
 
 def apply_epilogue(
@@ -72,7 +72,7 @@ def apply_epilogue(
 
 def tensors(workload: Workload) -> dict[str, Tensor]:
     """The operands of ``workload`` as tensors, by name."""
-    return {operand.name: Tensor(operand.name, operand.shape, operand.role) for operand in workload.operands}
+    return {each.name: Tensor(each.name, each.shape, each.role, dtype=each.dtype) for each in workload.operands}
 
 
 def epilogue_expression(

@@ -9,6 +9,7 @@ from typing import TypeAlias
 
 import numpy as np
 
+from tuner.dtype import DTYPES
 from tuner.errors import WorkloadError
 
 Value: TypeAlias = int | str | tuple[int, ...]
@@ -119,7 +120,7 @@ def _epilogue(value: object) -> Value | None:
 
 
 def _dtype(value: object) -> Value | None:
-    return "float32" if value == "float32" else None
+    return value if isinstance(value, str) and value in DTYPES else None
 
 
 _LAYOUTS = ("NCHW", *(f"NCHW{size}c" for size in BLOCKS))
@@ -131,4 +132,4 @@ PADDING = Kind(
 )
 LAYOUT = Kind(f"one of {', '.join(_LAYOUTS)}", _layout)
 EPILOGUE = Kind(f"some of {', '.join(EPILOGUES)}, in this order and joined by +", _epilogue)
-DTYPE = Kind("float32", _dtype)
+DTYPE = Kind(f"one of {', '.join(DTYPES)}", _dtype)

@@ -15,6 +15,8 @@ from tuner.workload import Workload
 UNROLL_LIMIT = 512  # multiply-adds written out in the innermost straight code; beyond it the code outgrows its caches
 CODE_LIMIT = 1024  # multiply-adds written out in all copies of that code together; beyond it compiling takes too long
 
+UNITS = ("matrices", "vectors")  # what multiplies bfloat16 operands, where the target has registers for matrices
+
 
 @dataclass(frozen=True)
 class Template:
