@@ -268,7 +268,8 @@ def _illegal_product(shape: _Shape, target: Target, columns: Columns) -> npt.NDA
     """Of the algorithms that are products of channels by pixels."""
     known = _quantities(shape, target, columns)
     # A block with more tiles than there are is the same schedule as a smaller one.
-    result = (known["registers"] > 1) | (known["unrolled"] > UNROLL_LIMIT)
+    # One pixel of one block is always possible: the blocks of a layout may be too large for the registers of a target.
+    result = (known["registers"] > 1) & (known["accumulators"] > shape.parts) | (known["unrolled"] > UNROLL_LIMIT)
     result |= known["unrolled"] * known["copies"] > CODE_LIMIT
     result |= (columns["block_co"] > 1) & (columns["block_co"] > ceil(shape.vectors, columns["tile_co"]))
     result |= (columns["block_oh"] > 1) & (columns["block_oh"] > ceil(shape.oh, columns["tile_oh"]))
