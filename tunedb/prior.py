@@ -13,7 +13,8 @@ from tunedb import registry
 from tunedb.records import SCHEDULE, SESSION, TRIAL, read_trial, select_trials
 from tunedb.sessions import SessionArguments
 from tuner.canonical import fingerprint
-from tuner.cost_model.global_model import GlobalModel, HeldOut, Settings, judge
+from tuner.cost_model.global_model import FEATURES, GlobalModel, Settings
+from tuner.cost_model.held_out import HeldOut, judge
 from tuner.cost_model.training import TrainingSet, choose
 from tuner.errors import ScheduleError
 from tuner.features.sketches import described, describes, sketch_features
@@ -49,7 +50,7 @@ class Training:
         return stored.model() if stored else GlobalModel.fit(self.data, settings)
 
 
-def training(connection: Connection, until: datetime | None = None) -> Training:
+def training(connection: Connection, until: datetime | None = None, features: str = "invariant") -> Training:
     """All that can be learned from; ``until`` leaves out what was begun later."""
     columns = (
         TRIAL.c.id,
@@ -79,7 +80,7 @@ def training(connection: Connection, until: datetime | None = None) -> Training:
     direct = {name: trial for name, trial in scheduled.items() if describes(trial.schedule)}
     left_out["of an algorithm that the features do not describe"] += len(scheduled) - len(direct)
     scheduled = direct
-    data, used = TrainingSet.of(list(scheduled.values()))
+    data, used = TrainingSet.of(list(scheduled.values()), features)
     left_out["have a schedule that cannot be lowered"] += int((~used).sum())
     kept = [pair for pair, good in zip(scheduled.items(), used.tolist(), strict=True) if good]
     return Training(
@@ -94,7 +95,7 @@ def training(connection: Connection, until: datetime | None = None) -> Training:
 def train(database: "Database", name: str, settings: Settings) -> registry.StoredModel:
     """Train a model on all that the database holds and store it. Raises ModelError when there is nothing to learn."""
     with database.read() as connection:
-        known = training(connection)
+        known = training(connection, features=FEATURES[settings.model])
     model = GlobalModel.fit(known.data, settings)
     stored = registry.pack(name, model, known.digest, settings, known.data)
     with database.write() as connection:
@@ -165,7 +166,7 @@ def evaluate(database: "Database", stored: registry.StoredModel) -> Sequence[tup
     """
     model = stored.model()
     with database.read() as connection:
-        data = training(connection).data
+        data = training(connection, features=model.representation).data
     groups = [data.part([group]) for group in range(len(data.workloads))]
     seen = set(stored.parameters["workloads"])
     return [(judge(group, model.predict(group.features)), group.workloads[0] in seen) for group in groups]

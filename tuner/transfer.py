@@ -12,9 +12,11 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 
-from tuner.cost_model.global_model import GlobalModel, HeldOut
+from tuner.cost_model.global_model import GlobalModel
+from tuner.cost_model.held_out import HeldOut
 from tuner.cost_model.training import TrainingSet
-from tuner.features.sketches import sketch_features
+from tuner.features.representations import representation
+from tuner.features.sketches import padded
 from tuner.search.candidates import LISTABLE
 from tuner.space import Columns, Config, Space
 from tuner.target import Target
@@ -45,7 +47,10 @@ class GlobalPrior:
 
     def scores(self, columns: Columns) -> npt.NDArray[np.float64]:
         """Predicted log(best/time) of N legal configurations, (N,)."""
-        return self.model.predict(sketch_features(self.template, self.workload, self.target, self.space, columns))
+        described = representation(self.model.representation)
+        return self.model.predict(
+            described.of_candidates(self.template, self.workload, self.target, self.space, columns)
+        )
 
     def examples(self) -> Sequence[Config]:
         return self.best_elsewhere
@@ -146,7 +151,9 @@ def _coverage(data: TrainingSet, template: Template, workload: Workload, target:
     indices = legal_sample(template, workload, target, space, 16 * SAMPLE)[:SAMPLE]
     if not len(indices):
         return 0.0
-    features = sketch_features(template, workload, target, space, space.columns(indices))
+    described = representation(data.representation)
+    features = described.of_candidates(template, workload, target, space, space.columns(indices))
+    features = padded(features, data.features.shape[1:])
     low, high = data.features.min(axis=0), data.features.max(axis=0)
     return float(((features >= low) & (features <= high)).mean())
 

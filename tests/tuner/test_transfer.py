@@ -10,7 +10,8 @@ import pytest
 
 from tuner.cost_model.acquisition import expected_improvement
 from tuner.cost_model.gbt import GradientBoostedTrees
-from tuner.cost_model.global_model import GlobalModel, HeldOut, ModelError, Settings
+from tuner.cost_model.global_model import GlobalModel, ModelError, Settings
+from tuner.cost_model.held_out import HeldOut
 from tuner.cost_model.metrics import (
     average_peak_score,
     harmonic_mean,
@@ -145,7 +146,7 @@ def test_training_again_gives_the_same_model() -> None:
 def test_a_model_survives_being_stored() -> None:
     some = data()
     model = GlobalModel.fit(some, Settings(rounds=20))
-    read = GlobalModel.from_bytes(model.to_bytes())
+    read = GlobalModel.from_bytes(model.to_bytes(), "gbt", model.rounds, model.representation)
     np.testing.assert_array_equal(read.predict(some.features), model.predict(some.features))
     assert read.rounds == model.rounds
 

@@ -1,7 +1,7 @@
 """Gradient-boosted trees (XGBoost) as the cost model of a search, with or without a global model behind them."""
 
 from dataclasses import dataclass
-from typing import Any, Literal, get_args
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -12,7 +12,6 @@ from tuner.cost_model.objectives import Objective, objective
 # One thread gives the same sums on every machine, and none is left spinning while a kernel is timed.
 THREADS = 1
 
-OBJECTIVES: tuple[Objective, ...] = get_args(Objective)
 HALF = 64  # trials after which a global model counts half as much (AutoTVM)
 LEAST = 0.05  # weight below which it does not count any more: from 277 trials on
 
