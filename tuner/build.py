@@ -26,13 +26,18 @@ def expression_of(workload: Workload, algorithm: str = "direct") -> Expression:
     return expressions[algorithm](workload)
 
 
-def nest_of(workload: Workload, schedule: Schedule) -> Nest:
-    """The loop nest of ``workload`` under ``schedule``. Raises ScheduleError when a step is not legal."""
+def expression_by(workload: Workload, schedule: Schedule) -> Expression:
+    """The expression that the steps of ``schedule`` are for. Raises ScheduleError when it names no algorithm."""
     chosen = [step for step in schedule.steps if isinstance(step, Algorithm)]
     if len(chosen) > 1 or (chosen and chosen[0].stage != workload.operator):
         raise ScheduleError(f"{chosen[-1]}: one algorithm is chosen at most, and for the stage {workload.operator}")
+    return expression_of(workload, *(step.name for step in chosen))
+
+
+def nest_of(workload: Workload, schedule: Schedule) -> Nest:
+    """The loop nest of ``workload`` under ``schedule``. Raises ScheduleError when a step is not legal."""
     steps = tuple(step for step in schedule.steps if not isinstance(step, Algorithm))
-    return lower(expression_of(workload, *(step.name for step in chosen)), Schedule(steps))
+    return lower(expression_by(workload, schedule), Schedule(steps))
 
 
 def build(workload: Workload, schedule: Schedule, target: Target) -> Program:

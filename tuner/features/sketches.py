@@ -1,9 +1,9 @@
 """The invariant features of many candidates at once, through one lowered nest for all that share their structure.
 
-Of a template's configurations: knobs whose values are strings or flags choose the structure, and their combinations are
-the sketches; integer and tuple knobs are numbers in one. So candidates are grouped by sketch, and each group is lowered
-once, with its numbers as columns. Of stored schedules, which need no template: the factors of the splits are the
-numbers, all else is structure.
+Of a template's configurations: knobs whose values are strings or flags choose the structure, integers and tuples are
+numbers in one. Where a knob has no meaning, its values make the same structure. So candidates are grouped by structure,
+and each group is lowered once, with its numbers as columns. Of stored schedules, which need no template: the factors of
+the splits are the numbers, all else is structure.
 """
 
 from collections.abc import Sequence
@@ -13,11 +13,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from tuner.build import expression_of
+from tuner.build import expression_by, expression_of, nest_of
 from tuner.errors import ScheduleError
-from tuner.features.invariant import NAMES, invariant_features
-from tuner.lower import lower
-from tuner.schedule import Algorithm, Schedule, Split, Step
+from tuner.features.invariant import NAMES, invariant_features, multiply_adds
+from tuner.schedule import Schedule, Split, Step
 from tuner.space import Columns, Flag, Knob, Space
 from tuner.target import Target
 from tuner.templates import Template
@@ -35,22 +34,15 @@ def sketch_features(
     for knob in structural:
         code = code * len(knob.values) + columns[knob.name]
     order = np.argsort(code, kind="stable")
+    alike: dict[str, list[tuple[npt.NDArray[np.int64], Schedule]]] = {}
     for members in np.split(order, np.flatnonzero(np.diff(code[order])) + 1):
         if len(members):
-            result[members] = _group(template, workload, target, space, columns, members)
+            schedule = template.schedule(workload, target, _config(space, columns, members))
+            alike.setdefault(_skeleton(schedule), []).append((members, schedule))
+    for parts in alike.values():
+        everybody = np.concatenate([members for members, _ in parts])
+        result[everybody] = _lowered(workload, target, _joined(parts))
     return result
-
-
-def describes(schedule: Schedule) -> bool:
-    """Whether the invariant features say what ``schedule`` does: they know no chains of stages, such as Winograd."""
-    return not any(isinstance(step, Algorithm) for step in schedule.steps)
-
-
-def described(space: Space, columns: Columns) -> npt.NDArray[np.bool_]:
-    """Which configurations the invariant features describe: those that compute the operator directly, (N,)."""
-    rows = len(next(iter(columns.values())))
-    choices = next((knob.values for knob in space.knobs if knob.name == "algorithm"), None)
-    return columns["algorithm"] == choices.index("direct") if choices else np.ones(rows, dtype=np.bool_)
 
 
 def is_structural(knob: Knob) -> bool:
@@ -58,14 +50,8 @@ def is_structural(knob: Knob) -> bool:
     return isinstance(knob, Flag) or isinstance(knob.values[0], str)
 
 
-def _group(
-    template: Template,
-    workload: Workload,
-    target: Target,
-    space: Space,
-    columns: Columns,
-    members: npt.NDArray[np.int64],
-) -> npt.NDArray[np.float32]:
+def _config(space: Space, columns: Columns, members: npt.NDArray[np.int64]) -> dict[str, Any]:
+    """The configurations ``members``, which agree in what is structural, as one with columns."""
     config: dict[str, Any] = {}
     for knob in space.knobs:
         if is_structural(knob):
@@ -74,8 +60,13 @@ def _group(
             config[knob.name] = tuple(columns[f"{knob.name}.{item}"][members] for item in range(len(knob.values[0])))
         else:
             config[knob.name] = columns[knob.name][members]
-    expression = expression_of(workload)
-    return invariant_features(lower(expression, template.schedule(workload, target, config)), expression, target)
+    return config
+
+
+def _lowered(workload: Workload, target: Target, schedule: Schedule) -> npt.NDArray[np.float32]:
+    """The features of a schedule whose factors may be columns. Raises ScheduleError when it is not legal."""
+    direct, expression = expression_of(workload), expression_by(workload, schedule)
+    return invariant_features(nest_of(workload, schedule), expression, target, multiply_adds(direct))
 
 
 def schedule_features(workload: Workload, target: Target, schedules: Sequence[Schedule]) -> npt.NDArray[np.float32]:
@@ -86,18 +77,14 @@ def schedule_features(workload: Workload, target: Target, schedules: Sequence[Sc
     result = np.full((len(schedules), len(NAMES)), np.nan, dtype=np.float32)
     groups: dict[str, list[int]] = {}
     for number, schedule in enumerate(schedules):
-        if describes(schedule) and all(
-            factor >= 1 for step in schedule.steps if isinstance(step, Split) for factor in step.factors
-        ):
+        if all(factor >= 1 for step in schedule.steps if isinstance(step, Split) for factor in step.factors):
             groups.setdefault(_skeleton(schedule), []).append(number)
-    expression = expression_of(workload)
     for members in groups.values():
         for part in (members, *([member] for member in members)):
             try:
-                nest = lower(expression, _stacked([schedules[member] for member in part]))
+                result[part] = _lowered(workload, target, _stacked([schedules[member] for member in part]))
             except ScheduleError:
                 continue  # if one of many cannot be lowered, each is tried alone
-            result[part] = invariant_features(nest, expression, target)
             if part is members:
                 break
     return result
@@ -107,6 +94,29 @@ def _skeleton(schedule: Schedule) -> str:
     return str(
         [replace(step, factors=(len(step.factors),)) if isinstance(step, Split) else step for step in schedule.steps]
     )
+
+
+def _joined(parts: Sequence[tuple[npt.NDArray[np.int64], Schedule]]) -> Schedule:
+    """Schedules of one skeleton, each of as many candidates as it has members, as one for all of them."""
+    if len(parts) == 1:
+        return parts[0][1]
+    steps: list[Step] = []
+    for alike in zip(*(schedule.steps for _, schedule in parts), strict=True):
+        if isinstance(alike[0], Split):
+            factors = [step.factors for step in alike if isinstance(step, Split)]
+            columns = [
+                np.concatenate(
+                    [
+                        np.broadcast_to(each[place], len(members))
+                        for each, (members, _) in zip(factors, parts, strict=True)
+                    ]
+                )
+                for place in range(len(factors[0]))
+            ]
+            steps.append(replace(alike[0], factors=tuple(columns)))
+        else:
+            steps.append(alike[0])
+    return Schedule(tuple(steps))
 
 
 def _stacked(schedules: Sequence[Schedule]) -> Schedule:
