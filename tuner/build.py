@@ -1,5 +1,6 @@
 """(workload, schedule, target) -> program: the road from data to LLVM IR in one call."""
 
+from contextlib import suppress
 from functools import lru_cache
 
 from tuner.codegen.llvm import emit
@@ -24,6 +25,16 @@ def expression_of(workload: Workload, algorithm: str = "direct") -> Expression:
     if algorithm not in expressions:
         raise ScheduleError(f"there is no algorithm {algorithm} for {operator.name}, only {', '.join(expressions)}")
     return expressions[algorithm](workload)
+
+
+@lru_cache(maxsize=64)
+def algorithms_of(workload: Workload) -> tuple[Expression, ...]:
+    """The expressions of all algorithms that compute ``workload``, the direct one first."""
+    found = [expression_of(workload)]
+    for name in OPERATORS[workload.operator].algorithms:
+        with suppress(ScheduleError):  # not one for this workload
+            found.append(expression_of(workload, name))
+    return tuple(found)
 
 
 def expression_by(workload: Workload, schedule: Schedule) -> Expression:

@@ -24,13 +24,13 @@ _TINY = 2.0**-20
 
 
 def invariant_features(
-    nest: Nest, expression: ex.Expression, target: Target, useful: float | None = None
+    nest: Nest, expression: ex.Expression, target: Target, known: Sequence[ex.Expression] = ()
 ) -> npt.NDArray[np.float32]:
     """(N, len(NAMES)) for the N candidates that the columns of ``nest`` stand for, (1, len(NAMES)) without columns.
 
-    ``useful`` is the number of multiply-adds of the operator's definition, when ``expression`` is another algorithm.
+    ``known`` are the expressions of all algorithms that there are for this, the operator's definition first.
     """
-    values = _vector(nest, expression, target, useful)
+    values = _vector(nest, expression, target, known)
     rows = max(np.size(value) for value in values.values())
     result = np.empty((rows, len(values)), dtype=np.float32)
     for column, value in enumerate(values.values()):
@@ -38,16 +38,20 @@ def invariant_features(
     return result
 
 
-def multiply_adds(expression: ex.Expression) -> float:
-    """Those of all sums of an expression, with nothing computed twice; columns count by their first entry."""
-    return sum(map(_turns, expression.stages))
+def _algorithm(expression: ex.Expression, known: Sequence[ex.Expression]) -> dict[str, Number]:
+    """Multiply-adds, with nothing computed twice, over those of the definition, and over the fewest that will do."""
+    own, *others = (sum(map(_turns, each.stages)) for each in (expression, *known))
+    return {"algorithm": own / others[0] if others else 1.0, "algorithm_excess": own / min(others, default=own)}
 
 
 def _turns(stage: ex.Stage) -> float:
+    """Multiply-adds of a stage by its definition; where extents are columns, those of the first candidate."""
     return float(prod(int(np.ravel(axis.extent)[0]) for axis in stage.all_axes)) if stage.reduce else 0.0
 
 
-def _vector(nest: Nest, expression: ex.Expression, target: Target, useful: float | None = None) -> dict[str, Number]:
+def _vector(
+    nest: Nest, expression: ex.Expression, target: Target, known: Sequence[ex.Expression] = ()
+) -> dict[str, Number]:
     """The features by name; all counts and ratios are on a log2 scale."""
     main = max(expression.stages, key=_turns)  # by the expression alone: so it is the same for all candidates
     chain = Chain(nest, main)
@@ -64,7 +68,7 @@ def _vector(nest: Nest, expression: ex.Expression, target: Target, useful: float
         **_whole(chain, target),
         **_neighbours(chain, target, first, second),
         **_stages(chain, others),
-        "algorithm": multiply_adds(expression) / useful if useful else 1.0,
+        **_algorithm(expression, known),
     }
     return {name: np.log2(np.maximum(value, _TINY)) for name, value in values.items()}
 

@@ -13,9 +13,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from tuner.build import expression_by, expression_of, nest_of
+from tuner.build import algorithms_of, expression_by, nest_of
 from tuner.errors import ScheduleError
-from tuner.features.invariant import NAMES, invariant_features, multiply_adds
+from tuner.features.invariant import NAMES, invariant_features
 from tuner.schedule import Schedule, Split, Step
 from tuner.space import Columns, Flag, Knob, Space
 from tuner.target import Target
@@ -65,8 +65,8 @@ def _config(space: Space, columns: Columns, members: npt.NDArray[np.int64]) -> d
 
 def _lowered(workload: Workload, target: Target, schedule: Schedule) -> npt.NDArray[np.float32]:
     """The features of a schedule whose factors may be columns. Raises ScheduleError when it is not legal."""
-    direct, expression = expression_of(workload), expression_by(workload, schedule)
-    return invariant_features(nest_of(workload, schedule), expression, target, multiply_adds(direct))
+    nest, expression = nest_of(workload, schedule), expression_by(workload, schedule)
+    return invariant_features(nest, expression, target, algorithms_of(workload))
 
 
 def schedule_features(workload: Workload, target: Target, schedules: Sequence[Schedule]) -> npt.NDArray[np.float32]:
