@@ -70,6 +70,7 @@ def _vector(
         **_stages(chain, others),
         **_algorithm(expression, known),
     }
+    values |= _bounds(chain, target, values, expression, known)
     return {name: np.log2(np.maximum(value, _TINY)) for name, value in values.items()}
 
 
@@ -334,6 +335,26 @@ def _stages(chain: Chain, others: Sequence[Chain]) -> dict[str, Number]:
         largest = np.maximum(largest, other.work[other.body] / other.lanes)
     work = chain.work[0] / chain.lanes
     return {"other_arithmetic": arithmetic / work, "other_moves": moves / work, "other_body": largest}
+
+
+def _bounds(
+    chain: Chain, target: Target, values: dict[str, Number], expression: ex.Expression, known: Sequence[ex.Expression]
+) -> dict[str, Number]:
+    """The roofline: times that arithmetic and each level of memory would need, over that of the least arithmetic."""
+    least = min(sum(map(_turns, each.stages)) for each in (expression, *known))
+    work = chain.work[0] * values["partial_vector"] / least
+    arithmetic = work * (1 + values["other_arithmetic"])
+    moves = work * (values["loads"] + values["other_moves"]) / 2
+    peak = 2 * target.lanes
+    levels = {
+        name: work * values[f"traffic_{name}"] * peak / rate for name, rate in (("l1", 16.0), ("l2", 4.0), ("l3", 1.0))
+    }
+    result = {"bound_arithmetic": arithmetic, "bound_moves": moves} | {f"bound_{n}": v for n, v in levels.items()}
+    worst: Number = 0.0
+    total: Number = 0.0
+    for value in result.values():
+        worst, total = np.maximum(worst, value), total + value
+    return {**result, "bound": worst, "bound_sum": total}
 
 
 def _names() -> Iterator[str]:
