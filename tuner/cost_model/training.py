@@ -9,7 +9,7 @@ import numpy.typing as npt
 
 from tuner.features.representations import representation
 from tuner.features.sketches import padded
-from tuner.trial import Trial
+from tuner.features.stored import Example
 
 FEWEST = 8  # trials of one workload on one target from which something can be learned
 MOST = 400  # and those beyond which more add little (docs/transfer-learning.md)
@@ -54,7 +54,7 @@ class TrainingSet:
         return replace(self, features=self.features[some], seconds=self.seconds[some], groups=self.groups[some])
 
     @classmethod
-    def of(cls, trials: Sequence[Trial], features: str = "invariant") -> tuple["TrainingSet", npt.NDArray[np.bool_]]:
+    def of(cls, trials: Sequence[Example], features: str = "invariant") -> tuple["TrainingSet", npt.NDArray[np.bool_]]:
         """The timed ``trials`` as a training set, and which of them are in it: not those without such features.
 
         Raises TunedbError when there is no representation of that name.
