@@ -184,8 +184,17 @@ def test_acquisitions_follow_their_formulae() -> None:
     means, deviations = np.array([0.0, -1.0]), np.array([0.1, 2.0])
     np.testing.assert_array_equal(acquire("mean", means, deviations, 0.5), means)
     np.testing.assert_allclose(acquire("ucb", means, deviations, 0.5), means + KAPPA * deviations)
-    np.testing.assert_array_equal(acquire("ei", means, deviations, 0.5), expected_improvement(means, deviations, 0.5))
-    assert acquire("ei", np.array([1.0, 0.0]), np.zeros(2), 0.5) == pytest.approx([0.5, 0])
+    improvement = expected_improvement(means, deviations, 0.2)
+    np.testing.assert_allclose(np.exp(acquire("ei", means, deviations, 0.2)), improvement)
+    assert expected_improvement(np.array([1.0, 0.0]), np.zeros(2), 0.5) == pytest.approx([0.5, 0])
+
+
+def test_expected_improvement_tells_candidates_apart_that_are_far_from_improving() -> None:
+    means = np.array([-0.04, -0.06, -1.0, -2.0, -2.0])
+    found = acquire("ei", means, np.array([0.01, 0.01, 0.01, 0.01, 0.02]), 0.0)
+    assert (np.argsort(-found) == [0, 1, 4, 2, 3]).all()
+    both = acquire("ei", np.array([-0.0499, -0.0501]), np.full(2, 0.01), 0.0)  # on both sides of the expansion
+    assert 0 < both[0] - both[1] < 0.2
 
 
 def test_the_members_of_an_ensemble_disagree_where_nothing_was_seen() -> None:

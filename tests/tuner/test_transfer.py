@@ -23,13 +23,14 @@ from tuner.cost_model.objectives import OBJECTIVES, Objective, Pairs
 from tuner.cost_model.residual import Residual
 from tuner.cost_model.training import FEWEST, TrainingSet, choose
 from tuner.features.knob import knob_features
+from tuner.neighbours import distance, nearest_best
 from tuner.search.candidates import Candidates, Tuner
 from tuner.search.model_guided import ModelGuided
 from tuner.search.warm import WarmStarted
 from tuner.space import Choice, Columns, Config, Space
 from tuner.target import Target
 from tuner.templates import template_for
-from tuner.transfer import distance, judge, nearest_best, prior_from
+from tuner.transfer import judge, prior_from
 from tuner.trial import Environment, Status, Trial
 from tuner.workload import Workload, matmul, parse
 

@@ -62,8 +62,9 @@ QUICK = [name for name in MODELS if name.startswith("gbt")]
 
 @pytest.mark.parametrize("name", QUICK)
 def test_every_model_of_trees_searches_better_than_chance(name: str) -> None:
-    found = search(made(Settings(model=cost_model(name))), 40)
-    assert max(found) > max(search(made(Settings(), name="random"), 40))
+    found = search(made(Settings(model=cost_model(name))), 48)
+    chance = search(made(Settings(), name="random"), 48)
+    assert np.median(found[24:]) > 1.2 * np.median(chance)
 
 
 @pytest.mark.parametrize("features", ["knob", "context", "relation", "invariant"])
@@ -84,7 +85,7 @@ def test_a_true_prior_leads_from_the_first_candidate_on(correction: Correction) 
 @pytest.mark.parametrize("correction", ["gp", "ridge", "margin", "feature"])
 def test_a_prior_that_lies_is_overruled(correction: Correction) -> None:
     found = search(made(Settings(correction=correction), Told(-1.0)), 64)
-    assert max(found) > 3 * found[0]
+    assert max(found) > 2 * found[0]
 
 
 @pytest.mark.parametrize("correction", ["gp", "margin"])

@@ -176,7 +176,7 @@ class TrainedNetwork:
                 rows = self._minibatch(groups)
                 loss = self._loss(network(*forest(trees[rows], hashes[rows])), labels[rows], groups[rows])
                 adam.zero_grad()
-                loss.backward()  # type: ignore[no-untyped-call]
+                loss.backward()
                 nn.utils.clip_grad_norm_(network.parameters(), settings.clip)
                 adam.step()
                 if good is not None and step % MINIBATCHES == 0:
@@ -205,19 +205,18 @@ class TrainedNetwork:
         """The arrays in the format of safetensors, the settings in its header."""
         assert self._network is not None, "a network is stored after it was trained"
         arrays = {name: value.numpy() for name, value in self._network.state_dict().items()}
-        about = {
-            "settings": json.dumps(asdict(self.settings), sort_keys=True),
-            "scale": json.dumps([self._network.numbers, self._shift, self._scale]),
-        }
-        return save(arrays, metadata=about)
+        scale = [self._network.numbers, self._shift, self._scale]
+        about = json.dumps({"settings": asdict(self.settings), "scale": scale}, sort_keys=True)
+        data: bytes = save(arrays, metadata={"tunedb": about})  # one entry, for several are written in any order
+        return data
 
     @classmethod
     def from_bytes(cls, data: bytes) -> "TrainedNetwork":
         """The network that ``to_bytes`` wrote; the caller compares a hash before."""
         length = int.from_bytes(data[:8], "little")
-        about = json.loads(data[8 : 8 + length])["__metadata__"]
-        found = cls(Settings(**json.loads(about["settings"])), seed=0)
-        numbers, found._shift, found._scale = json.loads(about["scale"])
+        about = json.loads(json.loads(data[8 : 8 + length])["__metadata__"]["tunedb"])
+        found = cls(Settings(**about["settings"]), seed=0)
+        numbers, found._shift, found._scale = about["scale"]
         found._network = _built(found.settings, numbers, seed=0)
         found._network.load_state_dict({name: torch.from_numpy(array) for name, array in load(data).items()})
         return found
