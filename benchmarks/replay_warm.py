@@ -27,7 +27,7 @@ from tuner.templates import template_for
 from tuner.transfer import GlobalPrior, prior_from
 from tuner.trial import Trial
 
-TRIALS = 32
+TRIALS = 64
 TUNERS = ("warm", "cold", "random")
 
 
