@@ -5,7 +5,7 @@ a constant, and times are compared within a machine only.
 """
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from functools import lru_cache
@@ -46,15 +46,16 @@ class Lesson:
 class LessonRow(NamedTuple):
     """A trial that a model may learn from, before it is read. A tuple, for there may be hundreds of thousands."""
 
-    id: int
     fingerprint: str
-    group: tuple[int, object]  # workload and target: times are compared within it
+    layer: Connection
+    id: int  # in its layer
+    group: tuple[str, str]  # workload and target: times are compared within it
     seconds: float | None
     created: datetime | None
     imported: bool
 
 
-def imported_rows(connection: Connection, until: datetime | None) -> list[LessonRow]:
+def imported_rows(connection: Connection, until: datetime | None, workloads: Mapping[int, str]) -> list[LessonRow]:
     """The records whose template is known. Of several of one configuration, the one with the median time stands."""
     described = select(TARGET.c.id, TARGET.c.description).where(
         TARGET.c.id.in_(select(TRIAL.c.target_id).join_from(TRIAL, TEMPLATE).where(TEMPLATE.c.name.in_(TEMPLATES)))
@@ -65,10 +66,10 @@ def imported_rows(connection: Connection, until: datetime | None) -> list[Lesson
     statement = statement.where(TEMPLATE.c.name.in_(TEMPLATES), TRIAL.c.retracted.is_(None))
     if until is not None:
         statement = statement.where(or_(TRIAL.c.created.is_(None), TRIAL.c.created <= until))
-    same: dict[tuple[int, str, int], list[LessonRow]] = {}
+    same: dict[tuple[str, str, int], list[LessonRow]] = {}
     for row in connection.execute(statement.order_by(TRIAL.c.fingerprint)):
-        group = (row.workload_id, machine[row.target_id].fingerprint)
-        made = LessonRow(row.id, row.fingerprint, group, row.seconds, row.created, True)
+        group = (workloads[row.workload_id], machine[row.target_id].fingerprint)
+        made = LessonRow(row.fingerprint, connection, row.id, group, row.seconds, row.created, True)
         same.setdefault((*group, row.schedule_id), []).append(made)
     return [sorted(each, key=_time)[(len(each) - 1) // 2] for each in same.values()]
 

@@ -10,8 +10,9 @@ import numpy as np
 from sqlalchemy import Connection, select
 
 from tunedb import registry
+from tunedb.fallback import Prediction
 from tunedb.lessons import Lesson, LessonRow, imported_rows, lessons, unknown
-from tunedb.records import SCHEDULE, SESSION, TRIAL, read_trial, select_trials
+from tunedb.records import SCHEDULE, SESSION, TARGET, TRIAL, WORKLOAD, read_trial, select_trials
 from tunedb.sessions import SessionArguments
 from tuner.canonical import fingerprint
 from tuner.cost_model.global_model import FEATURES, GlobalModel, Settings
@@ -19,8 +20,6 @@ from tuner.cost_model.held_out import HeldOut, judge
 from tuner.cost_model.training import TrainingSet, choose
 from tuner.errors import ScheduleError
 from tuner.features.sketches import sketch_features
-from tuner.schedule import Schedule
-from tuner.space import Value
 from tuner.target import Target
 from tuner.templates import Template, template_for
 from tuner.transfer import GlobalPrior, Report, correlation, legal_sample, nothing, prior_from
@@ -69,24 +68,26 @@ class Training:
         return Training(examples, self.data.part(groups), {**self.left_out, **others}, self.until)
 
 
-def training(connection: Connection, until: datetime | None = None, features: str = "invariant") -> Training:
-    """All that can be learned from, imported records among it; ``until`` leaves out what was begun later."""
-    rows = [*_own(connection, until), *imported_rows(connection, until)]
-    rows.sort(key=lambda row: row.fingerprint)
+def training(connections: Sequence[Connection], until: datetime | None = None, features: str = "invariant") -> Training:
+    """All that the layers of a database teach, imported records too; ``until`` leaves out what was begun later."""
+    rows = _candidates(connections, until)
     seconds = np.array([np.nan if row.seconds is None else row.seconds for row in rows], dtype=np.float64)
     positions, reasons = choose([row.group for row in rows], seconds)
     left_out = Counter(reasons)
-    left_out["of other tools, in templates that cannot be lowered"] += unknown(connection)
+    left_out["of other tools, in templates that cannot be lowered"] += sum(map(unknown, connections))
     chosen = [rows[position] for position in positions.tolist()]
     found: dict[str, Trial | Lesson] = {}
-    for start in range(0, len(chosen), _CHUNK):
-        part = chosen[start : start + _CHUNK]
-        own = [row.id for row in part if not row.imported]
-        for row in connection.execute(select_trials().where(TRIAL.c.id.in_(own))):
-            trial = read_trial(row)
-            if trial.schedule.steps:
-                found[row.fingerprint] = trial
-        found |= lessons(connection, [row.id for row in part if row.imported])
+    for layer in connections:
+        own, imported = (
+            [row.id for row in chosen if row.layer is layer and row.imported is kind] for kind in (False, True)
+        )
+        for start in range(0, len(own), _CHUNK):
+            some = select_trials().where(TRIAL.c.id.in_(own[start : start + _CHUNK]))
+            found |= {
+                row.fingerprint: trial for row in layer.execute(some) if (trial := read_trial(row)).schedule.steps
+            }
+        for start in range(0, len(imported), _CHUNK):
+            found |= lessons(layer, imported[start : start + _CHUNK])
     left_out["stored without a schedule"] += len(chosen) - len(found)
     examples = dict(sorted(found.items()))
     data, used = TrainingSet.of(list(examples.values()), features)
@@ -99,16 +100,30 @@ def training(connection: Connection, until: datetime | None = None, features: st
     )
 
 
-def _own(connection: Connection, until: datetime | None) -> list[LessonRow]:
-    columns = (TRIAL.c.id, TRIAL.c.fingerprint, TRIAL.c.workload_id, TRIAL.c.target_id, TRIAL.c.seconds)
-    statement = select(*columns, TRIAL.c.created).join_from(TRIAL, SCHEDULE)
-    statement = statement.where(SCHEDULE.c.kind == "steps", TRIAL.c.retracted.is_(None))
+def _candidates(connections: Sequence[Connection], until: datetime | None) -> list[LessonRow]:
+    """What there is to choose from, by fingerprint: each trial once, and none that a layer has retracted."""
+    columns = ("id", "fingerprint", "workload_id", "target_id", "seconds", "created", "retracted")
+    statement = select(*(TRIAL.c[name] for name in columns)).join_from(TRIAL, SCHEDULE)
+    statement = statement.where(SCHEDULE.c.kind == "steps")
     if until is not None:
         statement = statement.where(TRIAL.c.created <= until)
-    return [
-        LessonRow(row.id, row.fingerprint, (row.workload_id, row.target_id), row.seconds, row.created, False)
-        for row in connection.execute(statement)
-    ]
+    found: dict[str, LessonRow] = {}
+    retracted: set[str] = set()
+    for layer in connections:
+        workloads, targets = ({row.id: row.fingerprint for row in layer.execute(s)} for s in (_WORKLOADS, _TARGETS))
+        for row in layer.execute(statement):
+            if row.retracted is not None:
+                retracted.add(row.fingerprint)
+            group = (workloads[row.workload_id], targets[row.target_id])
+            made = LessonRow(row.fingerprint, layer, row.id, group, row.seconds, row.created, False)
+            found.setdefault(row.fingerprint, made)
+        for made in imported_rows(layer, until, workloads):
+            found.setdefault(made.fingerprint, made)
+    return [found[name] for name in sorted(found.keys() - retracted)]
+
+
+_WORKLOADS = select(WORKLOAD.c.id, WORKLOAD.c.fingerprint)
+_TARGETS = select(TARGET.c.id, TARGET.c.fingerprint)
 
 
 def suited(connection: Connection, known: Training, target: Target, settings: Settings) -> tuple[Training, GlobalModel]:
@@ -126,8 +141,8 @@ def suited(connection: Connection, known: Training, target: Target, settings: Se
 
 def train(database: "Database", name: str, settings: Settings) -> registry.StoredModel:
     """Train a model on all that the database holds and store it. Raises ModelError when there is nothing to learn."""
-    with database.read() as connection:
-        known = training(connection, features=FEATURES[settings.model])
+    with database.read_layers() as connections:
+        known = training(connections, features=FEATURES[settings.model])
     model = GlobalModel.fit(known.data, settings)
     stored = registry.pack(name, model, known.digest, settings, known.data)
     with database.write() as connection:
@@ -158,11 +173,11 @@ def warm_start(database: "Database", template: Template, arguments: SessionArgum
 def _start(database: "Database", template: Template, arguments: SessionArguments, until: str | None) -> Start:
     settings = Settings()
     workload, target = arguments.workload, arguments.target
-    with database.read() as connection:
-        known = training(connection, datetime.fromisoformat(until) if until else None)
+    with database.read_layers() as connections:
+        known = training(connections, datetime.fromisoformat(until) if until else None)
         made, report = None, nothing("nothing is stored that could be learned from", known.left_out)
         if known.examples:
-            learned, model = suited(connection, known, target, settings)
+            learned, model = suited(connections[0], known, target, settings)
             made, report = prior_from(model, learned.data, known.trials, learned.left_out, template, workload, target)
     identity = {
         "start": "warm",
@@ -187,44 +202,11 @@ def evaluate(database: "Database", stored: registry.StoredModel) -> Sequence[tup
     Raises ModelError when the program has other features than the model.
     """
     model = stored.model()
-    with database.read() as connection:
-        data = training(connection, features=model.representation).data
+    with database.read_layers() as connections:
+        data = training(connections, features=model.representation).data
     groups = [data.part([group]) for group in range(len(data.workloads))]
     seen = set(stored.parameters["workloads"])
     return [(judge(group, model.predict(group.features)), group.workloads[0] in seen) for group in groups]
-
-
-@dataclass(frozen=True)
-class Prediction:
-    """A schedule that was chosen without measuring anything; never to be mistaken for a measured one."""
-
-    workload: Workload
-    target: Target
-    template: str
-    config: Mapping[str, Value]
-    schedule: Schedule
-    scored: int  # legal candidates, of which this is the best
-    whole: bool  # whether these are all there are
-    expected_loss: float | None  # mean share of the best speed that was lost on held-out workloads of this operator
-    held_out: int  # how many those are
-    model: str  # fingerprint
-
-    def to_json(self) -> dict[str, Any]:
-        return {
-            "workload": self.workload.key,
-            "target": self.target.to_json(),
-            "source": "predicted",
-            "verified": False,
-            "seconds": None,
-            "expected_loss": self.expected_loss,
-            "held_out": self.held_out,
-            "scored": self.scored,
-            "whole_space": self.whole,
-            "template": self.template,
-            "config": {name: list(v) if isinstance(v, tuple) else v for name, v in self.config.items()},
-            "schedule": self.schedule.to_json(),
-            "model": self.model,
-        }
 
 
 def predict(database: "Database", workload: Workload, target: Target) -> Prediction:
@@ -234,7 +216,11 @@ def predict(database: "Database", workload: Workload, target: Target) -> Predict
     """
     with database.read() as connection:
         stored = registry.newest(connection)
-    stored = stored or train(database, DEFAULT_NAME, Settings())
+    return predict_with(stored or train(database, DEFAULT_NAME, Settings()), workload, target)
+
+
+def predict_with(stored: registry.StoredModel, workload: Workload, target: Target) -> Prediction:
+    """The schedule that a stored model expects to be the fastest."""
     model, template = stored.model(), template_for(workload, target)
     space = template.space(workload, target)
     indices = legal_sample(template, workload, target, space, MOST_SCORED)
@@ -244,14 +230,15 @@ def predict(database: "Database", workload: Workload, target: Target) -> Predict
     config = space.config(int(indices[int(np.argmax(scores))]))
     losses = [1 - one.top1 for one in stored.held_out if one.workload.startswith(f"{workload.operator}(")]
     return Prediction(
-        workload,
-        target,
-        template.key,
-        config,
-        template.schedule(workload, target, config),
-        len(indices),
-        space.size <= MOST_SCORED,
-        float(np.mean(losses)) if losses else None,
-        len(losses),
-        stored.fingerprint,
+        workload=workload,
+        target=target,
+        source="predicted",
+        template=template.key,
+        config=config,
+        schedule=template.schedule(workload, target, config),
+        expected_loss=float(np.mean(losses)) if losses else None,
+        held_out=len(losses),
+        scored=len(indices),
+        whole=space.size <= MOST_SCORED,
+        model=stored.fingerprint,
     )

@@ -82,8 +82,8 @@ def blend(
     """
     if not known:
         return scores
-    apart = [unlike(columns, knobs, each.config) + FAR * each.apart for each in known[:BLENDED]]
-    return np.asarray(scores - wrong * np.min(apart, axis=0))
+    far = [unlike(columns, knobs, each.config) + FAR * each.apart for each in known[:BLENDED]]
+    return np.asarray(scores - wrong * np.min(far, axis=0))
 
 
 def unlike(columns: Columns, knobs: Sequence[Knob], wanted: Config) -> npt.NDArray[np.float64]:
@@ -103,12 +103,13 @@ def unlike(columns: Columns, knobs: Sequence[Knob], wanted: Config) -> npt.NDArr
 
 def distance(first: Workload, second: Workload) -> float:
     """How unlike two workloads of one operator are: octaves between their sizes, and one for each different word."""
-    return sum(_apart(a, second[name]) for name, a in first.arguments)
+    return sum(apart(a, second[name]) for name, a in first.arguments)
 
 
-def _apart(first: Any, second: Any) -> float:
+def apart(first: Any, second: Any) -> float:
+    """How unlike two values are: octaves between sizes, one for different words; of tuples the mean."""
     if isinstance(first, tuple) and isinstance(second, tuple):
-        return sum(map(_apart, first, second)) / max(len(first), 1)
+        return sum(map(apart, first, second)) / max(len(first), 1)
     if isinstance(first, int) and isinstance(second, int):
         return abs(log2((1 + first) / (1 + second)))
     return float(first != second)

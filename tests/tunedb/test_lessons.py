@@ -45,7 +45,7 @@ def log(path: Path, sizes: tuple[int, ...] = (16, 32), task: str = CONV2D, repea
 
 def training(db: Database) -> prior.Training:
     with db.read() as connection:
-        return prior.training(connection)
+        return prior.training([connection])
 
 
 def test_records_of_another_machine_are_lessons_whatever_network_they_are_from(db: Database, tmp_path: Path) -> None:

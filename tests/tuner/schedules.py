@@ -123,7 +123,7 @@ class _Stage:
     def __init__(self, rng: Random, stage: ex.Stage) -> None:
         self.rng = rng
         self.name = stage.name
-        # Along which what has conditions may be vectorized: pixels lie side by side where images are packed into blocks.
+        # What has conditions may be vectorized along it; the pixels of what is packed lie side by side.
         self.last = "kx" if stage.name == "pack" else stage.axes[-1].name
         self.conditional = isinstance(stage.place, ex.Inside) or any(map(_is_inside, _factors(stage.body)))
         self.steps: list[Step] = []

@@ -14,11 +14,11 @@ import numpy.typing as npt
 
 from tuner.cost_model.acquisition import expected_improvement
 from tuner.cost_model.residual import Kernel, Residual
-from tuner.neighbours import unlike
 from tuner.search.candidates import Candidates
 from tuner.search.model_guided import ModelGuided
+from tuner.search.nearest import nearest
 from tuner.search.prior import Prior
-from tuner.space import Config, Indices
+from tuner.space import Indices
 
 POOL = 200_000  # random candidates that stand for a space too large to list
 SHORTLIST = 4096  # of them the prior's best, on which the posterior is computed
@@ -49,7 +49,8 @@ class WarmStarted:
         best = np.argsort(-scores, kind="stable")[:SHORTLIST]
         self.indices, self.scores = self.pool[best], scores[best]
         self.knobs = self._standardised(self.indices)
-        examples = [self._nearest(config) for config in prior.examples()[:EXAMPLES]] if len(self.pool) else []
+        copies = prior.examples()[:EXAMPLES] if len(self.pool) else ()
+        examples = [nearest(candidates.space, self.pool, config) for config in copies]
         self.opening = [*self.indices[:1].tolist(), *examples]
         self.seen: dict[int, float] = {}
         self.believed = dict(zip(self.indices.tolist(), self.scores.tolist(), strict=True))
@@ -113,8 +114,3 @@ class WarmStarted:
         """Positions of the knobs' values, each knob from 0 to 1 times the root of 12: deviation one when uniform."""
         digits = self.candidates.space.digits(indices).astype(np.float64)
         return digits / np.maximum(self.candidates.space.radices - 1, 1) * sqrt(12)
-
-    def _nearest(self, config: Config) -> int:
-        """The candidate of the pool that is most like ``config``."""
-        space = self.candidates.space
-        return int(self.pool[int(np.argmin(unlike(space.columns(self.pool), space.knobs, config)))])
