@@ -22,9 +22,9 @@ from tuner.cost_model.global_model import GlobalModel, Settings
 from tuner.cost_model.metrics import harmonic_mean, pairwise_accuracy, quality, trials_to
 from tuner.cost_model.training import TrainingSet
 from tuner.features.sketches import schedule_features
+from tuner.neighbours import distance
 from tuner.schedule import CacheWrite, ComputeAt, Pack, Parallel, Reorder, Schedule, Split, Step, Unroll, Vectorize
 from tuner.target import Target
-from tuner.transfer import distance
 from tuner.workload import Workload, make
 
 # The processor of the logs; its kernels were compiled for plain x86-64, whose vectors have four lanes.
@@ -153,7 +153,7 @@ def main() -> None:
     parser.add_argument("folder", type=Path)
     parser.add_argument("--rows", type=int, default=0)
     parser.add_argument("--folds", type=int, default=4)
-    parser.add_argument("--objective", choices=("squared", "rank", "top"), default="squared")
+    parser.add_argument("--objective", choices=("regression", "rank", "top-heavy"), default="regression")
     options = parser.parse_args()
     settings = Settings(objective=options.objective)
     layers = read(options.folder)

@@ -14,9 +14,9 @@ from tunedb.freshness import Demand, is_fresh
 from tunedb.lookup import Best
 from tunedb.places import Place, places, same_family
 from tunedb.records import TEMPLATE, TRIAL, WORKLOAD, read_config, read_trial, select_trials
+from tuner.neighbours import apart, distance
 from tuner.space import Config
 from tuner.target import Target
-from tuner.transfer import apart, distance
 from tuner.workload import Workload
 
 _SIZES = ("vector_bits", "registers", "l1", "l2", "threads")

@@ -4,24 +4,26 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from sqlalchemy import Connection, select
 
 from tunedb import registry
 from tunedb.fallback import Prediction
+from tunedb.lessons import Lesson, LessonRow, imported_rows, lessons, unknown
 from tunedb.records import SCHEDULE, SESSION, TARGET, TRIAL, WORKLOAD, read_trial, select_trials
 from tunedb.sessions import SessionArguments
 from tuner.canonical import fingerprint
-from tuner.cost_model.global_model import GlobalModel, HeldOut, Settings, judge
+from tuner.cost_model.global_model import FEATURES, GlobalModel, Settings
+from tuner.cost_model.held_out import HeldOut, judge
 from tuner.cost_model.training import TrainingSet, choose
 from tuner.errors import ScheduleError
-from tuner.features.sketches import described, describes, sketch_features
+from tuner.features.sketches import sketch_features
 from tuner.space import Space
 from tuner.target import Target
 from tuner.templates import Template, template_for
-from tuner.transfer import GlobalPrior, Report, legal_sample, nothing, prior_from
+from tuner.transfer import GlobalPrior, Report, correlation, legal_sample, nothing, prior_from
 from tuner.trial import Trial
 from tuner.workload import Workload
 
@@ -33,71 +35,81 @@ MOST_SCORED = 1_000_000  # configurations of a space, legal or not, that a predi
 _EPOCH = "1970-01-01T00:00:00+00:00"  # when the database held nothing
 _WARM = ("start", "trained_on", "until")  # settings of a session that say what it was warmed with
 _CHUNK = 500  # rows that one statement names
+ELSEWHERE = "of other targets, without which this one's held-out workloads are ranked better"
 
 
 @dataclass(frozen=True)
 class Training:
-    """The trials to learn from, by fingerprint, and why others are not among them."""
+    """What is learned from, by fingerprint, and why other trials are not among it."""
 
-    trials: tuple[Trial, ...]
+    examples: Mapping[str, Trial | Lesson]
     data: TrainingSet
     left_out: Mapping[str, int]
-    digest: str  # SHA-256 over the sorted fingerprints of the trials
     until: datetime | None  # when the newest trial was begun, of all that were looked at
 
-    def model(self, stored: registry.StoredModel | None, settings: Settings) -> GlobalModel:
+    @property
+    def trials(self) -> tuple[Trial, ...]:
+        """Those of our own templates."""
+        return tuple(example for example in self.examples.values() if isinstance(example, Trial))
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 over the sorted fingerprints."""
+        return fingerprint(sorted(self.examples))
+
+    def model(self, connection: Connection, settings: Settings) -> GlobalModel:
         """The model of exactly these trials: the stored one, else a new one."""
+        stored = registry.of_training(connection, self.digest, settings)
         return stored.model() if stored else GlobalModel.fit(self.data, settings)
 
+    def on(self, target: Target) -> "Training":
+        """What was measured on such a target alone."""
+        groups = [group for group, name in enumerate(self.data.targets) if name == target.name]
+        examples = {name: each for name, each in self.examples.items() if each.target.name == target.name}
+        others = {ELSEWHERE: len(self.examples) - len(examples)}
+        return Training(examples, self.data.part(groups), {**self.left_out, **others}, self.until)
 
-def training(connections: Sequence[Connection], until: datetime | None = None) -> Training:
-    """All that can be learned from the layers of a database; ``until`` leaves out what was begun later."""
+
+def training(connections: Sequence[Connection], until: datetime | None = None, features: str = "invariant") -> Training:
+    """All that the layers of a database teach, imported records too; ``until`` leaves out what was begun later."""
     rows = _candidates(connections, until)
-    groups = [row.group for row in rows]
     seconds = np.array([np.nan if row.seconds is None else row.seconds for row in rows], dtype=np.float64)
-    positions, reasons = choose(groups, seconds)
+    positions, reasons = choose([row.group for row in rows], seconds)
     left_out = Counter(reasons)
+    left_out["of other tools, in templates that cannot be lowered"] += sum(map(unknown, connections))
     chosen = [rows[position] for position in positions.tolist()]
-    found: dict[str, Trial] = {}
-    for connection in connections:
-        ids = [row.id for row in chosen if row.layer is connection]
-        for start in range(0, len(ids), _CHUNK):
-            some = select_trials().where(TRIAL.c.id.in_(ids[start : start + _CHUNK]))
-            found |= {trial.fingerprint: read_trial(trial) for trial in connection.execute(some)}
-    scheduled = {name: trial for name, trial in sorted(found.items()) if trial.schedule.steps}
-    left_out["stored without a schedule"] += len(found) - len(scheduled)
-    direct = {name: trial for name, trial in scheduled.items() if describes(trial.schedule)}
-    left_out["of an algorithm that the features do not describe"] += len(scheduled) - len(direct)
-    scheduled = direct
-    data, used = TrainingSet.of(list(scheduled.values()))
+    found: dict[str, Trial | Lesson] = {}
+    for layer in connections:
+        own, imported = (
+            [row.id for row in chosen if row.layer is layer and row.imported is kind] for kind in (False, True)
+        )
+        for start in range(0, len(own), _CHUNK):
+            some = select_trials().where(TRIAL.c.id.in_(own[start : start + _CHUNK]))
+            found |= {
+                row.fingerprint: trial for row in layer.execute(some) if (trial := read_trial(row)).schedule.steps
+            }
+        for start in range(0, len(imported), _CHUNK):
+            found |= lessons(layer, imported[start : start + _CHUNK])
+    left_out["stored without a schedule"] += len(chosen) - len(found)
+    examples = dict(sorted(found.items()))
+    data, used = TrainingSet.of(list(examples.values()), features)
     left_out["have a schedule that cannot be lowered"] += int((~used).sum())
-    kept = [pair for pair, good in zip(scheduled.items(), used.tolist(), strict=True) if good]
     return Training(
-        trials=tuple(trial for _, trial in kept),
+        examples={name: each for (name, each), good in zip(examples.items(), used.tolist(), strict=True) if good},
         data=data,
         left_out={reason: number for reason, number in left_out.items() if number},
-        digest=fingerprint([name for name, _ in kept]),
-        until=max((row.created for row in rows), default=None),
+        until=max((row.created for row in rows if row.created is not None), default=None),
     )
 
 
-class _Candidate(NamedTuple):
-    fingerprint: str
-    layer: Connection
-    id: int  # in its layer
-    group: tuple[str, str]  # problem and target: what its time may be compared with
-    seconds: float | None
-    created: datetime
-
-
-def _candidates(connections: Sequence[Connection], until: datetime | None) -> list[_Candidate]:
+def _candidates(connections: Sequence[Connection], until: datetime | None) -> list[LessonRow]:
     """What there is to choose from, by fingerprint: each trial once, and none that a layer has retracted."""
     columns = ("id", "fingerprint", "workload_id", "target_id", "seconds", "created", "retracted")
     statement = select(*(TRIAL.c[name] for name in columns)).join_from(TRIAL, SCHEDULE)
     statement = statement.where(SCHEDULE.c.kind == "steps")
     if until is not None:
         statement = statement.where(TRIAL.c.created <= until)
-    found: dict[str, _Candidate] = {}
+    found: dict[str, LessonRow] = {}
     retracted: set[str] = set()
     for layer in connections:
         workloads, targets = ({row.id: row.fingerprint for row in layer.execute(s)} for s in (_WORKLOADS, _TARGETS))
@@ -105,8 +117,10 @@ def _candidates(connections: Sequence[Connection], until: datetime | None) -> li
             if row.retracted is not None:
                 retracted.add(row.fingerprint)
             group = (workloads[row.workload_id], targets[row.target_id])
-            candidate = _Candidate(row.fingerprint, layer, row.id, group, row.seconds, row.created)
-            found.setdefault(row.fingerprint, candidate)
+            made = LessonRow(row.fingerprint, layer, row.id, group, row.seconds, row.created, False)
+            found.setdefault(row.fingerprint, made)
+        for made in imported_rows(layer, until, workloads):
+            found.setdefault(made.fingerprint, made)
     return [found[name] for name in sorted(found.keys() - retracted)]
 
 
@@ -114,10 +128,23 @@ _WORKLOADS = select(WORKLOAD.c.id, WORKLOAD.c.problem.label("fingerprint"))
 _TARGETS = select(TARGET.c.id, TARGET.c.fingerprint)
 
 
+def suited(connection: Connection, known: Training, target: Target, settings: Settings) -> tuple[Training, GlobalModel]:
+    """What to learn from for ``target``, and its model: everything, unless this target's own trials do better alone.
+
+    Better is what ranks this target's held-out workloads better; where none can be held out, everything is used.
+    """
+    model = known.model(connection, settings)
+    own = known.on(target)
+    if set(known.data.targets) == {target.name} or len(set(own.data.workloads)) < 2:
+        return known, model
+    alone = own.model(connection, settings)
+    return (own, alone) if correlation(alone, target) > correlation(model, target) else (known, model)
+
+
 def train(database: "Database", name: str, settings: Settings) -> registry.StoredModel:
     """Train a model on all that the database holds and store it. Raises ModelError when there is nothing to learn."""
     with database.read_layers() as connections:
-        known = training(connections)
+        known = training(connections, features=FEATURES[settings.model])
     model = GlobalModel.fit(known.data, settings)
     stored = registry.pack(name, model, known.digest, settings, known.data)
     with database.write() as connection:
@@ -151,23 +178,15 @@ def _start(
     database: "Database", template: Template, space: Space, arguments: SessionArguments, until: str | None
 ) -> Start:
     settings = Settings()
+    workload, target = arguments.workload, arguments.target
     with database.read_layers() as connections:
         known = training(connections, datetime.fromisoformat(until) if until else None)
-        stored = registry.of_training(connections[0], known.digest, settings)
-    made, report = None, nothing("nothing is stored that could be learned from", known.left_out)
-    if any(knob.name == "algorithm" and knob.values != ("direct",) for knob in space.knobs):
-        report = nothing("this workload has algorithms that the features do not describe", known.left_out)
-    elif known.trials:
-        made, report = prior_from(
-            known.model(stored, settings),
-            known.data,
-            known.trials,
-            known.left_out,
-            template,
-            arguments.workload,
-            arguments.target,
-            space,
-        )
+        made, report = None, nothing("nothing is stored that could be learned from", known.left_out)
+        if known.examples:
+            learned, model = suited(connections[0], known, target, settings)
+            made, report = prior_from(
+                model, learned.data, known.trials, learned.left_out, template, workload, target, space
+            )
     identity = {
         **arguments.settings,
         "start": "warm",
@@ -195,7 +214,7 @@ def evaluate(database: "Database", stored: registry.StoredModel) -> Sequence[tup
     """
     model = stored.model()
     with database.read_layers() as connections:
-        data = training(connections).data
+        data = training(connections, features=model.representation).data
     groups = [data.part([group]) for group in range(len(data.workloads))]
     seen = set(stored.parameters["workloads"])
     return [(judge(group, model.predict(group.features)), group.workloads[0] in seen) for group in groups]
@@ -216,7 +235,6 @@ def predict_with(stored: registry.StoredModel, workload: Workload, target: Targe
     model, template = stored.model(), template_for(workload, target)
     space = template.space(workload, target)
     indices = legal_sample(template, workload, target, space, MOST_SCORED)
-    indices = indices[described(space, space.columns(indices))] if len(indices) else indices
     if not len(indices):
         raise ScheduleError(f"template {template.key} has no legal configuration of {workload.label}")
     scores = model.predict(sketch_features(template, workload, target, space, space.columns(indices)))

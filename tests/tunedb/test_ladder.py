@@ -19,9 +19,9 @@ from tunedb.lookup import Best
 from tunedb.neighbours import targets_apart
 from tunedb.sessions import SessionArguments
 from tuner.environment import detect
+from tuner.neighbours import distance
 from tuner.target import Target
 from tuner.templates import template_for
-from tuner.transfer import distance
 from tuner.trial import Environment, Status, Trial
 from tuner.workload import Workload, batch_matmul, matmul, parse
 

@@ -124,7 +124,7 @@ def test_the_grid_goes_through_the_numbers_in_order() -> None:
     assert grid.propose(5) == [7, 8, 9, 20, 21]
 
 
-@pytest.mark.parametrize("objective", ["rank", "squared"])
+@pytest.mark.parametrize("objective", ["rank", "regression"])
 def test_the_model_guided_tuner_beats_random_and_genetic_search(objective: str) -> None:
     def best(make: Callable[..., Tuner], seed: int) -> float:
         tuner = make(Candidates(LARGE, too_big), np.random.default_rng(seed))
@@ -208,6 +208,13 @@ def test_the_pick_maximises_standardised_score_plus_coverage() -> None:
     assert pick(scores, digits, 2, alpha=0.0).tolist() == [0, 1]
     assert pick(scores, digits, 2, alpha=1.0).tolist() == [0, 2]
     np.testing.assert_array_equal(pick(scores, digits, 3, 0.7), pick(50 * scores - 7, digits, 3, 0.7))
+
+
+def test_without_a_weight_only_coverage_decides_and_the_first_of_equals_is_taken() -> None:
+    scores = np.array([3.0, 2.9, 1.0, 0.0])
+    digits = np.array([[0, 0], [0, 0], [1, 0], [1, 1]])
+    assert pick(scores, digits, 2, alpha=None).tolist() == [0, 3]
+    assert pick(-scores, digits, 4, alpha=None).tolist() == [0, 3, 1, 2]
 
 
 def test_the_pick_takes_all_when_there_are_too_few() -> None:

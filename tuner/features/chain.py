@@ -1,4 +1,4 @@
-"""The loops around the multiply-add of a kernel: how far each operand reaches inside each of them, and what it costs.
+"""The loops around a stage's multiply-add: how far each operand reaches inside each of them, and what it costs.
 
 Footprints are exact for affine accesses: along each dimension of an operand the loops inside a level reach over
 ``1 + sum(coefficient * (span - 1))`` elements, the region that ``compute_at`` would compute there. Traffic is the usual
@@ -18,13 +18,13 @@ import numpy as np
 from tuner import expression as ex
 from tuner.dtype import item_bytes
 from tuner.errors import ScheduleError
-from tuner.loopnest import Affine, Binary, Expression, Kind, Load, Loop, Nest, Node, Scope, Store, When, Within
+from tuner.loopnest import Affine, Binary, Expression, Kind, Load, Loop, Nest, Node, Store, When, Within
 from tuner.schedule import Extent
 
 Number: TypeAlias = Any  # float, or a float64 column of N candidates
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)  # its indices may be columns, which do not compare
 class Operand:
     """One access of the multiply-add: along each dimension the axes it moves with, and its index in memory."""
 
@@ -46,19 +46,22 @@ class Pass:
 
 
 class Chain:
-    """The loops around the multiply-add of ``nest``, outermost first. ``level`` k is what is inside ``loops[:k]``."""
+    """The loops around the multiply-add of ``stage``, outermost first. ``level`` k is what is inside ``loops[:k]``."""
 
     def __init__(self, nest: Nest, stage: ex.Stage) -> None:
-        """``stage`` is what the nest computes last. Raises ScheduleError when nothing is summed up in the nest."""
+        """``stage`` is one that ``nest`` computes. Raises ScheduleError when nothing is summed up in it."""
         statements = list(_statements(nest.body, ()))
-        main = next((found for found in statements if found.store.accumulate), None)
+        sums = {found.store.buffer.name: found for found in statements if found.store.accumulate}
+        main = sums.get(f"{stage.name}.tile", sums.get("tile"))  # the tile of the last stage has no other name
         if main is None:
             raise ScheduleError("there is no multiply-add in this loop nest")
         self.loops = main.loops
         self.passes = tuple(found for found in statements if not found.store.accumulate)
+        self._footprints: dict[Operand, list[Number]] = {}
         self.extents: list[Number] = [_number(loop.extent) for loop in self.loops]
         self.axes: dict[str, Number] = {name: _number(extent) for name, extent in nest.axes}
-        result = next(found for found in self.passes if found.store.buffer.scope is Scope.ARGUMENT)
+        result = next(found for found in self.passes if found.store.buffer.name == stage.output.name)
+        self.reduce = frozenset(axis.name for axis in stage.reduce)
         self.tile = _common(self.loops, result.loops)  # loops outside the local tile
         self.tasks = sum(loop.kind is Kind.PARALLEL for loop in self.loops)
         axes = tuple(((axis.name, 1),) for axis in stage.axes)
@@ -114,6 +117,11 @@ class Chain:
 
     def footprint(self, operand: Operand) -> list[Number]:
         """Elements of ``operand`` that are touched inside each level; ``depth + 1`` entries."""
+        if operand not in self._footprints:
+            self._footprints[operand] = self._footprint(operand)
+        return self._footprints[operand]
+
+    def _footprint(self, operand: Operand) -> list[Number]:
         result: list[Number] = [1.0]
         for level in reversed(range(self.depth)):
             if operand.moves_with(self.loops[level].axis):

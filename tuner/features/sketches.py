@@ -1,59 +1,77 @@
-"""The invariant features of many candidates at once, through one lowered nest for all that share their structure.
+"""The features of many candidates at once, through one lowered nest for all that share their structure.
 
-Of a template's configurations: knobs whose values are strings or flags choose the structure, and their combinations are
-the sketches; integer and tuple knobs are numbers in one. So candidates are grouped by sketch, and each group is lowered
-once, with its numbers as columns. Of stored schedules, which need no template: the factors of the splits are the
-numbers, all else is structure.
+Of a template's configurations: knobs whose values are strings or flags choose the structure, integers and tuples are
+numbers in one. Where a knob has no meaning, its values make the same structure. So candidates are grouped by structure,
+and each group is lowered once, with its numbers as columns. Of stored schedules, which need no template: the factors of
+the splits are the numbers, all else is structure.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 
-from tuner.build import expression_of
+from tuner.build import algorithms_of, expression_by, nest_of
 from tuner.errors import ScheduleError
-from tuner.features.invariant import NAMES, invariant_features
-from tuner.lower import lower
+from tuner.expression import Expression
+from tuner.features.invariant import invariant_features
+from tuner.loopnest import Nest
 from tuner.schedule import Schedule, Split, Step
 from tuner.space import Columns, Flag, Knob, Space
 from tuner.target import Target
 from tuner.templates import Template
 from tuner.workload import Workload
 
+Rows: TypeAlias = npt.NDArray[np.float32]  # (N, F); (N, nodes, F) for trees
+# Of the N candidates that a nest stands for; the expressions at the end are those of all algorithms.
+OfNest: TypeAlias = Callable[[Nest, Expression, Target, Sequence[Expression]], Rows]
+
 
 def sketch_features(
-    template: Template, workload: Workload, target: Target, space: Space, columns: Columns
-) -> npt.NDArray[np.float32]:
-    """(N, len(NAMES)) of N legal configurations, given as the columns of ``space``."""
+    template: Template,
+    workload: Workload,
+    target: Target,
+    space: Space,
+    columns: Columns,
+    of_nest: OfNest = invariant_features,
+) -> Rows:
+    """The features of N legal configurations, given as the columns of ``space``: (N, len(NAMES)) invariant ones."""
     rows = len(next(iter(columns.values())))
-    result = np.empty((rows, len(NAMES)), dtype=np.float32)
     structural = [knob for knob in space.knobs if is_structural(knob)]
     code = np.zeros(rows, dtype=np.int64)
     for knob in structural:
         code = code * len(knob.values) + columns[knob.name]
     order = np.argsort(code, kind="stable")
+    alike: dict[str, list[tuple[npt.NDArray[np.int64], Schedule]]] = {}
     for members in np.split(order, np.flatnonzero(np.diff(code[order])) + 1):
         if len(members):
-            result[members] = _group(template, workload, target, space, columns, members)
+            schedule = template.schedule(workload, target, _config(space, columns, members))
+            alike.setdefault(_skeleton(schedule), []).append((members, schedule))
+    return assembled(rows, (_described(workload, target, parts, of_nest) for parts in alike.values()))
+
+
+def assembled(rows: int, parts: Iterable[tuple[npt.NDArray[np.int64], Rows]]) -> Rows:
+    """One matrix from the features of parts of its rows. Shorter ones end with zeros; rows of no part are NaN."""
+    known = list(parts)
+    if not known:
+        return np.full((rows, 1), np.nan, dtype=np.float32)
+    shape = np.max([block.shape[1:] for _, block in known], axis=0).tolist()
+    result = np.full((rows, *shape), np.nan, dtype=np.float32)
+    for members, block in known:
+        result[members] = padded(block, shape)
     return result
 
 
-def describes(schedule: Schedule) -> bool:
-    """Whether the invariant features say what ``schedule`` does: they know no chains of stages, such as Winograd."""
-    return schedule.algorithm == "direct"
-
-
-def described(space: Space, columns: Columns) -> npt.NDArray[np.bool_]:
-    """Which configurations the invariant features describe: those that compute the operator directly, (N,)."""
-    rows = len(next(iter(columns.values())))
-    for knob in space.knobs:
-        if knob.name == "algorithm":
-            direct = knob.first + knob.values.index("direct") if "direct" in knob.values else -1
-            return np.asarray(columns["algorithm"] == direct)
-    return np.ones(rows, dtype=np.bool_)
+def padded(block: Rows, shape: Sequence[int]) -> Rows:
+    """(N, ...) features as (N, *shape): cut where they are longer, zeros at the end where they are shorter."""
+    if block.shape[1:] == tuple(shape):
+        return block
+    result = np.zeros((len(block), *shape), dtype=np.float32)
+    common = tuple(slice(min(size, own)) for size, own in zip(shape, block.shape[1:], strict=True))
+    result[:, *common] = block[:, *common]
+    return result
 
 
 def is_structural(knob: Knob) -> bool:
@@ -61,14 +79,8 @@ def is_structural(knob: Knob) -> bool:
     return isinstance(knob, Flag) or isinstance(knob.values[0], str)
 
 
-def _group(
-    template: Template,
-    workload: Workload,
-    target: Target,
-    space: Space,
-    columns: Columns,
-    members: npt.NDArray[np.int64],
-) -> npt.NDArray[np.float32]:
+def _config(space: Space, columns: Columns, members: npt.NDArray[np.int64]) -> dict[str, Any]:
+    """The configurations ``members``, which agree in what is structural, as one with columns."""
     config: dict[str, Any] = {}
     for knob in space.knobs:
         if is_structural(knob):
@@ -78,39 +90,75 @@ def _group(
             config[knob.name] = tuple(columns[f"{knob.name}.{item}"][members] for item in range(len(knob.values[0])))
         else:
             config[knob.name] = columns[knob.name][members]
-    expression = expression_of(workload)
-    return invariant_features(lower(expression, template.schedule(workload, target, config)), expression, target)
+    return config
 
 
-def schedule_features(workload: Workload, target: Target, schedules: Sequence[Schedule]) -> npt.NDArray[np.float32]:
-    """(N, len(NAMES)) of N schedules of one workload, wherever they come from; NaN for those that cannot be lowered.
+def _described(
+    workload: Workload, target: Target, parts: Sequence[tuple[npt.NDArray[np.int64], Schedule]], of_nest: OfNest
+) -> tuple[npt.NDArray[np.int64], Rows]:
+    """The members of all parts, which have one structure, and their features."""
+    members = np.concatenate([numbers for numbers, _ in parts])
+    return members, _features(workload, target, _joined(parts), len(members), of_nest)
+
+
+def _features(workload: Workload, target: Target, schedule: Schedule, count: int, of_nest: OfNest) -> Rows:
+    """Those of the ``count`` candidates that a schedule stands for. Raises ScheduleError when it is not legal."""
+    nest, expression = nest_of(workload, schedule), expression_by(workload, schedule)
+    found = of_nest(nest, expression, target, algorithms_of(workload))
+    return np.broadcast_to(found, (count, *found.shape[1:]))
+
+
+def schedule_features(
+    workload: Workload, target: Target, schedules: Sequence[Schedule], of_nest: OfNest = invariant_features
+) -> Rows:
+    """The features of N schedules of one workload, wherever they come from; NaN for those that cannot be lowered.
 
     Schedules that differ in nothing but the factors of their splits are lowered together, with the factors as columns.
     """
-    result = np.full((len(schedules), len(NAMES)), np.nan, dtype=np.float32)
+    parts: list[tuple[npt.NDArray[np.int64], Rows]] = []
     groups: dict[str, list[int]] = {}
     for number, schedule in enumerate(schedules):
-        if describes(schedule) and all(
-            factor >= 1 for step in schedule.steps if isinstance(step, Split) for factor in step.factors
-        ):
+        if all(factor >= 1 for step in schedule.steps if isinstance(step, Split) for factor in step.factors):
             groups.setdefault(_skeleton(schedule), []).append(number)
-    expression = expression_of(workload)
     for members in groups.values():
         for part in (members, *([member] for member in members)):
             try:
-                nest = lower(expression, _stacked([schedules[member] for member in part]))
+                stacked = _stacked([schedules[member] for member in part])
+                parts.append((np.array(part), _features(workload, target, stacked, len(part), of_nest)))
             except ScheduleError:
                 continue  # if one of many cannot be lowered, each is tried alone
-            result[part] = invariant_features(nest, expression, target)
             if part is members:
                 break
-    return result
+    return assembled(len(schedules), parts)
 
 
 def _skeleton(schedule: Schedule) -> str:
     return str(
         [replace(step, factors=(len(step.factors),)) if isinstance(step, Split) else step for step in schedule.steps]
     )
+
+
+def _joined(parts: Sequence[tuple[npt.NDArray[np.int64], Schedule]]) -> Schedule:
+    """Schedules of one skeleton, each of as many candidates as it has members, as one for all of them."""
+    if len(parts) == 1:
+        return parts[0][1]
+    steps: list[Step] = []
+    for alike in zip(*(schedule.steps for _, schedule in parts), strict=True):
+        if isinstance(alike[0], Split):
+            factors = [step.factors for step in alike if isinstance(step, Split)]
+            columns = [
+                np.concatenate(
+                    [
+                        np.broadcast_to(each[place], len(members))
+                        for each, (members, _) in zip(factors, parts, strict=True)
+                    ]
+                )
+                for place in range(len(factors[0]))
+            ]
+            steps.append(replace(alike[0], factors=tuple(columns)))
+        else:
+            steps.append(alike[0])
+    return Schedule(tuple(steps))
 
 
 def _stacked(schedules: Sequence[Schedule]) -> Schedule:
