@@ -110,14 +110,14 @@ class WarmStarted:
         distance = np.zeros(len(self.pool))
         for knob, digits in zip(space.knobs, space.digits(self.pool).T, strict=True):
             if knob.name in config:
-                distance += np.array([_unlike(value, config[knob.name]) for value in knob.values])[digits]
+                distance += np.array([unlike(value, config[knob.name]) for value in knob.values])[digits]
         return int(self.pool[int(np.argmin(distance))])
 
 
-def _unlike(value: Value, wanted: Value) -> float:
+def unlike(value: Value, wanted: Value) -> float:
     """How far apart two values of a knob are: octaves between numbers, one for different words."""
     if isinstance(value, tuple) and isinstance(wanted, tuple) and len(value) == len(wanted):
-        return sum(map(_unlike, value, wanted))
+        return sum(map(unlike, value, wanted))
     if isinstance(value, int) and isinstance(wanted, int):
         return abs(log2((1 + value) / (1 + wanted)))
     return float(value != wanted)

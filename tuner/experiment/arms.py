@@ -1,0 +1,177 @@
+"""The arms of an experiment: ways to search, by name, each with options that a file can set."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, fields
+from functools import lru_cache
+from typing import Any, Generic, TypeVar
+
+import numpy as np
+
+from tuner.cost_model import gbt
+from tuner.errors import TunedbError
+from tuner.experiment.baselines import Copies, nearest_copies
+from tuner.experiment.sources import Learned, Lookup, learned_prior, learn
+from tuner.experiment.pool import Pool, Recorded
+from tuner.features.representations import representation
+from tuner.search.candidates import Tuner
+from tuner.search.genetic import Genetic
+from tuner.search.model_guided import ModelGuided, Plan
+from tuner.search.simple import Random
+from tuner.search.warm import WarmStarted
+from tuner.transfer import prior_from
+
+
+class ArmError(TunedbError):
+    """An arm that an experiment's file describes wrongly, or that cannot run here."""
+
+
+@dataclass(frozen=True, eq=False)
+class Setup:
+    """What one run has: the pool to search, the pools of other workloads to learn from, and its seed."""
+
+    pool: Pool
+    sources: tuple[Pool, ...]
+    seed: int
+
+    @property
+    def rng(self) -> np.random.Generator:
+        return np.random.default_rng([self.seed, 0])
+
+
+@dataclass(frozen=True)
+class NoOptions:
+    """For a way to search that has nothing to set."""
+
+
+@dataclass(frozen=True)
+class ModelOptions:
+    """How a search is guided by a model; the defaults are those of ``tunedb tune --cold``."""
+
+    objective: str = gbt.Settings.objective
+    features: str = "template"  # tuner.features.representations
+    warmup: int = Plan.warmup
+    batch: int = Plan.batch
+    epsilon: float = Plan.epsilon
+    ratio: float = Plan.ratio
+    alpha: float = Plan.alpha
+
+    @property
+    def plan(self) -> Plan:
+        return Plan(warmup=self.warmup, batch=self.batch, epsilon=self.epsilon, ratio=self.ratio, alpha=self.alpha)
+
+
+@dataclass(frozen=True)
+class TransferOptions:
+    """How a model of other workloads is made; ``rows`` of each of them, 0 for most of what there is."""
+
+    objective: str = "squared"
+    features: str = "invariant"
+    rows: int = 0
+
+
+Options = TypeVar("Options")
+
+
+@dataclass(frozen=True)
+class Way(Generic[Options]):
+    """A way to search. ``learn`` trains a model on the sources; ``sourced``: whether there have to be some."""
+
+    build: Callable[[Setup, Options, Learned | None], Tuner]
+    options: type[Options]
+    sourced: bool = False
+    learn: Callable[[Setup, Options], Learned] | None = None
+
+
+@dataclass(frozen=True)
+class Arm:
+    """One curve of a figure.
+
+    ``stretch``: candidates that it measures for each trial that is counted: 2 for the "x2" variants of the paper.
+    """
+
+    name: str
+    way: Way[Any]
+    options: Any
+    stretch: int = 1
+
+
+def arm(name: str, way: str, options: Mapping[str, Any], stretch: int = 1) -> Arm:
+    """The arm that a file describes. Raises ArmError for what it gets wrong."""
+    if way not in WAYS:
+        raise ArmError(f"arm {name!r}: there is no tuner {way!r}: use one of {', '.join(WAYS)}")
+    chosen = WAYS[way]
+    known = {field.name: field.type for field in fields(chosen.options)}
+    for option, value in options.items():
+        if option not in known:
+            has = f"it has {', '.join(known)}" if known else "it has none"
+            raise ArmError(f"arm {name!r}: tuner {way} has no option {option!r}; {has}")
+        wanted = known[option]
+        if type(value) is not wanted and not (wanted is float and type(value) is int):
+            raise ArmError(f"arm {name!r}: {option} is {value!r}: it has to be of type {getattr(wanted, '__name__', '')}")
+    return Arm(name, chosen, chosen.options(**options), stretch)
+
+
+def _random(setup: Setup, options: NoOptions, learned: Learned | None) -> Tuner:
+    return Random(setup.pool.candidates(), setup.rng)
+
+
+def _genetic(setup: Setup, options: NoOptions, learned: Learned | None) -> Tuner:
+    return Genetic(setup.pool.candidates(), setup.rng)
+
+
+def _copy(setup: Setup, options: NoOptions, learned: Learned | None) -> Tuner:
+    return Copies(setup.pool.candidates(), setup.rng, nearest_copies(setup.pool, setup.sources))
+
+
+def _gbt(setup: Setup, options: ModelOptions, learned: Learned | None) -> Tuner:
+    return _guided(setup, options, setup.pool.candidates(), setup.rng)
+
+
+def _guided(setup: Setup, options: ModelOptions, candidates: Recorded, rng: np.random.Generator) -> ModelGuided:
+    settings = gbt.Settings(objective=options.objective)  # type: ignore[arg-type]
+    model = gbt.GradientBoostedTrees(settings, setup.seed)
+    return ModelGuided(candidates, rng, model, _seen(setup.pool, options.features), options.plan)
+
+
+def _learn_as_tune_does(setup: Setup, options: NoOptions) -> Learned:
+    return learn(setup.sources, setup.seed, 0, "invariant", "squared")
+
+
+def _warm(setup: Setup, options: NoOptions, learned: Learned | None) -> Tuner:
+    """What ``tunedb tune`` does with these sources in its database."""
+    assert learned is not None
+    candidates, rng, pool = setup.pool.candidates(), setup.rng, setup.pool
+    cold = _guided(setup, ModelOptions(), candidates, rng)
+    prior, _ = prior_from(
+        learned.model, learned.data, learned.trials, {}, pool.template, pool.workload, pool.target
+    )
+    return cold if prior is None else WarmStarted(candidates, rng, prior, cold)
+
+
+def _learn_one(setup: Setup, options: TransferOptions) -> Learned:
+    return learn(setup.sources, setup.seed, options.rows, options.features, options.objective)
+
+
+def _transfer(setup: Setup, options: TransferOptions, learned: Learned | None) -> Tuner:
+    """A warm start by the model alone: no copies, no verdict, any representation."""
+    assert learned is not None
+    candidates, rng = setup.pool.candidates(), setup.rng
+    cold = _guided(setup, ModelOptions(), candidates, rng)
+    return WarmStarted(candidates, rng, learned_prior(setup.pool, learned), cold)
+
+
+@lru_cache(64)
+def _seen(pool: Pool, features: str) -> Lookup:
+    """All configurations of a pool as a representation sees them."""
+    return Lookup.of(pool, representation(features).of_trials(pool.trials))
+
+
+WAYS: Mapping[str, Way[Any]] = {
+    "gbt": Way(_gbt, ModelOptions),
+    "random": Way(_random, NoOptions),
+    "genetic": Way(_genetic, NoOptions),
+    "copy": Way(_copy, NoOptions, sourced=True),
+    "warm": Way(_warm, NoOptions, sourced=True, learn=_learn_as_tune_does),
+    "transfer": Way(_transfer, TransferOptions, sourced=True, learn=_learn_one),
+}
+"""The ways to search by name; docs/experiments.md describes them."""

@@ -1,0 +1,82 @@
+"""What a learned search is compared with: random search, worked out exactly, and the copy of the nearest schedule."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import numpy.typing as npt
+
+from tuner.experiment.pool import Pool
+from tuner.search.candidates import Candidates
+from tuner.search.simple import Random
+from tuner.search.warm import unlike
+from tuner.space import Config, Space
+from tuner.transfer import distance
+
+Floats = npt.NDArray[np.float64]
+
+
+def expected_best(values: Floats, draws: int) -> Floats:
+    """Expected largest of the first 1, 2, ..., ``draws`` of N values that are drawn without replacement, (draws,).
+
+    The n-th of N values in descending order, from 0, is the largest of k draws when the other k - 1 are among the
+    N - 1 - n behind it: with probability ``C(N - 1 - n, k - 1) / C(N, k)``.
+    """
+    ordered = np.sort(values)[::-1]
+    count = len(ordered)
+    result = np.empty(min(draws, count))
+    # The chance that the n-th is not drawn within k draws, given that none before it is: (N - n - k) / (N - n).
+    rank = np.arange(count)
+    for k in range(1, len(result) + 1):
+        missed = np.clip((count - rank - k) / (count - rank), 0.0, 1.0)
+        none_before = np.concatenate([[1.0], np.cumprod(missed)[:-1]])
+        result[k - 1] = float((ordered * none_before * (1 - missed)).sum())
+    return result
+
+
+def random_trials_to(values: Floats, goal: float, quantile: float) -> int | None:
+    """How many draws without replacement random search needs to reach ``goal`` with this probability; None for never.
+
+    With g good ones among N, the chance that k draws miss them all is ``C(N - g, k) / C(N, k)``.
+    """
+    count, good = len(values), int((values >= goal).sum())
+    if not good:
+        return None
+    drawn = np.arange(count)
+    missed = np.cumprod(np.clip((count - good - drawn) / (count - drawn), 0.0, 1.0))
+    return int(np.argmax(1 - missed >= quantile - 1e-12)) + 1
+
+
+def nearest_copies(pool: Pool, sources: Sequence[Pool]) -> list[int]:
+    """Configurations to try: the best of each source of the same template, the most similar workload first.
+
+    Each at the recorded values most like it; a configuration that two sources agree on is tried once.
+    """
+    same = [source for source in sources if source.template.key == pool.template.key]
+    same.sort(key=lambda source: (distance(source.workload, pool.workload), source.target != pool.target))
+    places = [nearest(pool.space, pool.indices, source.trials[int(np.argmin(source.seconds))].config) for source in same]
+    return list(dict.fromkeys(int(pool.indices[place]) for place in places))
+
+
+def nearest(space: Space, indices: npt.NDArray[np.int64], config: Config) -> int:
+    """The position of the configuration most like ``config``, which may lie outside of the space."""
+    far = np.zeros(len(indices))
+    for knob, digits in zip(space.knobs, space.digits(indices).T, strict=True):
+        if knob.name in config:
+            far += np.array([unlike(value, config[knob.name]) for value in knob.values])[digits]
+    return int(np.argmin(far))
+
+
+class Copies:
+    """Tries given configurations in turn, then random ones."""
+
+    def __init__(self, candidates: Candidates, rng: np.random.Generator, copies: Sequence[int]) -> None:
+        self.candidates = candidates
+        self.copies = list(copies)
+        self.rest = Random(candidates, rng)
+
+    def propose(self, count: int) -> list[int]:
+        first, self.copies = self.copies[:count], self.copies[count:]
+        return [*self.candidates.take(first), *self.rest.propose(count - len(first))]
+
+    def observe(self, indices: Sequence[int], scores: Sequence[float]) -> None:
+        self.rest.observe(indices, scores)
