@@ -7,8 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from tuner.features.sketches import schedule_features
-from tuner.trial import Trial
+from tuner.features.stored import Example, stored_features
 
 FEWEST = 8  # trials of one workload on one target from which something can be learned
 MOST = 400  # and those beyond which more add little (docs/transfer-learning.md)
@@ -50,7 +49,7 @@ class TrainingSet:
         return TrainingSet(self.features[some], self.seconds[some], self.groups[some], self.workloads, self.targets)
 
     @classmethod
-    def of(cls, trials: Sequence[Trial]) -> tuple["TrainingSet", npt.NDArray[np.bool_]]:
+    def of(cls, trials: Sequence[Example]) -> tuple["TrainingSet", npt.NDArray[np.bool_]]:
         """The timed ``trials`` as a training set, and which of them are in it: not those that cannot be lowered."""
         members: dict[tuple[str, str], list[int]] = {}
         for number, trial in enumerate(trials):
@@ -63,7 +62,7 @@ class TrainingSet:
         used = np.zeros(len(trials), dtype=np.bool_)
         for numbers in members.values():
             some = [trials[number] for number in numbers]
-            features = schedule_features(some[0].workload, some[0].target, [trial.schedule for trial in some])
+            features = stored_features(some)
             good = np.flatnonzero(np.isfinite(features).all(axis=1))
             if not len(good):
                 continue
