@@ -3,7 +3,7 @@
 import click
 
 from tunedb import __version__
-from tunedb.cli import care, database, lookup, model, show, transfer, tune
+from tunedb.cli import care, database, experiment, lookup, model, show, transfer, tune
 from tunedb.cli.common import Commands
 
 
@@ -33,6 +33,7 @@ for command in (
     care.backup,
     lookup.stats,
     model.model,
+    experiment.experiment,
     database.database,
 ):
     main.add_command(command)

@@ -1,0 +1,148 @@
+"""``tunedb experiment``: which search, which model, which features: asked of stored trials, or of this machine."""
+
+from pathlib import Path
+
+import click
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+from tunedb.cli.common import json_option, print_json, print_table
+
+folder_option = click.option(
+    "--folder",
+    type=click.Path(file_okay=False, path_type=Path),
+    default=Path("experiments"),
+    show_default=True,
+    help="Where the files are that declare experiments.",
+)
+results_option = click.option(
+    "--results",
+    type=click.Path(file_okay=False, path_type=Path),
+    default=Path("experiments/results"),
+    show_default=True,
+    help="Where the results of runs are kept.",
+)
+
+
+@click.group()
+def experiment() -> None:
+    """Ask a question about searching, and answer it with medians over seeds: see docs/experiments.md."""
+
+
+@experiment.command("list")
+@folder_option
+@json_option
+def list_(folder: Path, as_json: bool) -> None:
+    """List the experiments that the files in a folder declare."""
+    from tunedb.experiments.declared import find
+
+    found = find(folder)
+    if as_json:
+        entries = [
+            {
+                "name": each.name,
+                "title": each.title,
+                "mode": each.mode,
+                "question": each.question,
+                "arms": [arm.name for arm in each.arms],
+                "workloads": list(each.workloads),
+                "trials": each.trials,
+                "seeds": each.seeds,
+            }
+            for each in found
+        ]
+        print_json({"experiments": entries})
+    else:
+        rows = [(each.name, each.mode, f"{len(each.arms)} arms", each.title) for each in found]
+        print_table([("experiment", "mode", "", "title"), *rows])
+
+
+@experiment.command()
+@click.argument("names", nargs=-1)
+@click.option(
+    "--data",
+    metavar="FILE|URL",
+    help="Replay these trials, an exported log or a database; else what the file names. In real mode: the database.",
+)
+@click.option("--jobs", type=click.IntRange(min=1), metavar="N", help="Processes; else one a processor.")
+@click.option("--mode", type=click.Choice(["replay", "real"]), help="Without NAMES: only experiments of this mode.")
+@folder_option
+@results_option
+@json_option
+def run(
+    names: tuple[str, ...],
+    data: str | None,
+    jobs: int | None,
+    mode: str | None,
+    folder: Path,
+    results: Path,
+    as_json: bool,
+) -> None:
+    """Run the experiments NAMES, or all replays. What was run before is not run again, so a stopped one goes on."""
+    from tunedb.experiments.runner import processes
+    from tunedb.experiments.runner import run as run_experiment
+
+    done = {}
+    for each in _chosen(folder, names, mode or ("" if names else "replay")):
+        columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+        console = Console(stderr=True)
+        with Progress(*columns, console=console, disable=not console.is_terminal) as bar:
+            task = bar.add_task(each.name, total=None)
+            run_experiment(
+                each,
+                folder / f"{each.name}.toml",
+                results,
+                data,
+                jobs or processes(),
+                lambda count: bar.advance(task, count),  # noqa: B023  # called before the next turn only
+                lambda total: bar.update(task, total=total),  # noqa: B023
+            )
+        done[each.name] = len(each.arms) * each.seeds * len(each.workloads)
+        if not as_json:
+            click.echo(f"{each.name}: {done[each.name]} runs")
+    if as_json:
+        print_json({"runs": done, "results": str(results)})
+
+
+@experiment.command()
+@click.argument("names", nargs=-1)
+@click.option(
+    "--output",
+    "-o",
+    type=click.Path(file_okay=False, path_type=Path),
+    default=Path("experiments/report"),
+    show_default=True,
+    help="The folder to write the page, the figures and the numbers into.",
+)
+@folder_option
+@results_option
+@json_option
+def report(names: tuple[str, ...], output: Path, folder: Path, results: Path, as_json: bool) -> None:
+    """Write a page with tables and figures of the experiments NAMES, or of all that were run."""
+    from tunedb.experiments.report import PAGE
+    from tunedb.experiments.report import report as write_report
+
+    chosen = _chosen(folder, names, "")
+    if not names:
+        chosen = [each for each in chosen if (results / each.name / "data.json").exists()]
+    output.mkdir(parents=True, exist_ok=True)
+    summaries = write_report(chosen, results, output)
+    if as_json:
+        print_json({"page": str(output / PAGE), "experiments": summaries})
+        return
+    for summary in summaries:
+        for goal in summary["goals"]:
+            click.echo(f"{'met    ' if goal['met'] else 'not met'}  {summary['experiment']}: {goal['goal']}")
+    click.echo(f"{output / PAGE}: {len(summaries)} experiments")
+
+
+def _chosen(folder: Path, names: tuple[str, ...], mode: str):  # type: ignore[no-untyped-def]
+    from tunedb.experiments.declared import ExperimentError, find, read
+
+    if names:
+        known = {path.stem for path in folder.glob("*.toml")}
+        for name in names:
+            if name not in known:
+                raise ExperimentError(f"there is no experiment {name!r} in {folder}; there are {', '.join(sorted(known))}")
+        return [read(folder / f"{name}.toml") for name in names]
+    return [each for each in find(folder) if mode in ("", each.mode)]
