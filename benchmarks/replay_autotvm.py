@@ -153,7 +153,7 @@ def main() -> None:
     parser.add_argument("folder", type=Path)
     parser.add_argument("--rows", type=int, default=0)
     parser.add_argument("--folds", type=int, default=4)
-    parser.add_argument("--objective", choices=("squared", "rank", "top"), default="squared")
+    parser.add_argument("--objective", choices=("regression", "rank", "top-heavy"), default="regression")
     options = parser.parse_args()
     settings = Settings(objective=options.objective)
     layers = read(options.folder)

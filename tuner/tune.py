@@ -8,28 +8,24 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
-from functools import partial
 from typing import Protocol
 
 import numpy as np
 
+from tuner import tuners
 from tuner.build import build
 from tuner.codegen.program import Program
-from tuner.cost_model import gbt
 from tuner.environment import detect
 from tuner.errors import CompileError, ScheduleError, TunedbError
 from tuner.measure import Measurement
 from tuner.schedule import Schedule
-from tuner.search.candidates import Candidates, Tuner
-from tuner.search.genetic import Genetic
-from tuner.search.model_guided import ModelGuided, Plan
+from tuner.search.candidates import Candidates
 from tuner.search.prior import Prior
-from tuner.search.simple import Grid, Random
-from tuner.search.warm import WarmStarted
 from tuner.space import Value
 from tuner.target import Target
 from tuner.templates import Template, template_for
 from tuner.trial import History, Status, Trial
+from tuner.tuners import make_tuner
 from tuner.workload import Workload
 
 
@@ -47,8 +43,7 @@ class Measuring(Protocol):
 class Settings:
     """How the search works; the defaults suit one machine that measures serially."""
 
-    plan: Plan = field(default_factory=Plan)
-    model: gbt.Settings = field(default_factory=gbt.Settings)
+    search: tuners.Settings = field(default_factory=tuners.Settings)
     confirm: int = 3  # this many of the best are measured again at the end
     rounds: int = 10  # repeats that confirm
 
@@ -198,15 +193,6 @@ def _ranking(session: Sequence[Trial]) -> list[Trial]:
     return [trial for _, _, trial in sorted(timed, key=lambda entry: entry[:2])]
 
 
-# The tuners that need nothing but candidates; "model" is the other one.
-_SIMPLE: dict[str, Callable[[Candidates, np.random.Generator], Tuner]] = {
-    "random": Random,
-    "genetic": Genetic,
-    "grid": lambda candidates, _: Grid(candidates),
-}
-TUNERS = ("model", *_SIMPLE)
-
-
 class _Search:
     """The space, the tuner, and the schedules that were already tried."""
 
@@ -225,19 +211,10 @@ class _Search:
         self.space = template.space(workload, target)
         if seed < 0:
             raise TunedbError(f"the seed is {seed}: it has to be zero or more")
-        if tuner not in TUNERS:
-            raise TunedbError(f"there is no tuner {tuner!r}: use one of {', '.join(TUNERS)}")
         # A session that goes on draws other numbers than it drew before it stopped, and the same ones each time.
         rng = np.random.default_rng([seed, len(session)])
         candidates = Candidates(self.space, lambda columns: template.illegal(workload, target, columns))
-        self.tuner: Tuner
-        if tuner == "model":
-            model = gbt.GradientBoostedTrees(settings.model, seed)
-            features = partial(template.features, workload, target)
-            cold = ModelGuided(candidates, rng, model, features, settings.plan)
-            self.tuner = cold if prior is None else WarmStarted(candidates, rng, prior, cold)
-        else:
-            self.tuner = _SIMPLE[tuner](candidates, rng)
+        self.tuner = make_tuner(tuner, template, workload, target, candidates, rng, seed, prior, settings.search)
         self.scores: dict[str, float] = {}
         self.start: int | None = None if session else self.space.index(template.default(workload, target))
         for trial in session:

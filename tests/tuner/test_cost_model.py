@@ -53,8 +53,8 @@ def test_equal_labels_give_no_gradient() -> None:
     assert pairs.loss(np.arange(5.0)) == 0
 
 
-@pytest.mark.parametrize("objective", ["rank", "squared"])
-def test_the_trees_learn_the_order_of_unseen_candidates(objective: Literal["rank", "squared"]) -> None:
+@pytest.mark.parametrize("objective", ["rank", "regression"])
+def test_the_trees_learn_the_order_of_unseen_candidates(objective: Literal["rank", "regression"]) -> None:
     features = RNG.integers(0, 8, size=(600, 5)).astype(np.float32)
     labels = np.exp(-0.3 * np.abs(features - 4) @ np.array([1, 0.6, 0.3, 0.1, 0]))
     model = GradientBoostedTrees(Settings(objective))

@@ -151,10 +151,11 @@ def test_plain_knobs_are_appended_raw() -> None:
     assert features[:, -1].tolist() == [16, 0]
 
 
-def test_knob_features_are_the_columns_with_positive_ones_on_a_log_scale() -> None:
+def test_a_knob_feature_depends_on_its_own_candidate_only() -> None:
     space = Space([Choice("tile", (1, 2, 8)), Choice("order", ("a", "b")), Flag("pack")])
     features = knob_features(space.columns(np.arange(space.size)))
     assert features.shape == (12, 3)
     assert features.dtype == np.float32
-    assert features[:, 0].tolist() == [0] * 4 + [1] * 4 + [3] * 4
+    assert features[:, 0] == pytest.approx(np.repeat(np.log2([2, 3, 9]), 4))
     assert features[:4, 1:].tolist() == [[0, 0], [0, 1], [1, 0], [1, 1]]
+    np.testing.assert_array_equal(knob_features(space.columns(np.array([7]))), features[7:8])

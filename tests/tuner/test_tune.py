@@ -21,7 +21,8 @@ from tuner.space import Choice, Columns, Config, Flag, Space
 from tuner.target import Target
 from tuner.templates import Template
 from tuner.trial import ListHistory, Status, Trial
-from tuner.tune import TUNERS, Result, Settings, tune
+from tuner.tune import Result, Settings, tune
+from tuner.tuners import TUNERS
 from tuner.workload import Workload, matmul
 
 WORKLOAD = matmul(m=64, k=64, n=64)

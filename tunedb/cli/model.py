@@ -23,8 +23,8 @@ def model() -> None:
 @click.option("--name", default=prior.DEFAULT_NAME, show_default=True, help="What to call the model.")
 @click.option(
     "--objective",
-    type=click.Choice(["squared", "rank", "top"]),
-    default="squared",
+    type=click.Choice(["regression", "rank", "top-heavy"]),
+    default="regression",
     show_default=True,
     help="What to learn: log(best/time), the order of pairs, or the order of the fastest.",
 )

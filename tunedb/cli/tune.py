@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from tuner.transfer import Report
     from tuner.tune import Result
 
-TUNERS = ("model", "random", "grid", "genetic")  # those of tuner.tune, which takes long to import
+TUNERS = ("model", "random", "grid", "genetic")  # those of tuner.tuners, which takes long to import
 
 
 @click.command()

@@ -6,18 +6,17 @@ resemble each other so much that a model which memorises them looks good.
 
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import xgboost as xgb
 
 from tuner.cost_model.metrics import pairwise_accuracy, quality, rank_correlation
-from tuner.cost_model.objectives import Pairs
+from tuner.cost_model.objectives import Objective, objective
 from tuner.cost_model.training import TrainingSet
 from tuner.errors import TunedbError
 
-GRADES = 31  # relevance of the best of its group under the top-heavy objective
 JUDGED = 30_000  # rows on which the rounds are decided; more take longer and say the same
 SCORED = 2000  # rows of a workload on which pairs are counted
 
@@ -30,7 +29,7 @@ class ModelError(TunedbError):
 class Settings:
     """``objective``: squared error of log(best/time); the pairwise logistic loss within groups; or NDCG of the top."""
 
-    objective: Literal["squared", "rank", "top"] = "squared"
+    objective: Objective = "regression"
     rounds: int = 200  # at most, and without held-out workloads half of them
     depth: int = 8
     rate: float = 0.1
@@ -73,7 +72,7 @@ class GlobalModel:
         return cls(_train(data, settings, rounds), rounds, held_out)
 
     def predict(self, features: npt.NDArray[np.float32]) -> npt.NDArray[np.float64]:
-        """(N,) scores of (N, F) features, higher is faster: log(best/time) under the squared objective."""
+        """(N,) scores of (N, F) features, higher is faster: log(best/time) under the regression objective."""
         if not len(features):
             return np.empty(0)
         return np.asarray(self.booster.inplace_predict(features, predict_type="margin"), dtype=np.float64)
@@ -144,7 +143,7 @@ def _train_stopping(data: TrainingSet, held_out: TrainingSet, settings: Settings
 
     def loss(scores: npt.NDArray[np.float32], _: xgb.DMatrix) -> tuple[str, float]:
         """Squared error within groups, as a constant for each changes no order; for ranks, the share of wrong pairs."""
-        if settings.objective != "squared":
+        if settings.objective != "regression":
             return "wrong", 1 - float(np.mean([_pairs_right(held_out, scores, g) for g in range(len(number))]))
         error = labels - scores.reshape(-1)
         error = error - (np.bincount(groups, error) / number)[groups]
@@ -168,7 +167,7 @@ def _train(
     loss: Any = None,
     callbacks: Sequence[Any] = (),
 ) -> xgb.Booster:
-    order = np.argsort(data.groups, kind="stable")  # a ranking objective wants the rows of a group side by side
+    order = np.argsort(data.groups, kind="stable")  # the ranking objectives want the rows of a group side by side
     labels, groups = data.labels[order], data.groups[order]
     parameters: dict[str, Any] = {
         "tree_method": "hist",
@@ -179,16 +178,7 @@ def _train(
         "base_score": 0.0,
         "disable_default_eval_metric": 1,
     }
-    target, objective = labels, None
-    if settings.objective == "top":
-        parameters |= {"objective": "rank:ndcg", "lambdarank_pair_method": "topk", "lambdarank_num_pair_per_sample": 8}
-        parameters |= {"ndcg_exp_gain": False}
-        target = np.round(GRADES * np.exp(labels))
-    elif settings.objective == "rank":
-        pairs = Pairs.within(labels, groups, np.random.default_rng(settings.seed))
-        objective = lambda scores, _: pairs.gradient(scores.reshape(-1))  # noqa: E731
-    query = groups if settings.objective == "top" else None
-    matrix = xgb.QuantileDMatrix(data.features[order], label=target, qid=query, nthread=settings.threads)
+    matrix = xgb.QuantileDMatrix(data.features[order], label=labels, nthread=settings.threads)
     watching: list[tuple[xgb.DMatrix, str]] = []
     if watched is not None:
         watching = [(xgb.DMatrix(watched.features, label=watched.labels, nthread=settings.threads), "heldout")]
@@ -197,7 +187,7 @@ def _train(
         matrix,
         num_boost_round=rounds,
         evals=watching,
-        obj=objective,
+        obj=objective(settings.objective, labels, groups, settings.seed),
         custom_metric=loss,
         callbacks=list(callbacks),
         verbose_eval=False,

@@ -10,8 +10,8 @@ from tuner.space import Columns
 
 
 def knob_features(columns: Columns) -> npt.NDArray[np.float32]:
-    """One row a candidate, (N, F): each knob on a log2 scale where all its values are positive, else as it is.
+    """One row a candidate, (N, F): each knob as log2(1 + value), whatever the other candidates are.
 
     A tree splits on order alone, so the scale changes nothing for exact splits; it spaces the histogram bins evenly.
     """
-    return np.stack([np.log2(c) if (c > 0).all() else c for c in columns.values()], axis=1).astype(np.float32)
+    return np.stack([np.log2(1.0 + column) for column in columns.values()], axis=1).astype(np.float32)

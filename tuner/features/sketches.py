@@ -1,4 +1,4 @@
-"""The invariant features of many candidates at once, through one lowered nest for all that share their structure.
+"""The features of many candidates at once, through one lowered nest for all that share their structure.
 
 Of a template's configurations: knobs whose values are strings or flags choose the structure, and their combinations are
 the sketches; integer and tuple knobs are numbers in one. So candidates are grouped by sketch, and each group is lowered
@@ -6,16 +6,18 @@ once, with its numbers as columns. Of stored schedules, which need no template: 
 numbers, all else is structure.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 
 from tuner.build import expression_of
 from tuner.errors import ScheduleError
-from tuner.features.invariant import NAMES, invariant_features
+from tuner.expression import Expression
+from tuner.features.invariant import invariant_features
+from tuner.loopnest import Nest
 from tuner.lower import lower
 from tuner.schedule import Algorithm, Schedule, Split, Step
 from tuner.space import Columns, Flag, Knob, Space
@@ -23,21 +25,51 @@ from tuner.target import Target
 from tuner.templates import Template
 from tuner.workload import Workload
 
+Rows: TypeAlias = npt.NDArray[np.float32]  # (N, F); (N, nodes, F) for trees
+OfNest: TypeAlias = Callable[[Nest, Expression, Target], Rows]  # of the N candidates that a nest stands for
+
 
 def sketch_features(
-    template: Template, workload: Workload, target: Target, space: Space, columns: Columns
-) -> npt.NDArray[np.float32]:
-    """(N, len(NAMES)) of N legal configurations, given as the columns of ``space``."""
+    template: Template,
+    workload: Workload,
+    target: Target,
+    space: Space,
+    columns: Columns,
+    of_nest: OfNest = invariant_features,
+) -> Rows:
+    """The features of N legal configurations, given as the columns of ``space``: (N, len(NAMES)) invariant ones."""
     rows = len(next(iter(columns.values())))
-    result = np.empty((rows, len(NAMES)), dtype=np.float32)
     structural = [knob for knob in space.knobs if is_structural(knob)]
     code = np.zeros(rows, dtype=np.int64)
     for knob in structural:
         code = code * len(knob.values) + columns[knob.name]
     order = np.argsort(code, kind="stable")
-    for members in np.split(order, np.flatnonzero(np.diff(code[order])) + 1):
-        if len(members):
-            result[members] = _group(template, workload, target, space, columns, members)
+    alike = [members for members in np.split(order, np.flatnonzero(np.diff(code[order])) + 1) if len(members)]
+    return assembled(
+        rows,
+        ((members, _group(template, workload, target, space, columns, members, of_nest)) for members in alike),
+    )
+
+
+def assembled(rows: int, parts: Iterable[tuple[npt.NDArray[np.int64], Rows]]) -> Rows:
+    """One matrix from the features of parts of its rows. Shorter ones end with zeros; rows of no part are NaN."""
+    known = list(parts)
+    if not known:
+        return np.full((rows, 1), np.nan, dtype=np.float32)
+    shape = np.max([block.shape[1:] for _, block in known], axis=0).tolist()
+    result = np.full((rows, *shape), np.nan, dtype=np.float32)
+    for members, block in known:
+        result[members] = padded(block, shape)
+    return result
+
+
+def padded(block: Rows, shape: Sequence[int]) -> Rows:
+    """(N, ...) features as (N, *shape): cut where they are longer, zeros at the end where they are shorter."""
+    if block.shape[1:] == tuple(shape):
+        return block
+    result = np.zeros((len(block), *shape), dtype=np.float32)
+    common = tuple(slice(min(size, own)) for size, own in zip(shape, block.shape[1:], strict=True))
+    result[:, *common] = block[:, *common]
     return result
 
 
@@ -65,7 +97,8 @@ def _group(
     space: Space,
     columns: Columns,
     members: npt.NDArray[np.int64],
-) -> npt.NDArray[np.float32]:
+    of_nest: OfNest,
+) -> Rows:
     config: dict[str, Any] = {}
     for knob in space.knobs:
         if is_structural(knob):
@@ -75,15 +108,18 @@ def _group(
         else:
             config[knob.name] = columns[knob.name][members]
     expression = expression_of(workload)
-    return invariant_features(lower(expression, template.schedule(workload, target, config)), expression, target)
+    found = of_nest(lower(expression, template.schedule(workload, target, config)), expression, target)
+    return np.broadcast_to(found, (len(members), *found.shape[1:]))
 
 
-def schedule_features(workload: Workload, target: Target, schedules: Sequence[Schedule]) -> npt.NDArray[np.float32]:
-    """(N, len(NAMES)) of N schedules of one workload, wherever they come from; NaN for those that cannot be lowered.
+def schedule_features(
+    workload: Workload, target: Target, schedules: Sequence[Schedule], of_nest: OfNest = invariant_features
+) -> Rows:
+    """The features of N schedules of one workload, wherever they come from; NaN for those that cannot be lowered.
 
     Schedules that differ in nothing but the factors of their splits are lowered together, with the factors as columns.
     """
-    result = np.full((len(schedules), len(NAMES)), np.nan, dtype=np.float32)
+    parts: list[tuple[npt.NDArray[np.int64], Rows]] = []
     groups: dict[str, list[int]] = {}
     for number, schedule in enumerate(schedules):
         if describes(schedule) and all(
@@ -97,10 +133,11 @@ def schedule_features(workload: Workload, target: Target, schedules: Sequence[Sc
                 nest = lower(expression, _stacked([schedules[member] for member in part]))
             except ScheduleError:
                 continue  # if one of many cannot be lowered, each is tried alone
-            result[part] = invariant_features(nest, expression, target)
+            found = of_nest(nest, expression, target)
+            parts.append((np.array(part), np.broadcast_to(found, (len(part), *found.shape[1:]))))
             if part is members:
                 break
-    return result
+    return assembled(len(schedules), parts)
 
 
 def _skeleton(schedule: Schedule) -> str:

@@ -7,40 +7,30 @@ keep the cost of refitting in proportion (the paper's 64 candidates suit a farm 
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Protocol, TypeAlias
+from typing import TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 
+from tuner.cost_model.cost_model import CostModel, FeatureMatrix, labels_of
 from tuner.search.annealing import Annealing
 from tuner.search.candidates import Candidates
 from tuner.search.diversity import pick
 from tuner.space import Columns, Indices
 
-FeatureMatrix: TypeAlias = npt.NDArray[np.float32]
 Features: TypeAlias = Callable[[Columns], FeatureMatrix]
-
-
-class CostModel(Protocol):
-    """Predicts scores whose order is that of throughput."""
-
-    def fit(self, features: FeatureMatrix, labels: npt.NDArray[np.float64]) -> None:
-        """Learn from (N, F) features and (N,) throughputs relative to the best, 0 for a failure."""
-
-    def predict(self, features: FeatureMatrix) -> npt.NDArray[np.float32]:
-        """(N,) scores, higher is faster."""
 
 
 @dataclass(frozen=True)
 class Plan:
     """How plans are made."""
 
-    warmup: int = 8  # random candidates before there is a model
+    warmup: int = 8  # random candidates before there is a model; with none the model is asked before its first fit
     batch: int = 8  # candidates of a plan, at least
     growth: float = 1 / 8  # and at least this part of the data
     epsilon: float = 0.05  # probability that a candidate of a plan is a random one
     ratio: float = 4.0  # lambda of the paper: a batch of b is picked from the best lambda * b
-    alpha: float = 0.3  # weight of an uncovered knob value, in standard deviations of the scores
+    alpha: float | None = 0.3  # weight of an uncovered knob value, in standard deviations; None: nothing else counts
     exhaustive: int = 400_000  # legal configurations up to which all are scored; annealing beyond
 
 
@@ -83,10 +73,11 @@ class ModelGuided:
 
     def _next_plan(self) -> Indices:
         """The next plan; without a model, or with nothing that works to learn from, a random one."""
-        if len(self.observed) < self.plan.warmup or not any(self.scores):
-            missing = self.plan.warmup - len(self.observed)
+        missing = self.plan.warmup - len(self.observed)
+        if missing > 0 or (self.plan.warmup and not any(self.scores)):
             return self.candidates.random(self.rng, missing if missing > 0 else self.plan.batch)
-        self._fit()
+        if any(self.scores):
+            self._fit()
         batch = max(self.plan.batch, int(self.plan.growth * len(self.observed)))
         indices, scores = self._promising(max(batch, int(self.plan.ratio * batch)))
         chosen = indices[pick(scores, self.candidates.space.digits(indices), batch, self.plan.alpha)]
@@ -96,9 +87,8 @@ class ModelGuided:
         return np.concatenate([chosen, others[: batch - len(chosen)]])
 
     def _fit(self) -> None:
-        throughput = np.array(self.scores)
         columns = self.candidates.space.columns(np.array(self.observed))
-        self.model.fit(self.features(columns), throughput / throughput.max())
+        self.model.fit(self.features(columns), labels_of(np.array(self.scores)))
 
     def _promising(self, count: int) -> tuple[Indices, npt.NDArray[np.float64]]:
         """The ``count`` best-scored candidates that were not proposed yet, and their scores."""
@@ -116,5 +106,5 @@ class ModelGuided:
         best = best[np.argsort(-scores[best], kind="stable")]
         return indices[best], scores[best]
 
-    def _score(self, indices: Indices) -> npt.NDArray[np.float32]:
+    def _score(self, indices: Indices) -> npt.NDArray[np.floating]:
         return self.model.predict(self.features(self.candidates.space.columns(indices)))

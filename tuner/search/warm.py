@@ -7,12 +7,13 @@ docs/transfer-learning.md has the figures.
 """
 
 from collections.abc import Sequence
-from math import erf, log2, pi, sqrt
+from math import log2, sqrt
 
 import numpy as np
 import numpy.typing as npt
 
-from tuner.cost_model.residual import Residual
+from tuner.cost_model.acquisition import expected_improvement
+from tuner.cost_model.residual import Kernel, Residual
 from tuner.search.candidates import Candidates
 from tuner.search.model_guided import ModelGuided
 from tuner.search.prior import Prior
@@ -30,10 +31,18 @@ MEMORY = 200  # trials that correct the prior: the fastest, and what they are co
 class WarmStarted:
     """Proposes one candidate at a time; nothing is gained by plans when measuring is serial."""
 
-    def __init__(self, candidates: Candidates, rng: np.random.Generator, prior: Prior, cold: ModelGuided) -> None:
+    def __init__(
+        self,
+        candidates: Candidates,
+        rng: np.random.Generator,
+        prior: Prior,
+        cold: ModelGuided,
+        kernel: Kernel = "gp",
+    ) -> None:
         self.candidates = candidates
         self.prior = prior
         self.cold = cold
+        self.kernel = kernel
         self.pool = self._pool(rng)
         scores = prior.scores(candidates.space.columns(self.pool)) if len(self.pool) else np.empty(0)
         best = np.argsort(-scores, kind="stable")[:SHORTLIST]
@@ -81,7 +90,7 @@ class WarmStarted:
         known = np.array(sorted(scores, key=lambda index: -scores[index])[:MEMORY], dtype=np.int64)
         speeds = np.log(np.array([scores[index] for index in known.tolist()]))
         prior = self._believe(known)
-        posterior = Residual.fit(self._standardised(known), prior, speeds)
+        posterior = Residual.fit(self._standardised(known), prior, speeds, self.kernel)
         means, deviations = posterior.predict(self.knobs[left], self.scores[left])
         leader = float(posterior.predict(self._standardised(known[:1]), prior[:1])[0][0])
         return int(self.indices[left[int(np.argmax(expected_improvement(means, deviations, leader)))]])
@@ -121,14 +130,3 @@ def unlike(value: Value, wanted: Value) -> float:
     if isinstance(value, int) and isinstance(wanted, int):
         return abs(log2((1 + value) / (1 + wanted)))
     return float(value != wanted)
-
-
-def expected_improvement(
-    means: npt.NDArray[np.float64], deviations: npt.NDArray[np.float64], leader: float
-) -> npt.NDArray[np.float64]:
-    """How much above ``leader`` normal beliefs are expected to come out, (N,); Jones, Schonlau, Welch 1998, eq. 15."""
-    z = (means - leader) / deviations
-    below = 0.5 * (1 + np.array([erf(value / sqrt(2)) for value in z.tolist()]))
-    density = np.exp(-0.5 * z**2) / sqrt(2 * pi)
-    improvement: npt.NDArray[np.float64] = deviations * (z * below + density)
-    return improvement
