@@ -1,12 +1,18 @@
 """``tunedb experiment``: which search, which model, which features: asked of stored trials, or of this machine."""
 
+from collections.abc import Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import click
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-from tunedb.cli.common import json_option, print_json, print_table
+import tunedb
+from tunedb.cli.common import database_option, json_option, print_json, print_table
+
+if TYPE_CHECKING:
+    from tunedb.experiments.declared import Experiment
 
 folder_option = click.option(
     "--folder",
@@ -136,13 +142,103 @@ def report(names: tuple[str, ...], output: Path, folder: Path, results: Path, as
     click.echo(f"{output / PAGE}: {len(summaries)} experiments")
 
 
-def _chosen(folder: Path, names: tuple[str, ...], mode: str):  # type: ignore[no-untyped-def]
+@experiment.command()
+@click.option("--operator", default="conv2d", show_default=True, help="The operator whose layers are held out.")
+@click.option(
+    "--holdout",
+    type=click.Choice(["layer", "network", "target"]),
+    default="layer",
+    show_default=True,
+    help="What no model has seen: a quarter of the layers at a time, each network in turn, or each machine in turn.",
+)
+@click.option("--seeds", type=click.IntRange(min=1), default=5, show_default=True, metavar="N", help="Repetitions.")
+@click.option("--folds", type=click.IntRange(min=2), default=4, show_default=True, metavar="N", help="Parts of layers.")
+@click.option(
+    "--rows",
+    type=click.IntRange(min=0),
+    default=0,
+    metavar="N",
+    help="Learn from N random records of each layer; 0: all.",
+)
+@click.option(
+    "--layers", type=click.IntRange(min=0), default=0, metavar="N", help="Learn from N random layers; 0: all."
+)
+@click.option(
+    "--objective",
+    type=click.Choice(["regression", "rank", "top-heavy"]),
+    default="regression",
+    show_default=True,
+    help="What the model learns.",
+)
+@database_option
+@json_option
+def replay(
+    operator: str,
+    holdout: str,
+    seeds: int,
+    folds: int,
+    rows: int,
+    layers: int,
+    objective: str,
+    url: str | None,
+    as_json: bool,
+) -> None:
+    """Hold layers, networks or machines of a database out, and see what the rest teaches about them.
+
+    Records of other tools count, when their templates are known. Nothing is measured and nothing is stored.
+    """
+    from tunedb.experiments.transfer import Question, transfer
+    from tuner.cost_model.global_model import Settings
+
+    question = Question(operator, holdout, seeds, folds, rows, layers)  # type: ignore[arg-type]
+    console = Console(stderr=True)
+    columns = (TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn())
+    with tunedb.open(url) as db, Progress(*columns, console=console, disable=not console.is_terminal) as bar:
+        task = bar.add_task("", total=1.0)
+        settings = Settings(objective=objective)  # type: ignore[arg-type]
+        found = transfer(
+            db, question, settings, lambda what, share: bar.update(task, description=what, completed=share)
+        )
+    if as_json:
+        print_json(found)
+        return
+    known = found["known"]
+    click.echo(
+        f"{operator}: {known['layers']} layers, {known['configurations']} configurations; {holdout} held out, {seeds} seeds"
+    )
+    _print_transfer("all", found["overall"])
+    for name, table in found["held_out"].items():
+        _print_transfer(name, table)
+
+
+def _print_transfer(title: str, table: Mapping[str, Any]) -> None:
+    click.echo(f"\n{title}")
+    heads = ("", "layers", "pairwise", "harmonic", "mean", "top-5", "trials to 95 %", "to 99 %")
+    rows = [
+        (
+            name,
+            str(row["layers"]),
+            "-" if row["pairwise"] is None else f"{row['pairwise']:.3f}",
+            *(f"{row[figure]:.3f}" for figure in ("harmonic_top1", "mean_top1", "top5")),
+            *(
+                "/".join("-" if n is None else str(n) for n in row[key].values())
+                for key in ("trials_to_95", "trials_to_99")
+            ),
+        )
+        for name, row in table.items()
+    ]
+    print_table([heads, *rows])
+
+
+def _chosen(folder: Path, names: tuple[str, ...], mode: str) -> "list[Experiment]":
     from tunedb.experiments.declared import ExperimentError, find, read
 
     if names:
         known = {path.stem for path in folder.glob("*.toml")}
         for name in names:
             if name not in known:
-                raise ExperimentError(f"there is no experiment {name!r} in {folder}; there are {', '.join(sorted(known))}")
+                raise ExperimentError(
+                    f"there is no experiment {name!r} in {folder}; there are {', '.join(sorted(known))}"
+                )
         return [read(folder / f"{name}.toml") for name in names]
     return [each for each in find(folder) if mode in ("", each.mode)]

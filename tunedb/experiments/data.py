@@ -31,7 +31,9 @@ class Data:
         """The pool of a workload. Raises ExperimentError, which says what there is instead."""
         targets = [name for known, name in self.pools if known == label]
         if target and target not in targets:
-            raise ExperimentError(f"no trial of {label} on {target!r} is stored; targets: {', '.join(targets) or 'none'}")
+            raise ExperimentError(
+                f"no trial of {label} on {target!r} is stored; targets: {', '.join(targets) or 'none'}"
+            )
         if not targets:
             raise ExperimentError(f"no trial of {label} is stored that could be replayed")
         if len(targets) > 1 and not target:

@@ -10,8 +10,8 @@ from tuner.errors import TunedbError
 from tuner.experiment.arms import Arm, ArmError, arm
 from tuner.workload import parse
 
-REAL = {"random": "random", "genetic": "genetic", "gbt": "model", "warm": "model"}
-"""The tuner of ``tunedb tune`` that an arm is in real mode; ``warm`` and ``gbt`` are the one without and with --cold."""
+REAL = {"random": "random", "genetic": "genetic", "model": "model", "warm": "model"}
+"""The tuner of ``tunedb tune`` that an arm is in real mode; ``warm`` and ``model`` are the one without and with --cold."""
 
 Item = TypeVar("Item")
 

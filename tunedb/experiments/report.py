@@ -46,7 +46,9 @@ def _overview(summaries: Sequence[Mapping[str, Any]]) -> str:
         for summary in summaries
         for goal in summary["goals"]
     ]
-    return "\n".join(["## Goals", "", "| experiment | goal | reached | met |", "|---|---|---|---|", *rows]) if rows else ""
+    return (
+        "\n".join(["## Goals", "", "| experiment | goal | reached | met |", "|---|---|---|---|", *rows]) if rows else ""
+    )
 
 
 def _reached(goal: Mapping[str, Any]) -> str:
@@ -118,7 +120,7 @@ def _trials(results: Results, path: Path) -> Path:
     """Best so far over trials, a panel for each workload; with more than nine, one panel of all together."""
     experiment = results.experiment
     colours = figures.colours([arm.name for arm in experiment.arms])
-    steps = np.arange(1, experiment.trials + 1)
+    steps = np.arange(1.0, experiment.trials + 1)
     together = len(experiment.workloads) > 9
     figure, axes = figures.panels(1 if together else len(experiment.workloads), *((7.0, 4.2) if together else ()))
     for panel, label in zip(axes, [""] if together else experiment.workloads, strict=True):
@@ -171,9 +173,7 @@ def _bars(results: Results, path: Path) -> Path:
     experiment = results.experiment
     figure, axes = figures.panels(1, max(5.0, 0.8 * len(experiment.workloads)), 3.6)
     heights = {
-        arm.name: [
-            [float(run.best()[-1]) for run in results.runs[arm.name][label]] for label in experiment.workloads
-        ]
+        arm.name: [[float(run.best()[-1]) for run in results.runs[arm.name][label]] for label in experiment.workloads]
         for arm in experiment.arms
     }
     names = [label.split("(")[0] for label in experiment.workloads]

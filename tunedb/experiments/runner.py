@@ -15,12 +15,11 @@ from tunedb.experiments import stored
 from tunedb.experiments.data import Data, load, setup_of
 from tunedb.experiments.declared import REAL, Experiment, ExperimentError, read
 from tunedb.tuning import tune
-from tuner.experiment.baselines import expected_best, random_trials_to
+from tuner.experiment.baselines import expected_best, random_reaches
 from tuner.experiment.replay import Run, replay
 from tuner.trial import Trial
 
 SHARES = (0.95, 0.99)
-QUANTILES = (0.5, 0.75, 0.9)
 
 
 @dataclass(frozen=True)
@@ -122,9 +121,8 @@ def _describe(experiment: Experiment, folder: Path, data: Data) -> None:
             "failed": int(np.isinf(pool.seconds).sum()),
             "best_gflops": best,
             "random_expected": expected.tolist(),
-            "random_trials_to": {
-                str(share): [random_trials_to(pool.speeds, share * best, quantile) for quantile in QUANTILES]
-                for share in SHARES
+            "random_reaches": {
+                str(share): random_reaches(pool.speeds, share * best)[: experiment.trials].tolist() for share in SHARES
             },
         }
     about = {"digest": data.digest, "trials": data.trials, "environment": dict(data.facts), "workloads": described}
@@ -150,7 +148,7 @@ def _real(experiment: Experiment, folder: Path, url: str) -> Iterator[None]:
                             seed=seed,
                             threads=experiment.threads,
                             tuner=REAL[way],
-                            cold=way == "gbt",
+                            cold=way == "model",
                         ).trials
                         result = of_session(trials)
                         facts = {"experiment": experiment.name, "arm": name, "workload": label, "seed": seed}

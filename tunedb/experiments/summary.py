@@ -11,6 +11,7 @@ import numpy.typing as npt
 
 from tunedb.experiments import stored
 from tunedb.experiments.declared import Experiment, ExperimentError, Goal
+from tuner.experiment.baselines import quantile_of
 from tuner.experiment.replay import Run
 
 Floats = npt.NDArray[np.float64]
@@ -134,13 +135,19 @@ def _random(results: Results, marks: Sequence[int]) -> dict[str, Any] | None:
     return {
         "after": {str(mark): float(np.mean([row[min(mark, len(row)) - 1] for row in expected])) for mark in marks},
         **{
-            f"trials_to_{share:.0%}"[:-1]: [
-                quantiles([each["random_trials_to"][str(share)][position] for each in workloads])[0]
-                for position in range(3)
-            ]
+            f"trials_to_{share:.0%}"[:-1]: random_trials(
+                [np.array(each["random_reaches"][str(share)]) for each in workloads]
+            )
             for share in SHARES
         },
     }
+
+
+def random_trials(chances: Sequence[Floats]) -> list[int | None]:
+    """Median, third quartile and 90th percentile of the draws that random search takes, over workloads and luck."""
+    longest = max(map(len, chances))
+    together = np.mean([np.pad(row, (0, longest - len(row)), mode="edge") for row in chances], axis=0)
+    return [quantile_of(together, quantile) for quantile in (0.5, 0.75, 0.9)]
 
 
 def judge(results: Results, goal: Goal) -> dict[str, Any]:

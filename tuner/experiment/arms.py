@@ -7,18 +7,21 @@ from typing import Any, Generic, TypeVar
 
 import numpy as np
 
-from tuner.cost_model import gbt
+from tuner.cost_model.global_model import Settings as Training
+from tuner.cost_model.models import cost_model, create
 from tuner.errors import TunedbError
 from tuner.experiment.baselines import Copies, nearest_copies
-from tuner.experiment.sources import Learned, Lookup, learned_prior, learn
-from tuner.experiment.pool import Pool, Recorded
+from tuner.experiment.pool import Pool
+from tuner.experiment.sources import Learned, Lookup, learn, learned_prior
 from tuner.features.representations import representation
 from tuner.search.candidates import Tuner
 from tuner.search.genetic import Genetic
 from tuner.search.model_guided import ModelGuided, Plan
+from tuner.search.prior import Prior
 from tuner.search.simple import Random
-from tuner.search.warm import WarmStarted
 from tuner.transfer import prior_from
+from tuner.tuners import Settings as Tuning
+from tuner.tuners import make_tuner
 
 
 class ArmError(TunedbError):
@@ -47,13 +50,13 @@ class NoOptions:
 class ModelOptions:
     """How a search is guided by a model; the defaults are those of ``tunedb tune --cold``."""
 
-    objective: str = gbt.Settings.objective
-    features: str = "template"  # tuner.features.representations
+    model: str = "gbt-rank"  # tuner.cost_model.models
+    features: str = ""  # tuner.features.representations; "" for those that go with the model
     warmup: int = Plan.warmup
     batch: int = Plan.batch
     epsilon: float = Plan.epsilon
     ratio: float = Plan.ratio
-    alpha: float = Plan.alpha
+    alpha: float = Plan.alpha or 0.0
 
     @property
     def plan(self) -> Plan:
@@ -61,12 +64,20 @@ class ModelOptions:
 
 
 @dataclass(frozen=True)
+class WarmOptions:
+    """What the trials of the session do to what is known from elsewhere (tuner.tuners)."""
+
+    correction: str = Tuning.correction
+
+
+@dataclass(frozen=True)
 class TransferOptions:
     """How a model of other workloads is made; ``rows`` of each of them, 0 for most of what there is."""
 
-    objective: str = "squared"
+    objective: str = Training.objective
     features: str = "invariant"
     rows: int = 0
+    correction: str = Tuning.correction
 
 
 Options = TypeVar("Options")
@@ -100,14 +111,16 @@ def arm(name: str, way: str, options: Mapping[str, Any], stretch: int = 1) -> Ar
     if way not in WAYS:
         raise ArmError(f"arm {name!r}: there is no tuner {way!r}: use one of {', '.join(WAYS)}")
     chosen = WAYS[way]
-    known = {field.name: field.type for field in fields(chosen.options)}
+    known = {field.name: type(field.default) for field in fields(chosen.options)}
     for option, value in options.items():
         if option not in known:
             has = f"it has {', '.join(known)}" if known else "it has none"
             raise ArmError(f"arm {name!r}: tuner {way} has no option {option!r}; {has}")
         wanted = known[option]
         if type(value) is not wanted and not (wanted is float and type(value) is int):
-            raise ArmError(f"arm {name!r}: {option} is {value!r}: it has to be of type {getattr(wanted, '__name__', '')}")
+            raise ArmError(
+                f"arm {name!r}: {option} is {value!r}: it has to be of type {getattr(wanted, '__name__', '')}"
+            )
     return Arm(name, chosen, chosen.options(**options), stretch)
 
 
@@ -123,29 +136,22 @@ def _copy(setup: Setup, options: NoOptions, learned: Learned | None) -> Tuner:
     return Copies(setup.pool.candidates(), setup.rng, nearest_copies(setup.pool, setup.sources))
 
 
-def _gbt(setup: Setup, options: ModelOptions, learned: Learned | None) -> Tuner:
-    return _guided(setup, options, setup.pool.candidates(), setup.rng)
+def _model(setup: Setup, options: ModelOptions, learned: Learned | None) -> Tuner:
+    settings = cost_model(options.model, options.features or None)
+    seen = _seen(setup.pool, settings.features)
+    return ModelGuided(setup.pool.candidates(), setup.rng, create(settings, setup.seed), seen, options.plan)
 
 
-def _guided(setup: Setup, options: ModelOptions, candidates: Recorded, rng: np.random.Generator) -> ModelGuided:
-    settings = gbt.Settings(objective=options.objective)  # type: ignore[arg-type]
-    model = gbt.GradientBoostedTrees(settings, setup.seed)
-    return ModelGuided(candidates, rng, model, _seen(setup.pool, options.features), options.plan)
+def _learn_as_tune_does(setup: Setup, options: WarmOptions) -> Learned:
+    return learn(setup.sources, setup.seed, 0, "invariant", Training.objective)
 
 
-def _learn_as_tune_does(setup: Setup, options: NoOptions) -> Learned:
-    return learn(setup.sources, setup.seed, 0, "invariant", "squared")
-
-
-def _warm(setup: Setup, options: NoOptions, learned: Learned | None) -> Tuner:
+def _warm(setup: Setup, options: WarmOptions, learned: Learned | None) -> Tuner:
     """What ``tunedb tune`` does with these sources in its database."""
     assert learned is not None
-    candidates, rng, pool = setup.pool.candidates(), setup.rng, setup.pool
-    cold = _guided(setup, ModelOptions(), candidates, rng)
-    prior, _ = prior_from(
-        learned.model, learned.data, learned.trials, {}, pool.template, pool.workload, pool.target
-    )
-    return cold if prior is None else WarmStarted(candidates, rng, prior, cold)
+    pool = setup.pool
+    prior, _ = prior_from(learned.model, learned.data, learned.trials, {}, pool.template, pool.workload, pool.target)
+    return _with_prior(setup, prior, options.correction)
 
 
 def _learn_one(setup: Setup, options: TransferOptions) -> Learned:
@@ -155,9 +161,22 @@ def _learn_one(setup: Setup, options: TransferOptions) -> Learned:
 def _transfer(setup: Setup, options: TransferOptions, learned: Learned | None) -> Tuner:
     """A warm start by the model alone: no copies, no verdict, any representation."""
     assert learned is not None
-    candidates, rng = setup.pool.candidates(), setup.rng
-    cold = _guided(setup, ModelOptions(), candidates, rng)
-    return WarmStarted(candidates, rng, learned_prior(setup.pool, learned), cold)
+    return _with_prior(setup, learned_prior(setup.pool, learned), options.correction)
+
+
+def _with_prior(setup: Setup, prior: Prior | None, correction: str) -> Tuner:
+    pool, settings = setup.pool, Tuning(correction=correction)  # type: ignore[arg-type]
+    return make_tuner(
+        "model",
+        pool.template,
+        pool.workload,
+        pool.target,
+        pool.candidates(),
+        setup.rng,
+        setup.seed,
+        prior,
+        settings,
+    )
 
 
 @lru_cache(64)
@@ -167,11 +186,11 @@ def _seen(pool: Pool, features: str) -> Lookup:
 
 
 WAYS: Mapping[str, Way[Any]] = {
-    "gbt": Way(_gbt, ModelOptions),
+    "model": Way(_model, ModelOptions),
     "random": Way(_random, NoOptions),
     "genetic": Way(_genetic, NoOptions),
     "copy": Way(_copy, NoOptions, sourced=True),
-    "warm": Way(_warm, NoOptions, sourced=True, learn=_learn_as_tune_does),
+    "warm": Way(_warm, WarmOptions, sourced=True, learn=_learn_as_tune_does),
     "transfer": Way(_transfer, TransferOptions, sourced=True, learn=_learn_one),
 }
 """The ways to search by name; docs/experiments.md describes them."""

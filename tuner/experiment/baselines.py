@@ -33,17 +33,20 @@ def expected_best(values: Floats, draws: int) -> Floats:
     return result
 
 
-def random_trials_to(values: Floats, goal: float, quantile: float) -> int | None:
-    """How many draws without replacement random search needs to reach ``goal`` with this probability; None for never.
+def random_reaches(values: Floats, goal: float) -> Floats:
+    """The chance that 1, 2, ..., N draws without replacement have met one of the values that are ``goal`` or more, (N,).
 
-    With g good ones among N, the chance that k draws miss them all is ``C(N - g, k) / C(N, k)``.
+    With g such ones among N, k draws miss them all with probability ``C(N - g, k) / C(N, k)``.
     """
     count, good = len(values), int((values >= goal).sum())
-    if not good:
-        return None
     drawn = np.arange(count)
-    missed = np.cumprod(np.clip((count - good - drawn) / (count - drawn), 0.0, 1.0))
-    return int(np.argmax(1 - missed >= quantile - 1e-12)) + 1
+    return np.asarray(1 - np.cumprod(np.clip((count - good - drawn) / (count - drawn), 0.0, 1.0)))
+
+
+def quantile_of(chances: Floats, quantile: float) -> int | None:
+    """How many draws it takes to have reached a goal with this probability, given ``random_reaches``; None for never."""
+    enough = np.flatnonzero(chances >= quantile - 1e-12)
+    return int(enough[0]) + 1 if len(enough) else None
 
 
 def nearest_copies(pool: Pool, sources: Sequence[Pool]) -> list[int]:
@@ -53,7 +56,9 @@ def nearest_copies(pool: Pool, sources: Sequence[Pool]) -> list[int]:
     """
     same = [source for source in sources if source.template.key == pool.template.key]
     same.sort(key=lambda source: (distance(source.workload, pool.workload), source.target != pool.target))
-    places = [nearest(pool.space, pool.indices, source.trials[int(np.argmin(source.seconds))].config) for source in same]
+    places = [
+        nearest(pool.space, pool.indices, source.trials[int(np.argmin(source.seconds))].config) for source in same
+    ]
     return list(dict.fromkeys(int(pool.indices[place]) for place in places))
 
 

@@ -33,7 +33,7 @@ class Run:
 
     def clock(self) -> Floats:
         """Seconds since the beginning at the end of each trial; training is not among them."""
-        return self.start + np.cumsum(self.costs) + np.cumsum(self.choosing)
+        return np.asarray(self.start + np.cumsum(self.costs) + np.cumsum(self.choosing))
 
     def trials_to(self, goal: float) -> int | None:
         """Trials until ``goal`` GFLOP/s; None if it was not reached."""
@@ -50,7 +50,9 @@ class Run:
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> "Run":
-        return cls(tuple(data["speeds"]), tuple(data["costs"]), tuple(data["choosing"]), data["start"], data["training"])
+        return cls(
+            tuple(data["speeds"]), tuple(data["costs"]), tuple(data["choosing"]), data["start"], data["training"]
+        )
 
 
 def replay(arm: Arm, setup: Setup, trials: int) -> Run:

@@ -79,10 +79,10 @@ def training_set(trials: Sequence[Trial], name: str) -> TrainingSet:
     firsts: list[Trial] = []
     for some in members.values():
         block = representation(name).of_trials(some)
-        good = np.isfinite(block).all(axis=1) if block.shape[1] else np.zeros(len(some), dtype=np.bool_)
-        if good.any():
+        good = np.flatnonzero(np.isfinite(block).all(axis=1) & (block.shape[1] > 0))
+        if len(good):
             blocks.append(block[good])
-            seconds.append(np.array([trial.seconds for trial, use in zip(some, good, strict=True) if use], dtype=float))
+            seconds.append(np.array([some[row].seconds for row in good], dtype=np.float64))
             firsts.append(some[0])
     width = max((block.shape[1] for block in blocks), default=0)
     return TrainingSet(
@@ -106,7 +106,7 @@ class Learned:
 
     @property
     def width(self) -> int:
-        return self.data.features.shape[1]
+        return int(self.data.features.shape[1])
 
 
 @lru_cache(64)
