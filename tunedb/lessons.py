@@ -16,7 +16,7 @@ from tuner.workload import Workload
 
 # Names of processors, as LLVM has them, by their vectors; any other has SSE2, or what the target's -mattr adds.
 _CPUS = {
-    "avx512": r"skylake-avx512|cascadelake|cooperlake|cannonlake|icelake.*|tigerlake|sapphirerapids|x86-64-v4|znver[45]",
+    "avx512": r"skylake-avx512|cascadelake|cooperlake|icelake.*|tigerlake|sapphirerapids|x86-64-v4|znver4",
     "avx2": r"core-avx2|haswell|broadwell|skylake|alderlake|x86-64-v3|znver[123]",
     "avx": r"core-avx-i|corei7-avx|sandybridge|ivybridge|btver2|bdver.",
 }

@@ -16,7 +16,7 @@ from tuner.canonical import fingerprint
 from tuner.cost_model.global_model import GlobalModel, HeldOut, Settings, judge
 from tuner.cost_model.training import TrainingSet, choose
 from tuner.errors import ScheduleError
-from tuner.features.sketches import described, describes, sketch_features
+from tuner.features.sketches import sketch_features
 from tuner.schedule import Schedule
 from tuner.space import Value
 from tuner.target import Target
@@ -76,9 +76,6 @@ def training(connection: Connection, until: datetime | None = None) -> Training:
             found[row.fingerprint] = read_trial(row)
     scheduled = {name: trial for name, trial in sorted(found.items()) if trial.schedule.steps}
     left_out["stored without a schedule"] += len(found) - len(scheduled)
-    direct = {name: trial for name, trial in scheduled.items() if describes(trial.schedule)}
-    left_out["of an algorithm that the features do not describe"] += len(scheduled) - len(direct)
-    scheduled = direct
     data, used = TrainingSet.of(list(scheduled.values()))
     left_out["have a schedule that cannot be lowered"] += int((~used).sum())
     kept = [pair for pair, good in zip(scheduled.items(), used.tolist(), strict=True) if good]
@@ -128,10 +125,7 @@ def _start(database: "Database", template: Template, arguments: SessionArguments
         known = training(connection, datetime.fromisoformat(until) if until else None)
         stored = registry.of_training(connection, known.digest, settings)
     made, report = None, nothing("nothing is stored that could be learned from", known.left_out)
-    space = template.space(arguments.workload, arguments.target)
-    if any(knob.name == "algorithm" for knob in space.knobs):
-        report = nothing("this workload has algorithms that the features do not describe", known.left_out)
-    elif known.trials:
+    if known.trials:
         made, report = prior_from(
             known.model(stored, settings),
             known.data,
@@ -215,7 +209,6 @@ def predict(database: "Database", workload: Workload, target: Target) -> Predict
     model, template = stored.model(), template_for(workload, target)
     space = template.space(workload, target)
     indices = legal_sample(template, workload, target, space, MOST_SCORED)
-    indices = indices[described(space, space.columns(indices))] if len(indices) else indices
     if not len(indices):
         raise ScheduleError(f"template {template.key} has no legal configuration of {workload.label}")
     scores = model.predict(sketch_features(template, workload, target, space, space.columns(indices)))

@@ -1,5 +1,6 @@
 """(workload, schedule, target) -> program: the road from data to LLVM IR in one call."""
 
+from contextlib import suppress
 from functools import lru_cache
 
 from tuner.codegen.llvm import emit
@@ -26,13 +27,28 @@ def expression_of(workload: Workload, algorithm: str = "direct") -> Expression:
     return expressions[algorithm](workload)
 
 
-def nest_of(workload: Workload, schedule: Schedule) -> Nest:
-    """The loop nest of ``workload`` under ``schedule``. Raises ScheduleError when a step is not legal."""
+@lru_cache(maxsize=64)
+def algorithms_of(workload: Workload) -> tuple[Expression, ...]:
+    """The expressions of all algorithms that compute ``workload``, the direct one first."""
+    found = [expression_of(workload)]
+    for name in OPERATORS[workload.operator].algorithms:
+        with suppress(ScheduleError):  # not one for this workload
+            found.append(expression_of(workload, name))
+    return tuple(found)
+
+
+def expression_by(workload: Workload, schedule: Schedule) -> Expression:
+    """The expression that the steps of ``schedule`` are for. Raises ScheduleError when it names no algorithm."""
     chosen = [step for step in schedule.steps if isinstance(step, Algorithm)]
     if len(chosen) > 1 or (chosen and chosen[0].stage != workload.operator):
         raise ScheduleError(f"{chosen[-1]}: one algorithm is chosen at most, and for the stage {workload.operator}")
+    return expression_of(workload, *(step.name for step in chosen))
+
+
+def nest_of(workload: Workload, schedule: Schedule) -> Nest:
+    """The loop nest of ``workload`` under ``schedule``. Raises ScheduleError when a step is not legal."""
     steps = tuple(step for step in schedule.steps if not isinstance(step, Algorithm))
-    return lower(expression_of(workload, *(step.name for step in chosen)), Schedule(steps))
+    return lower(expression_by(workload, schedule), Schedule(steps))
 
 
 def build(workload: Workload, schedule: Schedule, target: Target) -> Program:

@@ -1,4 +1,4 @@
-"""The loops around the multiply-add of a kernel: how far each operand reaches inside each of them, and what it costs.
+"""The loops around a stage's multiply-add: how far each operand reaches inside each of them, and what it costs.
 
 Footprints are exact for affine accesses: along each dimension of an operand the loops inside a level reach over
 ``1 + sum(coefficient * (span - 1))`` elements, the region that ``compute_at`` would compute there. Traffic is the usual
@@ -17,7 +17,7 @@ import numpy as np
 
 from tuner import expression as ex
 from tuner.errors import ScheduleError
-from tuner.loopnest import Affine, Binary, Expression, Kind, Load, Loop, Nest, Node, Scope, Store, When, Within
+from tuner.loopnest import Affine, Binary, Expression, Kind, Load, Loop, Nest, Node, Store, When, Within
 from tuner.schedule import Extent
 
 Number: TypeAlias = Any  # float, or a float64 column of N candidates
@@ -46,19 +46,21 @@ class Pass:
 
 
 class Chain:
-    """The loops around the multiply-add of ``nest``, outermost first. ``level`` k is what is inside ``loops[:k]``."""
+    """The loops around the multiply-add of ``stage``, outermost first. ``level`` k is what is inside ``loops[:k]``."""
 
     def __init__(self, nest: Nest, stage: ex.Stage) -> None:
-        """``stage`` is what the nest computes last. Raises ScheduleError when nothing is summed up in the nest."""
+        """``stage`` is one that ``nest`` computes. Raises ScheduleError when nothing is summed up in it."""
         statements = list(_statements(nest.body, ()))
-        main = next((found for found in statements if found.store.accumulate), None)
+        sums = {found.store.buffer.name: found for found in statements if found.store.accumulate}
+        main = sums.get(f"{stage.name}.tile", sums.get("tile"))  # the tile of the last stage has no other name
         if main is None:
             raise ScheduleError("there is no multiply-add in this loop nest")
         self.loops = main.loops
         self.passes = tuple(found for found in statements if not found.store.accumulate)
         self.extents: list[Number] = [_number(loop.extent) for loop in self.loops]
         self.axes: dict[str, Number] = {name: _number(extent) for name, extent in nest.axes}
-        result = next(found for found in self.passes if found.store.buffer.scope is Scope.ARGUMENT)
+        result = next(found for found in self.passes if found.store.buffer.name == stage.output.name)
+        self.reduce = frozenset(axis.name for axis in stage.reduce)
         self.tile = _common(self.loops, result.loops)  # loops outside the local tile
         self.tasks = sum(loop.kind is Kind.PARALLEL for loop in self.loops)
         self.output = Operand(stage.output.name, tuple(((axis.name, 1),) for axis in stage.axes), result.store.index)

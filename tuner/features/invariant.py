@@ -1,11 +1,13 @@
 """Features that mean the same for every operator, template and machine: what a candidate amounts to, as ratios.
 
-Each is a property of the multiply-add and the loops around it, seen against the target: registers needed against those
-there are, footprints against caches, traffic against work, lanes and threads that idle. A model trained on them for one
-layer can judge another layer, another operator, or another machine. docs/features.md explains every one.
+Each is a property of a multiply-add and the loops around it, seen against the target: registers needed against those
+there are, footprints against caches, traffic against work, lanes and threads that idle. Where a program is a chain of
+sums, such as Winograd's, they are those of its largest sum, and the others are seen against that. A model trained on
+them for one layer can judge another layer, another operator, or another machine. docs/features.md explains every one.
 """
 
-from collections.abc import Container, Iterator
+from collections.abc import Container, Iterator, Sequence
+from math import prod
 
 import numpy as np
 import numpy.typing as npt
@@ -15,15 +17,20 @@ from tuner.features.chain import BYTES, Chain, Number, Operand
 from tuner.loopnest import Affine, Kind, Loop, Nest, Scope
 from tuner.target import Target
 
-VERSION = "invariant/1"
+VERSION = "invariant/2"
 """Names the meaning of the vector. A stored model is used with features of its own version only."""
 
 _TINY = 2.0**-20
 
 
-def invariant_features(nest: Nest, expression: ex.Expression, target: Target) -> npt.NDArray[np.float32]:
-    """(N, len(NAMES)) for the N candidates that the columns of ``nest`` stand for, (1, len(NAMES)) without columns."""
-    values = _vector(Chain(nest, expression.main), target)
+def invariant_features(
+    nest: Nest, expression: ex.Expression, target: Target, known: Sequence[ex.Expression] = ()
+) -> npt.NDArray[np.float32]:
+    """(N, len(NAMES)) for the N candidates that the columns of ``nest`` stand for, (1, len(NAMES)) without columns.
+
+    ``known`` are the expressions of all algorithms that there are for this, the operator's definition first.
+    """
+    values = _vector(nest, expression, target, known)
     rows = max(np.size(value) for value in values.values())
     result = np.empty((rows, len(values)), dtype=np.float32)
     for column, value in enumerate(values.values()):
@@ -31,8 +38,24 @@ def invariant_features(nest: Nest, expression: ex.Expression, target: Target) ->
     return result
 
 
-def _vector(chain: Chain, target: Target) -> dict[str, Number]:
+def _algorithm(expression: ex.Expression, known: Sequence[ex.Expression]) -> dict[str, Number]:
+    """Multiply-adds, with nothing computed twice, over those of the definition, and over the fewest that will do."""
+    own, *others = (sum(map(_turns, each.stages)) for each in (expression, *known))
+    return {"algorithm": own / others[0] if others else 1.0, "algorithm_excess": own / min(others, default=own)}
+
+
+def _turns(stage: ex.Stage) -> float:
+    """Multiply-adds of a stage by its definition; where extents are columns, those of the first candidate."""
+    return float(prod(int(np.ravel(axis.extent)[0]) for axis in stage.all_axes)) if stage.reduce else 0.0
+
+
+def _vector(
+    nest: Nest, expression: ex.Expression, target: Target, known: Sequence[ex.Expression] = ()
+) -> dict[str, Number]:
     """The features by name; all counts and ratios are on a log2 scale."""
+    main = max(expression.stages, key=_turns)  # by the expression alone: so it is the same for all candidates
+    chain = Chain(nest, main)
+    others = [Chain(nest, stage) for stage in expression.stages if stage.reduce and stage is not main]
     first, second = _roles(chain)
     values = {
         **_registers(chain, target, first, second),
@@ -43,7 +66,11 @@ def _vector(chain: Chain, target: Target) -> dict[str, Number]:
         **_shares(chain, target),
         **_passes(chain, target),
         **_whole(chain, target),
+        **_neighbours(chain, target, first, second),
+        **_stages(chain, others),
+        **_algorithm(expression, known),
     }
+    values |= _bounds(chain, target, values, expression, known)
     return {name: np.log2(np.maximum(value, _TINY)) for name, value in values.items()}
 
 
@@ -120,7 +147,7 @@ def _rolled(chain: Chain, first: Operand, second: Operand) -> dict[str, Number]:
             "": extent,
             "_first": 1 + _stride(first, loop),
             "_second": 1 + _stride(second, loop),
-            "_reduces": 1.0 if chain.output.moves_with(loop.axis) else 2.0,
+            "_reduces": 2.0 if loop.axis in chain.reduce else 1.0,
         }
         for position, name in enumerate(names):
             here = turning & (met == position)
@@ -252,7 +279,7 @@ def _whole(chain: Chain, target: Target) -> dict[str, Number]:
     """The workload itself: how long its sums are, and the multiply-adds for each element that has to be moved once."""
 
     def reduces(loop: Loop) -> bool:
-        return not chain.output.moves_with(loop.axis)
+        return loop.axis in chain.reduce
 
     touched = sum(chain.footprint(operand)[0] for operand in (*chain.operands, chain.output))
     return {
@@ -264,6 +291,72 @@ def _whole(chain: Chain, target: Target) -> dict[str, Number]:
     }
 
 
+def _neighbours(chain: Chain, target: Target, first: Operand, second: Operand) -> dict[str, Number]:
+    """Whether lanes lie side by side in memory, and whether the threads that made the operands also use them."""
+    vectorized = [loop for loop in chain.loops if loop.kind is Kind.VECTORIZED]
+    shared = [extra for extra in chain.passes if extra.store.buffer.scope is Scope.WORKSPACE]
+    return {
+        "vector_first": sum((_stride(first, loop) for loop in vectorized), start=1.0),
+        "vector_second": sum((_stride(second, loop) for loop in vectorized), start=1.0),
+        "outer_tasks": _outermost(chain.loops) / target.threads,
+        "copy_outer_tasks": _least([_outermost(extra.loops) / target.threads for extra in shared]),
+    }
+
+
+def _outermost(loops: Sequence[Loop]) -> Number:
+    """Turns of the outermost parallel loop that has more than one: each thread gets neighbours of these."""
+    result: Number = 1.0
+    for loop in reversed(loops):
+        if loop.kind is Kind.PARALLEL:
+            extent = np.asarray(loop.extent, dtype=np.float64)
+            result = np.where(extent > 1, extent, result)
+    return result
+
+
+def _least(values: Sequence[Number]) -> Number:
+    result: Number = np.inf
+    for value in values:
+        result = np.minimum(result, value)
+    return result if len(values) else 0.0
+
+
+def _stages(chain: Chain, others: Sequence[Chain]) -> dict[str, Number]:
+    """The smaller sums of a chain: arithmetic, loads and stores for each vector multiply-add of the largest."""
+    arithmetic: Number = 0.0
+    moves: Number = 0.0
+    largest: Number = 0.0
+    for other in others:
+        arithmetic = arithmetic + other.work[0] / other.lanes
+        touched: Number = 0.0
+        for operand in (*other.operands, other.output):
+            if any(map(operand.moves_with, other.axes)):
+                touched = touched + other.footprint(operand)[other.body] / _vector_reach(other, operand)
+        moves = moves + touched * other.work[0] / other.work[other.body]
+        largest = np.maximum(largest, other.work[other.body] / other.lanes)
+    work = chain.work[0] / chain.lanes
+    return {"other_arithmetic": arithmetic / work, "other_moves": moves / work, "other_body": largest}
+
+
+def _bounds(
+    chain: Chain, target: Target, values: dict[str, Number], expression: ex.Expression, known: Sequence[ex.Expression]
+) -> dict[str, Number]:
+    """The roofline: times that arithmetic and each level of memory would need, over that of the least arithmetic."""
+    least = min(sum(map(_turns, each.stages)) for each in (expression, *known))
+    work = chain.work[0] * values["partial_vector"] / least
+    arithmetic = work * (1 + values["other_arithmetic"])
+    moves = work * (values["loads"] + values["other_moves"]) / 2
+    peak = 2 * target.lanes
+    levels = {
+        name: work * values[f"traffic_{name}"] * peak / rate for name, rate in (("l1", 16.0), ("l2", 4.0), ("l3", 1.0))
+    }
+    result = {"bound_arithmetic": arithmetic, "bound_moves": moves} | {f"bound_{n}": v for n, v in levels.items()}
+    worst: Number = 0.0
+    total: Number = 0.0
+    for value in result.values():
+        worst, total = np.maximum(worst, value), total + value
+    return {**result, "bound": worst, "bound_sum": total}
+
+
 def _names() -> Iterator[str]:
     """The names of the vector, from a nest of its own."""
     m, n, k = ex.Axis("m", 2), ex.Axis("n", 2), ex.Axis("k", 2, reduce=True)
@@ -273,7 +366,7 @@ def _names() -> Iterator[str]:
     from tuner.schedule import Schedule
 
     target = Target("cpu", "", "", (), "", 128, 16, 2**15, 2**20, 0, 1, 1)
-    yield from _vector(Chain(lower(expression, Schedule()), expression.main), target)
+    yield from _vector(lower(expression, Schedule()), expression, target)
 
 
 NAMES = tuple(_names())

@@ -94,12 +94,12 @@ REPRESENTATIONS: Mapping[str, Representation] = {
     "template": FromKnobs(
         "template/1", lambda template, workload, target, columns: template.features(workload, target, columns)
     ),
-    "context": FromNest("context/1", lambda nest, expression, target: context_features(nest)),
-    "relation": FromNest("relation/1", lambda nest, expression, target: relation_features(nest)),
-    "curve": FromNest("curve/1", lambda nest, expression, target: curve_features(nest)),
+    "context": FromNest("context/1", lambda nest, expression, target, known: context_features(nest)),
+    "relation": FromNest("relation/1", lambda nest, expression, target, known: relation_features(nest)),
+    "curve": FromNest("curve/1", lambda nest, expression, target, known: curve_features(nest)),
     "invariant": FromNest(invariant.VERSION, invariant.invariant_features),
-    "tree": FromNest("tree/1", lambda nest, expression, target: tree_features(nest)),
-    "context-tree": FromNest("context-tree/1", lambda nest, expression, target: context_tree_features(nest)),
+    "tree": FromNest("tree/1", lambda nest, expression, target, known: tree_features(nest)),
+    "context-tree": FromNest("context-tree/1", lambda nest, expression, target, known: context_tree_features(nest)),
 }
 
 

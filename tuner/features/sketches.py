@@ -1,9 +1,9 @@
 """The features of many candidates at once, through one lowered nest for all that share their structure.
 
-Of a template's configurations: knobs whose values are strings or flags choose the structure, and their combinations are
-the sketches; integer and tuple knobs are numbers in one. So candidates are grouped by sketch, and each group is lowered
-once, with its numbers as columns. Of stored schedules, which need no template: the factors of the splits are the
-numbers, all else is structure.
+Of a template's configurations: knobs whose values are strings or flags choose the structure, integers and tuples are
+numbers in one. Where a knob has no meaning, its values make the same structure. So candidates are grouped by structure,
+and each group is lowered once, with its numbers as columns. Of stored schedules, which need no template: the factors of
+the splits are the numbers, all else is structure.
 """
 
 from collections.abc import Callable, Iterable, Sequence
@@ -13,20 +13,21 @@ from typing import Any, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from tuner.build import expression_of
+from tuner.build import algorithms_of, expression_by, nest_of
 from tuner.errors import ScheduleError
 from tuner.expression import Expression
 from tuner.features.invariant import invariant_features
 from tuner.loopnest import Nest
-from tuner.lower import lower
-from tuner.schedule import Algorithm, Schedule, Split, Step
+from tuner.schedule import Schedule, Split, Step
 from tuner.space import Columns, Flag, Knob, Space
 from tuner.target import Target
 from tuner.templates import Template
 from tuner.workload import Workload
 
 Rows: TypeAlias = npt.NDArray[np.float32]  # (N, F); (N, nodes, F) for trees
-OfNest: TypeAlias = Callable[[Nest, Expression, Target], Rows]  # of the N candidates that a nest stands for
+
+# The features of the N candidates that a nest stands for; last, the expressions of all algorithms there are.
+OfNest: TypeAlias = Callable[[Nest, Expression, Target, Sequence[Expression]], Rows]
 
 
 def sketch_features(
@@ -44,10 +45,20 @@ def sketch_features(
     for knob in structural:
         code = code * len(knob.values) + columns[knob.name]
     order = np.argsort(code, kind="stable")
-    alike = [members for members in np.split(order, np.flatnonzero(np.diff(code[order])) + 1) if len(members)]
+    alike: dict[str, list[tuple[npt.NDArray[np.int64], Schedule]]] = {}
+    for members in np.split(order, np.flatnonzero(np.diff(code[order])) + 1):
+        if len(members):
+            schedule = template.schedule(workload, target, _config(space, columns, members))
+            alike.setdefault(_skeleton(schedule), []).append((members, schedule))
     return assembled(
         rows,
-        ((members, _group(template, workload, target, space, columns, members, of_nest)) for members in alike),
+        [
+            (
+                everybody := np.concatenate([members for members, _ in parts]),
+                _lowered(workload, target, _joined(parts), len(everybody), of_nest),
+            )
+            for parts in alike.values()
+        ],
     )
 
 
@@ -73,32 +84,13 @@ def padded(block: Rows, shape: Sequence[int]) -> Rows:
     return result
 
 
-def describes(schedule: Schedule) -> bool:
-    """Whether the invariant features say what ``schedule`` does: they know no chains of stages, such as Winograd."""
-    return not any(isinstance(step, Algorithm) for step in schedule.steps)
-
-
-def described(space: Space, columns: Columns) -> npt.NDArray[np.bool_]:
-    """Which configurations the invariant features describe: those that compute the operator directly, (N,)."""
-    rows = len(next(iter(columns.values())))
-    choices = next((knob.values for knob in space.knobs if knob.name == "algorithm"), None)
-    return columns["algorithm"] == choices.index("direct") if choices else np.ones(rows, dtype=np.bool_)
-
-
 def is_structural(knob: Knob) -> bool:
     """Whether the knob chooses among loop structures; else it is a number in one."""
     return isinstance(knob, Flag) or isinstance(knob.values[0], str)
 
 
-def _group(
-    template: Template,
-    workload: Workload,
-    target: Target,
-    space: Space,
-    columns: Columns,
-    members: npt.NDArray[np.int64],
-    of_nest: OfNest,
-) -> Rows:
+def _config(space: Space, columns: Columns, members: npt.NDArray[np.int64]) -> dict[str, Any]:
+    """The configurations ``members``, which agree in what is structural, as one with columns."""
     config: dict[str, Any] = {}
     for knob in space.knobs:
         if is_structural(knob):
@@ -107,9 +99,14 @@ def _group(
             config[knob.name] = tuple(columns[f"{knob.name}.{item}"][members] for item in range(len(knob.values[0])))
         else:
             config[knob.name] = columns[knob.name][members]
-    expression = expression_of(workload)
-    found = of_nest(lower(expression, template.schedule(workload, target, config)), expression, target)
-    return np.broadcast_to(found, (len(members), *found.shape[1:]))
+    return config
+
+
+def _lowered(workload: Workload, target: Target, schedule: Schedule, rows: int, of_nest: OfNest) -> Rows:
+    """The features of ``rows`` candidates, whose factors are columns. Raises ScheduleError when it is not legal."""
+    nest, expression = nest_of(workload, schedule), expression_by(workload, schedule)
+    found = of_nest(nest, expression, target, algorithms_of(workload))
+    return np.broadcast_to(found, (rows, *found.shape[1:]))
 
 
 def schedule_features(
@@ -122,19 +119,15 @@ def schedule_features(
     parts: list[tuple[npt.NDArray[np.int64], Rows]] = []
     groups: dict[str, list[int]] = {}
     for number, schedule in enumerate(schedules):
-        if describes(schedule) and all(
-            factor >= 1 for step in schedule.steps if isinstance(step, Split) for factor in step.factors
-        ):
+        if all(factor >= 1 for step in schedule.steps if isinstance(step, Split) for factor in step.factors):
             groups.setdefault(_skeleton(schedule), []).append(number)
-    expression = expression_of(workload)
     for members in groups.values():
         for part in (members, *([member] for member in members)):
             try:
-                nest = lower(expression, _stacked([schedules[member] for member in part]))
+                found = _lowered(workload, target, _stacked([schedules[member] for member in part]), len(part), of_nest)
             except ScheduleError:
                 continue  # if one of many cannot be lowered, each is tried alone
-            found = of_nest(nest, expression, target)
-            parts.append((np.array(part), np.broadcast_to(found, (len(part), *found.shape[1:]))))
+            parts.append((np.array(part), found))
             if part is members:
                 break
     return assembled(len(schedules), parts)
@@ -144,6 +137,29 @@ def _skeleton(schedule: Schedule) -> str:
     return str(
         [replace(step, factors=(len(step.factors),)) if isinstance(step, Split) else step for step in schedule.steps]
     )
+
+
+def _joined(parts: Sequence[tuple[npt.NDArray[np.int64], Schedule]]) -> Schedule:
+    """Schedules of one skeleton, each of as many candidates as it has members, as one for all of them."""
+    if len(parts) == 1:
+        return parts[0][1]
+    steps: list[Step] = []
+    for alike in zip(*(schedule.steps for _, schedule in parts), strict=True):
+        if isinstance(alike[0], Split):
+            factors = [step.factors for step in alike if isinstance(step, Split)]
+            columns = [
+                np.concatenate(
+                    [
+                        np.broadcast_to(each[place], len(members))
+                        for each, (members, _) in zip(factors, parts, strict=True)
+                    ]
+                )
+                for place in range(len(factors[0]))
+            ]
+            steps.append(replace(alike[0], factors=tuple(columns)))
+        else:
+            steps.append(alike[0])
+    return Schedule(tuple(steps))
 
 
 def _stacked(schedules: Sequence[Schedule]) -> Schedule:
