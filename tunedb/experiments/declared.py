@@ -1,4 +1,4 @@
-"""What an experiment is: a TOML file with a question, workloads, arms and goals. docs/experiments.md has every field."""
+"""What an experiment is: a TOML file with a question, workloads, arms and goals, as docs/experiments.md says."""
 
 import tomllib
 from collections.abc import Mapping, Sequence
@@ -11,7 +11,7 @@ from tuner.experiment.arms import Arm, ArmError, arm
 from tuner.workload import parse
 
 REAL = {"random": "random", "genetic": "genetic", "model": "model", "warm": "model"}
-"""The tuner of ``tunedb tune`` that an arm is in real mode; ``warm`` and ``model`` are the one without and with --cold."""
+"""What an arm is in real mode: the tuner of ``tunedb tune``, with --cold for ``model`` and without for ``warm``."""
 
 Item = TypeVar("Item")
 

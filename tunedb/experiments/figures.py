@@ -23,9 +23,9 @@ _COLUMNS = 3
 def panels(count: int, width: float = 4.2, height: float = 3.2) -> tuple["Figure", list["Axes"]]:
     """A figure with ``count`` panels, three in a row. Raises ExperimentError without matplotlib."""
     try:
-        import matplotlib
+        import matplotlib as mpl
 
-        matplotlib.use("Agg")
+        mpl.use("Agg")
         import matplotlib.pyplot as plt
     except ImportError as error:
         raise ExperimentError("figures need matplotlib: pip install 'tunedb[plots]'") from error

@@ -1,14 +1,17 @@
 """The arms of an experiment: ways to search, by name, each with options that a file can set."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from functools import lru_cache
-from typing import Any, Generic, TypeVar
+from importlib.util import find_spec
+from typing import Any, Generic, TypeVar, get_args
 
 import numpy as np
 
+from tuner.cost_model import tree_gru
 from tuner.cost_model.global_model import Settings as Training
 from tuner.cost_model.models import cost_model, create
+from tuner.cost_model.objectives import Objective
 from tuner.errors import TunedbError
 from tuner.experiment.baselines import Copies, nearest_copies
 from tuner.experiment.pool import Pool
@@ -20,8 +23,8 @@ from tuner.search.model_guided import ModelGuided, Plan
 from tuner.search.prior import Prior
 from tuner.search.simple import Random
 from tuner.transfer import prior_from
+from tuner.tuners import Correction, make_tuner
 from tuner.tuners import Settings as Tuning
-from tuner.tuners import make_tuner
 
 
 class ArmError(TunedbError):
@@ -45,6 +48,9 @@ class Setup:
 class NoOptions:
     """For a way to search that has nothing to set."""
 
+    def check(self) -> None:
+        """Raises TunedbError for a name that there is not."""
+
 
 @dataclass(frozen=True)
 class ModelOptions:
@@ -62,12 +68,20 @@ class ModelOptions:
     def plan(self) -> Plan:
         return Plan(warmup=self.warmup, batch=self.batch, epsilon=self.epsilon, ratio=self.ratio, alpha=self.alpha)
 
+    def check(self) -> None:
+        cost_model(self.model, self.features or None)
+        if self.features:
+            representation(self.features)
+
 
 @dataclass(frozen=True)
 class WarmOptions:
     """What the trials of the session do to what is known from elsewhere (tuner.tuners)."""
 
     correction: str = Tuning.correction
+
+    def check(self) -> None:
+        _one_of("correction", self.correction, get_args(Correction))
 
 
 @dataclass(frozen=True)
@@ -78,6 +92,16 @@ class TransferOptions:
     features: str = "invariant"
     rows: int = 0
     correction: str = Tuning.correction
+
+    def check(self) -> None:
+        representation(self.features)
+        _one_of("objective", self.objective, get_args(Objective))
+        _one_of("correction", self.correction, get_args(Correction))
+
+
+def _one_of(option: str, value: str, known: Sequence[str]) -> None:
+    if value not in known:
+        raise ArmError(f"{option} cannot be {value!r}: use one of {', '.join(known)}")
 
 
 Options = TypeVar("Options")
@@ -106,6 +130,14 @@ class Arm:
     stretch: int = 1
 
 
+def missing(each: Arm) -> str | None:
+    """What has to be installed for an arm; None when nothing is missing."""
+    neural = isinstance(each.options, ModelOptions) and isinstance(
+        cost_model(each.options.model).learner, tree_gru.Settings
+    )
+    return "PyTorch (pip install 'tunedb[torch]')" if neural and find_spec("torch") is None else None
+
+
 def arm(name: str, way: str, options: Mapping[str, Any], stretch: int = 1) -> Arm:
     """The arm that a file describes. Raises ArmError for what it gets wrong."""
     if way not in WAYS:
@@ -121,7 +153,12 @@ def arm(name: str, way: str, options: Mapping[str, Any], stretch: int = 1) -> Ar
             raise ArmError(
                 f"arm {name!r}: {option} is {value!r}: it has to be of type {getattr(wanted, '__name__', '')}"
             )
-    return Arm(name, chosen, chosen.options(**options), stretch)
+    made = Arm(name, chosen, chosen.options(**options), stretch)
+    try:
+        made.options.check()
+    except TunedbError as error:
+        raise ArmError(f"arm {name!r}: {error}") from error
+    return made
 
 
 def _random(setup: Setup, options: NoOptions, learned: Learned | None) -> Tuner:

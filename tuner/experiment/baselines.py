@@ -34,7 +34,7 @@ def expected_best(values: Floats, draws: int) -> Floats:
 
 
 def random_reaches(values: Floats, goal: float) -> Floats:
-    """The chance that 1, 2, ..., N draws without replacement have met one of the values that are ``goal`` or more, (N,).
+    """The chance that 1, 2, ..., N draws without replacement have met a value of ``goal`` or more, (N,).
 
     With g such ones among N, k draws miss them all with probability ``C(N - g, k) / C(N, k)``.
     """
@@ -44,7 +44,7 @@ def random_reaches(values: Floats, goal: float) -> Floats:
 
 
 def quantile_of(chances: Floats, quantile: float) -> int | None:
-    """How many draws it takes to have reached a goal with this probability, given ``random_reaches``; None for never."""
+    """How many draws reach a goal with this probability, given their ``random_reaches``; None for never."""
     enough = np.flatnonzero(chances >= quantile - 1e-12)
     return int(enough[0]) + 1 if len(enough) else None
 

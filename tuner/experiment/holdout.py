@@ -128,9 +128,8 @@ def train(layers: Sequence[Layer], rows: int, seed: int, settings: Settings) -> 
     chosen: list[tuple[Layer, npt.NDArray[np.int64]]] = []
     for layer in layers:
         usable = np.flatnonzero(np.isfinite(layer.seconds) & np.isfinite(layer.features).all(axis=1))
-        usable = rng.permutation(usable)[: rows or None]
-        if len(usable) >= FEWEST:
-            chosen.append((layer, usable))
+        if usable.size >= FEWEST:
+            chosen.append((layer, np.asarray(rng.permutation(usable)[: rows or None], dtype=np.int64)))
     if not chosen:
         raise HoldOutError(f"no layer has {FEWEST} timed records whose schedules can be lowered: nothing to learn from")
     data = TrainingSet(
