@@ -204,8 +204,9 @@ def replay(
     columns = (TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn())
     with tunedb.open(url) as db, Progress(*columns, console=console, disable=not console.is_terminal) as bar:
         task = bar.add_task("", total=1.0)
-        # As many rounds for every fold: which number is best for held-out layers makes a difference of 0.002.
-        settings = Settings(objective=objective, rounds=2 * ROUNDS, folds=1)  # type: ignore[arg-type]
+        # As many rounds for every fold: which number is best for held-out layers makes a difference of 0.002. One
+        # thread: on a machine that does other things, two wait for each other most of the time.
+        settings = Settings(objective=objective, rounds=2 * ROUNDS, folds=1, threads=1)  # type: ignore[arg-type]
         found = transfer(
             db, question, settings, lambda what, share: bar.update(task, description=what, completed=share)
         )

@@ -36,8 +36,8 @@ _INTRODUCTION = """# Results of the experiments
 Written by `tunedb experiment report`. Speeds are relative to the best that is known of a workload. "After n" is the
 mean over workloads and seeds of the best of the first n trials; trials and seconds to 95 % and 99 % are median / 75th /
 90th percentile over workloads and seeds, and - is never. In a replay the candidates are the recorded configurations,
-their recorded times are learned from, and the seconds are those that measuring them took when they were recorded and choosing
-them took in the replay. "Random, expected" is worked out, not drawn."""
+their recorded times are learned from, and the seconds are those that measuring them took when they were recorded and
+choosing them took in the replay. "Random, expected" is worked out, not drawn."""
 
 
 def _overview(summaries: Sequence[Mapping[str, Any]]) -> str:

@@ -54,7 +54,8 @@ def nearest_copies(pool: Pool, sources: Sequence[Pool]) -> list[int]:
 
     Each at the recorded values most like it; a configuration that two sources agree on is tried once.
     """
-    same = [source for source in sources if source.template.key == pool.template.key]
+    same = [source for source in sources if source.workload.operator == pool.workload.operator]
+    same = [source for source in same if source.template.key == pool.template.key]
     same.sort(key=lambda source: (distance(source.workload, pool.workload), source.target != pool.target))
     places = [
         nearest(pool.space, pool.indices, source.trials[int(np.argmin(source.seconds))].config) for source in same

@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from tuner.cost_model.global_model import GlobalModel, Settings
-from tuner.cost_model.metrics import pairwise_accuracy
+from tuner.cost_model.metrics import harmonic_mean, pairwise_accuracy
 from tuner.cost_model.training import FEWEST, TrainingSet
 from tuner.errors import TunedbError
 from tuner.experiment.baselines import expected_best, quantile_of, random_reaches
@@ -53,8 +53,12 @@ class Layer:
 
     @property
     def qualities(self) -> Floats:
-        """(N,) speeds relative to the best; 0 for a failure."""
-        return np.asarray(self.seconds.min() / self.seconds)
+        """(N,) speeds relative to the best. A failure counts as half as fast as the slowest that worked.
+
+        With 0 for a failure, a harmonic mean would be 0 for one bad choice in a thousand.
+        """
+        worked = self.seconds[np.isfinite(self.seconds)]
+        return np.asarray(self.seconds.min() / np.where(np.isfinite(self.seconds), self.seconds, 2 * worked.max()))
 
 
 @dataclass(frozen=True)
@@ -145,10 +149,10 @@ def train(layers: Sequence[Layer], rows: int, seed: int, settings: Settings) -> 
 def by_model(model: GlobalModel, layer: Layer) -> Score:
     """The layer's configurations in the order of the model; those that it cannot see come last."""
     seen = np.isfinite(layer.features).all(axis=1)
-    predicted = np.full(len(seen), -np.inf)
+    predicted = np.full(len(layer.seconds), -np.inf)
     predicted[seen] = model.predict(layer.features[seen])
     timed = np.flatnonzero(seen & np.isfinite(layer.seconds))[:_COMPARED]
-    pairs = pairwise_accuracy(predicted[timed], -layer.seconds[timed]) if len(timed) > 1 else None
+    pairs = pairwise_accuracy(predicted[timed], -layer.seconds[timed]) if timed.size > 1 else None
     return Score.of(layer, np.argsort(-predicted, kind="stable"), pairs)
 
 
@@ -185,7 +189,7 @@ def summary(scores: Sequence[Score]) -> dict[str, Any]:
     return {
         "layers": len(scores),
         "pairwise": float(np.mean(pairs)) if pairs else None,
-        "harmonic_top1": _harmonic(top1),
+        "harmonic_top1": harmonic_mean(top1),
         "mean_top1": float(top1.mean()),
         "top5": float(np.mean([score.top5 for score in scores])),
         **{
@@ -205,7 +209,7 @@ def random_summary(layers: Sequence[Layer]) -> dict[str, Any]:
         together = np.mean([np.pad(row, (0, longest - len(row)), constant_values=1.0) for row in chances], axis=0)
         quantiles = [quantile_of(together, quantile) for quantile in (0.5, 0.75, 0.9)]
         trials[f"trials_to_{share * 100:.0f}"] = dict(zip(("median", "p75", "p90"), quantiles, strict=True))
-    slowness = [float(np.mean(1 / layer.qualities)) if (layer.qualities > 0).all() else np.inf for layer in layers]
+    slowness = [float(np.mean(1 / layer.qualities)) for layer in layers]
     return {
         "layers": len(layers),
         "pairwise": 0.5,
@@ -214,10 +218,6 @@ def random_summary(layers: Sequence[Layer]) -> dict[str, Any]:
         "top5": float(np.mean([row[-1] for row in best])),
         **trials,
     }
-
-
-def _harmonic(qualities: Floats) -> float:
-    return float(1 / np.mean(1 / qualities)) if (qualities > 0).all() else 0.0
 
 
 def _quantiles(trials: Sequence[int | None]) -> dict[str, int | None]:
