@@ -7,7 +7,7 @@ from types import TracebackType
 
 from sqlalchemy import Connection, Engine
 
-from tunedb import care, dialect, lookup, migrate, quarantine
+from tunedb import care, dialect, interrupts, lookup, migrate, quarantine
 from tunedb.care import Merged
 from tunedb.engine import default_url, describe, make_engine, plain_errors
 from tunedb.explain import Explanation, explain
@@ -62,8 +62,12 @@ class Database:
 
     @contextlib.contextmanager
     def write(self) -> Iterator[Connection]:
-        """A write unit: all of it is stored when the block ends, or nothing. Raises DatabaseError."""
+        """A write unit: all of it is stored when the block ends, or nothing. Raises DatabaseError.
+
+        Ctrl-C takes effect when the block ends.
+        """
         with (
+            interrupts.held_back(),
             plain_errors(self._engine.url),
             self._engine.connect().execution_options(**dialect.WRITE_OPTIONS) as connection,
             connection.begin(),

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from sqlalchemy import Connection
 
-from tunedb import dialect
+from tunedb import dialect, interrupts
 from tunedb.errors import FormatError
 from tunedb.foreign import ForeignRecord, canonical, digest
 from tunedb.foreign_records import ForeignWriter
@@ -57,6 +57,7 @@ def import_log(
             with database.write() as connection:
                 for batch in batches:
                     run.store(connection, batch)
+                    interrupts.poll()
                     if on_batch is not None:
                         on_batch()
                 if dry_run:

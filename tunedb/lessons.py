@@ -5,12 +5,19 @@ a constant, and times are compared within a machine only.
 """
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from functools import lru_cache
+from typing import NamedTuple
+
+from sqlalchemy import Connection, func, or_, select
 
 from tunedb.foreign import ForeignTarget, ForeignTrial
+from tunedb.foreign_records import read_foreign, select_foreign
+from tunedb.records import SCHEDULE, TARGET, TEMPLATE, TRIAL
 from tuner.errors import ScheduleError
-from tuner.foreign_templates import Knobs, is_foreign, knobs_of, wrong
+from tuner.foreign_templates import TEMPLATES, Knobs, is_foreign, knobs_of, wrong
 from tuner.target import Target
 from tuner.workload import Workload
 
@@ -34,6 +41,53 @@ class Lesson:
     template: str
     schedule: Knobs
     seconds: float | None
+
+
+class LessonRow(NamedTuple):
+    """A trial that a model may learn from, before it is read. A tuple, for there may be hundreds of thousands."""
+
+    id: int
+    fingerprint: str
+    group: tuple[int, object]  # workload and target: times are compared within it
+    seconds: float | None
+    created: datetime | None
+    imported: bool
+
+
+def imported_rows(connection: Connection, until: datetime | None) -> list[LessonRow]:
+    """The records whose template is known. Of several of one configuration, the one with the median time stands."""
+    described = select(TARGET.c.id, TARGET.c.description).where(
+        TARGET.c.id.in_(select(TRIAL.c.target_id).join_from(TRIAL, TEMPLATE).where(TEMPLATE.c.name.in_(TEMPLATES)))
+    )
+    machine = {row.id: target_of(ForeignTarget.from_json(row.description)) for row in connection.execute(described)}
+    columns = (TRIAL.c.id, TRIAL.c.fingerprint, TRIAL.c.workload_id, TRIAL.c.target_id, TRIAL.c.schedule_id)
+    statement = select(*columns, TRIAL.c.seconds, TRIAL.c.created).join_from(TRIAL, TEMPLATE)
+    statement = statement.where(TEMPLATE.c.name.in_(TEMPLATES), TRIAL.c.retracted.is_(None))
+    if until is not None:
+        statement = statement.where(or_(TRIAL.c.created.is_(None), TRIAL.c.created <= until))
+    same: dict[tuple[int, str, int], list[LessonRow]] = {}
+    for row in connection.execute(statement.order_by(TRIAL.c.fingerprint)):
+        group = (row.workload_id, machine[row.target_id].fingerprint)
+        made = LessonRow(row.id, row.fingerprint, group, row.seconds, row.created, True)
+        same.setdefault((*group, row.schedule_id), []).append(made)
+    return [sorted(each, key=_time)[(len(each) - 1) // 2] for each in same.values()]
+
+
+def _time(row: LessonRow) -> float:
+    return float("inf") if row.seconds is None else row.seconds
+
+
+def unknown(connection: Connection) -> int:
+    """How many records of other tools nothing can be learned from, for their template is not known."""
+    statement = select(func.count()).select_from(TRIAL.join(SCHEDULE).join(TEMPLATE))
+    return connection.scalar(statement.where(SCHEDULE.c.kind != "steps", TEMPLATE.c.name.not_in(TEMPLATES))) or 0
+
+
+def lessons(connection: Connection, ids: Sequence[int]) -> dict[str, Lesson]:
+    """Those of the records ``ids`` that can be lowered, by fingerprint."""
+    rows = connection.execute(select_foreign().where(TRIAL.c.id.in_(ids))) if ids else ()
+    found = ((row.fingerprint, lesson_of(read_foreign(row))) for row in rows)
+    return {name: lesson for name, lesson in found if lesson is not None}
 
 
 def lesson_of(trial: ForeignTrial) -> Lesson | None:

@@ -10,10 +10,12 @@ import numpy as np
 from sqlalchemy import Connection, select
 
 from tunedb import registry
+from tunedb.lessons import Lesson, LessonRow, imported_rows, lessons, unknown
 from tunedb.records import SCHEDULE, SESSION, TRIAL, read_trial, select_trials
 from tunedb.sessions import SessionArguments
 from tuner.canonical import fingerprint
-from tuner.cost_model.global_model import GlobalModel, HeldOut, Settings, judge
+from tuner.cost_model.global_model import FEATURES, GlobalModel, Settings
+from tuner.cost_model.held_out import HeldOut, judge
 from tuner.cost_model.training import TrainingSet, choose
 from tuner.errors import ScheduleError
 from tuner.features.sketches import sketch_features
@@ -21,7 +23,7 @@ from tuner.schedule import Schedule
 from tuner.space import Value
 from tuner.target import Target
 from tuner.templates import Template, template_for
-from tuner.transfer import GlobalPrior, Report, legal_sample, nothing, prior_from
+from tuner.transfer import GlobalPrior, Report, correlation, legal_sample, nothing, prior_from
 from tuner.trial import Trial
 from tuner.workload import Workload
 
@@ -32,66 +34,100 @@ DEFAULT_NAME = "default"
 MOST_SCORED = 1_000_000  # configurations of a space, legal or not, that a prediction looks at
 _EPOCH = "1970-01-01T00:00:00+00:00"  # when the database held nothing
 _CHUNK = 500  # rows that one statement names
+ELSEWHERE = "of other targets, without which this one's held-out workloads are ranked better"
 
 
 @dataclass(frozen=True)
 class Training:
-    """The trials to learn from, by fingerprint, and why others are not among them."""
+    """What is learned from, by fingerprint, and why other trials are not among it."""
 
-    trials: tuple[Trial, ...]
+    examples: Mapping[str, Trial | Lesson]
     data: TrainingSet
     left_out: Mapping[str, int]
-    digest: str  # SHA-256 over the sorted fingerprints of the trials
     until: datetime | None  # when the newest trial was begun, of all that were looked at
 
-    def model(self, stored: registry.StoredModel | None, settings: Settings) -> GlobalModel:
+    @property
+    def trials(self) -> tuple[Trial, ...]:
+        """Those of our own templates."""
+        return tuple(example for example in self.examples.values() if isinstance(example, Trial))
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 over the sorted fingerprints."""
+        return fingerprint(sorted(self.examples))
+
+    def model(self, connection: Connection, settings: Settings) -> GlobalModel:
         """The model of exactly these trials: the stored one, else a new one."""
+        stored = registry.of_training(connection, self.digest, settings)
         return stored.model() if stored else GlobalModel.fit(self.data, settings)
 
+    def on(self, target: Target) -> "Training":
+        """What was measured on such a target alone."""
+        groups = [group for group, name in enumerate(self.data.targets) if name == target.name]
+        examples = {name: each for name, each in self.examples.items() if each.target.name == target.name}
+        others = {ELSEWHERE: len(self.examples) - len(examples)}
+        return Training(examples, self.data.part(groups), {**self.left_out, **others}, self.until)
 
-def training(connection: Connection, until: datetime | None = None) -> Training:
-    """All that can be learned from; ``until`` leaves out what was begun later."""
-    columns = (
-        TRIAL.c.id,
-        TRIAL.c.fingerprint,
-        TRIAL.c.workload_id,
-        TRIAL.c.target_id,
-        TRIAL.c.seconds,
-        TRIAL.c.created,
+
+def training(connection: Connection, until: datetime | None = None, features: str = "invariant") -> Training:
+    """All that can be learned from, imported records among it; ``until`` leaves out what was begun later."""
+    rows = [*_own(connection, until), *imported_rows(connection, until)]
+    rows.sort(key=lambda row: row.fingerprint)
+    seconds = np.array([np.nan if row.seconds is None else row.seconds for row in rows], dtype=np.float64)
+    positions, reasons = choose([row.group for row in rows], seconds)
+    left_out = Counter(reasons)
+    left_out["of other tools, in templates that cannot be lowered"] += unknown(connection)
+    chosen = [rows[position] for position in positions.tolist()]
+    found: dict[str, Trial | Lesson] = {}
+    for start in range(0, len(chosen), _CHUNK):
+        part = chosen[start : start + _CHUNK]
+        own = [row.id for row in part if not row.imported]
+        for row in connection.execute(select_trials().where(TRIAL.c.id.in_(own))):
+            trial = read_trial(row)
+            if trial.schedule.steps:
+                found[row.fingerprint] = trial
+        found |= lessons(connection, [row.id for row in part if row.imported])
+    left_out["stored without a schedule"] += len(chosen) - len(found)
+    examples = dict(sorted(found.items()))
+    data, used = TrainingSet.of(list(examples.values()), features)
+    left_out["have a schedule that cannot be lowered"] += int((~used).sum())
+    return Training(
+        examples={name: each for (name, each), good in zip(examples.items(), used.tolist(), strict=True) if good},
+        data=data,
+        left_out={reason: number for reason, number in left_out.items() if number},
+        until=max((row.created for row in rows if row.created is not None), default=None),
     )
-    statement = select(*columns).join_from(TRIAL, SCHEDULE).order_by(TRIAL.c.fingerprint)
+
+
+def _own(connection: Connection, until: datetime | None) -> list[LessonRow]:
+    columns = (TRIAL.c.id, TRIAL.c.fingerprint, TRIAL.c.workload_id, TRIAL.c.target_id, TRIAL.c.seconds)
+    statement = select(*columns, TRIAL.c.created).join_from(TRIAL, SCHEDULE)
     statement = statement.where(SCHEDULE.c.kind == "steps", TRIAL.c.retracted.is_(None))
     if until is not None:
         statement = statement.where(TRIAL.c.created <= until)
-    rows = connection.execute(statement).all()
-    groups = [(row.workload_id, row.target_id) for row in rows]
-    seconds = np.array([np.nan if row.seconds is None else row.seconds for row in rows], dtype=np.float64)
-    positions, reasons = choose(groups, seconds)
-    left_out = Counter(reasons)
-    chosen = [rows[position] for position in positions.tolist()]
-    found: dict[str, Trial] = {}
-    for start in range(0, len(chosen), _CHUNK):
-        ids = [row.id for row in chosen[start : start + _CHUNK]]
-        for row in connection.execute(select_trials().where(TRIAL.c.id.in_(ids))):
-            found[row.fingerprint] = read_trial(row)
-    scheduled = {name: trial for name, trial in sorted(found.items()) if trial.schedule.steps}
-    left_out["stored without a schedule"] += len(found) - len(scheduled)
-    data, used = TrainingSet.of(list(scheduled.values()))
-    left_out["have a schedule that cannot be lowered"] += int((~used).sum())
-    kept = [pair for pair, good in zip(scheduled.items(), used.tolist(), strict=True) if good]
-    return Training(
-        trials=tuple(trial for _, trial in kept),
-        data=data,
-        left_out={reason: number for reason, number in left_out.items() if number},
-        digest=fingerprint([name for name, _ in kept]),
-        until=max((row.created for row in rows), default=None),
-    )
+    return [
+        LessonRow(row.id, row.fingerprint, (row.workload_id, row.target_id), row.seconds, row.created, False)
+        for row in connection.execute(statement)
+    ]
+
+
+def suited(connection: Connection, known: Training, target: Target, settings: Settings) -> tuple[Training, GlobalModel]:
+    """What to learn from for ``target``, and its model: everything, unless this target's own trials do better alone.
+
+    Better is what ranks this target's held-out workloads better; where none can be held out, everything is used.
+    """
+    model = known.model(connection, settings)
+    own = known.on(target)
+    if set(known.data.targets) == {target.name} or len(set(own.data.workloads)) < 2:
+        return known, model
+    alone = own.model(connection, settings)
+    return (own, alone) if correlation(alone, target) > correlation(model, target) else (known, model)
 
 
 def train(database: "Database", name: str, settings: Settings) -> registry.StoredModel:
     """Train a model on all that the database holds and store it. Raises ModelError when there is nothing to learn."""
     with database.read() as connection:
-        known = training(connection)
+        known = training(connection, features=FEATURES[settings.model])
     model = GlobalModel.fit(known.data, settings)
     stored = registry.pack(name, model, known.digest, settings, known.data)
     with database.write() as connection:
@@ -121,20 +157,13 @@ def warm_start(database: "Database", template: Template, arguments: SessionArgum
 
 def _start(database: "Database", template: Template, arguments: SessionArguments, until: str | None) -> Start:
     settings = Settings()
+    workload, target = arguments.workload, arguments.target
     with database.read() as connection:
         known = training(connection, datetime.fromisoformat(until) if until else None)
-        stored = registry.of_training(connection, known.digest, settings)
-    made, report = None, nothing("nothing is stored that could be learned from", known.left_out)
-    if known.trials:
-        made, report = prior_from(
-            known.model(stored, settings),
-            known.data,
-            known.trials,
-            known.left_out,
-            template,
-            arguments.workload,
-            arguments.target,
-        )
+        made, report = None, nothing("nothing is stored that could be learned from", known.left_out)
+        if known.examples:
+            learned, model = suited(connection, known, target, settings)
+            made, report = prior_from(model, learned.data, known.trials, learned.left_out, template, workload, target)
     identity = {
         "start": "warm",
         "trained_on": known.digest if made else None,
@@ -159,7 +188,7 @@ def evaluate(database: "Database", stored: registry.StoredModel) -> Sequence[tup
     """
     model = stored.model()
     with database.read() as connection:
-        data = training(connection).data
+        data = training(connection, features=model.representation).data
     groups = [data.part([group]) for group in range(len(data.workloads))]
     seen = set(stored.parameters["workloads"])
     return [(judge(group, model.predict(group.features)), group.workloads[0] in seen) for group in groups]

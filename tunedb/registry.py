@@ -1,13 +1,14 @@
 """Cost models in the database: trained once, named, and tied to exactly the trials they were trained on.
 
-The trees are stored as XGBoost's own UBJSON. An exported file has a line of JSON before them with the rest of the row.
+Trees are stored as XGBoost's own UBJSON, networks as safetensors. An exported file has a line of JSON before them with
+the rest of the row.
 """
 
 import contextlib
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from typing import Any, cast
 
@@ -17,9 +18,11 @@ from tunedb import dialect
 from tunedb.errors import NotFoundError
 from tunedb.tables import Model
 from tuner.canonical import fingerprint
-from tuner.cost_model.global_model import GlobalModel, HeldOut, ModelError, Settings
+from tuner.cost_model.global_model import GlobalModel, Kind, ModelError, Settings
+from tuner.cost_model.held_out import HeldOut
 from tuner.cost_model.training import TrainingSet
 from tuner.features.invariant import VERSION
+from tuner.features.representations import REPRESENTATIONS, representation
 
 MODEL = cast(Table, Model.__table__)
 FORMAT = "tunedb-model/1"  # of an exported file
@@ -43,19 +46,31 @@ class StoredModel:
         return fingerprint({"features": self.feature_version, "trials": self.training_digest, "file": self.sha256})
 
     @property
+    def kind(self) -> Kind:
+        """The first models were all trees, and did not say so."""
+        kind: Kind = self.parameters.get("model", "gbt")
+        return kind
+
+    @property
     def sha256(self) -> str:
         """Hash of the stored file."""
         return hashlib.sha256(self.blob).hexdigest()
 
     def model(self) -> GlobalModel:
-        """The trained model. Raises ModelError when it was trained on features that this program does not have."""
-        if self.feature_version != VERSION:
+        """The trained model.
+
+        Raises ModelError when it was trained on features that this program does not have, TorchMissingError when it is
+        a neural one and PyTorch is missing.
+        """
+        name = self.feature_version.partition("/")[0]
+        known = REPRESENTATIONS[name].version if name in REPRESENTATIONS else "none of that name"
+        if self.feature_version != known:
             raise ModelError(
-                f"model {self.name} was trained on features {self.feature_version}, this program has {VERSION}: "
+                f"model {self.name} was trained on features {self.feature_version}, this program has {known}: "
                 f"train it again with `tunedb model train --name {self.name}`"
             )
-        read = GlobalModel.from_bytes(self.blob)
-        return GlobalModel(read.booster, read.rounds, self.held_out)
+        read = GlobalModel.from_bytes(self.blob, self.kind, self.parameters["used_rounds"], name)
+        return replace(read, held_out=self.held_out)
 
     def to_json(self) -> dict[str, Any]:
         return {
@@ -79,11 +94,12 @@ def pack(name: str, model: GlobalModel, digest: str, settings: Settings, data: T
         "trials": len(data.seconds),
         "workloads": sorted(set(data.workloads)),
     }
-    return StoredModel(name, VERSION, digest, parameters, model.held_out, model.to_bytes(), datetime.now(UTC))
+    version = representation(data.representation).version
+    return StoredModel(name, version, digest, parameters, model.held_out, model.to_bytes(), datetime.now(UTC))
 
 
 def write_file(stored: StoredModel) -> bytes:
-    """A model as a file: a line of JSON that says all of it but the trees and has their hash, then the trees."""
+    """A model as a file: a line of JSON that says all of it but the model and has its hash, then the model."""
     about = {
         "format": FORMAT,
         "feature_version": stored.feature_version,
@@ -99,7 +115,8 @@ def write_file(stored: StoredModel) -> bytes:
 def read_file(name: str, data: bytes) -> StoredModel:
     """The model that ``write_file`` wrote. Raises ModelError when it is damaged, or of other features.
 
-    The hash is compared before XGBoost sees the trees: it ends the process when it is given others.
+    The hash is compared before XGBoost sees the trees: it ends the process when it is given others. A network is read
+    when it is used, so that it can be kept where PyTorch is missing.
     """
     line, _, blob = data.partition(b"\n")
     try:
@@ -117,7 +134,8 @@ def read_file(name: str, data: bytes) -> StoredModel:
         )
     except (ValueError, KeyError, TypeError) as error:
         raise ModelError("this is no model that `tunedb model export` has written, or the file is damaged") from error
-    stored.model()
+    if stored.kind == "gbt":
+        stored.model()
     return stored
 
 
@@ -166,7 +184,7 @@ def of_training(connection: Connection, digest: str, settings: Settings) -> Stor
 
 
 def newest(connection: Connection) -> StoredModel | None:
-    """The newest model that this program can use."""
+    """The newest model on invariant features, which are those that a whole space is scored with."""
     statement = select(MODEL).where(MODEL.c.feature_version == VERSION)
     row = connection.execute(statement.order_by(MODEL.c.created.desc(), MODEL.c.id.desc()).limit(1)).one_or_none()
     return _read(row) if row else None

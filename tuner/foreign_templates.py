@@ -25,6 +25,8 @@ Knobs = Mapping[str, int]
 CONV2D = "conv2d_NCHWc.x86"
 DEPTHWISE = "depthwise_conv2d_NCHWc.x86"
 _NAMES = {f"autotvm:{name}": name for name in (CONV2D, DEPTHWISE)}
+TEMPLATES = tuple(_NAMES)
+"""Their names, as trials record them, less the version."""
 _OPERATORS = {CONV2D: "conv2d", DEPTHWISE: "depthwise_conv2d"}
 
 

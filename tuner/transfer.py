@@ -3,18 +3,21 @@
 The engine gets trials; where they were kept is not its business.
 """
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
-from math import log2
-from statistics import median
+from statistics import mean, median
 from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
 
-from tuner.cost_model.global_model import GlobalModel, HeldOut
+from tuner.cost_model.global_model import GlobalModel
+from tuner.cost_model.held_out import HeldOut
 from tuner.cost_model.training import TrainingSet
-from tuner.features.sketches import sketch_features
+from tuner.features.representations import representation
+from tuner.features.sketches import padded
+from tuner.neighbours import Copy, blend, copies, nearest_best
 from tuner.space import Columns, Config, Space
 from tuner.target import Target
 from tuner.templates import Template
@@ -22,6 +25,7 @@ from tuner.trial import Trial
 from tuner.workload import Workload
 
 NEAREST = 8  # workloads whose best schedules are examples
+UNKNOWN = 0.25  # share of pairs that a model ranks wrongly, where no workload could be held out to tell
 SAMPLE = 4096  # candidates by which the coverage of a new workload is judged
 GOOD = 0.5  # rank correlation on held-out workloads from which a prior is used in full
 POOR = 0.2  # and below which it is not used at all
@@ -40,14 +44,17 @@ class GlobalPrior:
     target: Target
     space: Space
     trust: float
-    best_elsewhere: tuple[Config, ...]
+    copies: tuple[Copy, ...] = ()
+    wrong: float = UNKNOWN  # share of pairs of a held-out workload that the model ranks wrongly
 
     def scores(self, columns: Columns) -> npt.NDArray[np.float64]:
-        """Predicted log(best/time) of N legal configurations, (N,)."""
-        return self.model.predict(sketch_features(self.template, self.workload, self.target, self.space, columns))
+        """Predicted log(best/time) of N legal configurations, drawn to what was best elsewhere, (N,)."""
+        described = representation(self.model.representation)
+        features = described.of_candidates(self.template, self.workload, self.target, self.space, columns)
+        return blend(self.model.predict(features), columns, self.space.knobs, self.copies, self.wrong)
 
     def examples(self) -> Sequence[Config]:
-        return self.best_elsewhere
+        return [copy.config for copy in self.copies]
 
 
 @dataclass(frozen=True)
@@ -63,6 +70,7 @@ class Report:
     held_out: tuple[HeldOut, ...]
     coverage: float | None
     nearest: tuple[str, ...]  # keys of the workloads whose best schedules are tried first
+    machines: Mapping[str, int]  # trials by the name of their target, imported ones among them
 
     @property
     def rank_correlation(self) -> float | None:
@@ -70,12 +78,13 @@ class Report:
         return median(one.rank_correlation for one in self.held_out) if self.held_out else None
 
     def to_json(self) -> dict[str, Any]:
-        return {**asdict(self), "left_out": dict(self.left_out), "rank_correlation": self.rank_correlation}
+        named = {"left_out": dict(self.left_out), "machines": dict(self.machines)}
+        return {**asdict(self), **named, "rank_correlation": self.rank_correlation}
 
 
 def nothing(why: str, left_out: Mapping[str, int]) -> Report:
     """The report of a start without a prior."""
-    return Report("off", why, 0, 0, left_out, 0, (), None, ())
+    return Report("off", why, 0, 0, left_out, 0, (), None, (), {})
 
 
 def prior_from(
@@ -93,9 +102,10 @@ def prior_from(
     """
     space = template.space(workload, target)
     coverage = _coverage(data, template, workload, target, space)
-    same = [one for one in model.held_out if one.workload.startswith(f"{workload.operator}(")]
-    verdict, why = judge(same, model.held_out, coverage)
-    nearest = nearest_best(trials, template, workload, target)
+    here = [one for one in model.held_out if one.target == target.name]
+    same = [one for one in here if one.workload.startswith(f"{workload.operator}(")]
+    verdict, why = judge(same, here, coverage)
+    nearest = nearest_best(trials, template.key, workload, target, NEAREST)
     report = Report(
         verdict,
         why,
@@ -106,17 +116,34 @@ def prior_from(
         model.held_out,
         coverage,
         tuple(trial.workload.key for trial in nearest),
+        machines(data),
     )
     if verdict == "off":
         return None, report
     trust = 1.0 if verdict == "use" else 0.0
-    return GlobalPrior(model, template, workload, target, space, trust, tuple(t.config for t in nearest)), report
+    wrong = 1 - mean(one.pairwise for one in same or here) if here else UNKNOWN
+    return GlobalPrior(model, template, workload, target, space, trust, copies(nearest, workload), wrong), report
+
+
+def correlation(model: GlobalModel, target: Target) -> float:
+    """Mean rank correlation on the held-out workloads of ``target``; -1 when there are none."""
+    here = [one.rank_correlation for one in model.held_out if one.target == target.name]
+    return mean(here) if here else -1.0
+
+
+def machines(data: TrainingSet) -> dict[str, int]:
+    """How many of the trials were measured on which target."""
+    counts = np.bincount(data.groups, minlength=len(data.targets)).tolist()
+    found: Counter[str] = Counter()
+    for name, count in zip(data.targets, counts, strict=True):
+        found[name] += count
+    return dict(found.most_common())
 
 
 def judge(same: Sequence[HeldOut], everything: Sequence[HeldOut], coverage: float) -> tuple[Verdict, str]:
-    """The verdict on a model, and why; ``same`` are the held-out workloads that have the operator of the new one."""
+    """The verdict on a model, and why, by the held-out workloads of this target; ``same`` have the same operator."""
     if not everything:
-        return "weak", "too few workloads to hold one out"
+        return "weak", "too few workloads were tuned on this target to hold one out"
     correlation = median(one.rank_correlation for one in (same or everything))
     if correlation < POOR:
         return "off", f"held-out workloads are ranked hardly better than by chance ({correlation:.2f})"
@@ -141,34 +168,8 @@ def _coverage(data: TrainingSet, template: Template, workload: Workload, target:
     indices = legal_sample(template, workload, target, space, 16 * SAMPLE)[:SAMPLE]
     if not len(indices):
         return 0.0
-    features = sketch_features(template, workload, target, space, space.columns(indices))
+    described = representation(data.representation)
+    features = described.of_candidates(template, workload, target, space, space.columns(indices))
+    features = padded(features, data.features.shape[1:])
     low, high = data.features.min(axis=0), data.features.max(axis=0)
     return float(((features >= low) & (features <= high)).mean())
-
-
-def nearest_best(trials: Sequence[Trial], template: Template, workload: Workload, target: Target) -> tuple[Trial, ...]:
-    """The fastest trial of each of the workloads most like this one that the same template tuned, the nearest first."""
-    best: dict[tuple[str, str], Trial] = {}
-    for trial in trials:
-        if trial.template == template.key and trial.workload.operator == workload.operator and trial.seconds:
-            group = (trial.workload.fingerprint, trial.target.fingerprint)
-            if group not in best or trial.seconds < (best[group].seconds or 0.0):
-                best[group] = trial
-    ranked = sorted(
-        best.values(),
-        key=lambda trial: (distance(trial.workload, workload), trial.target != target, trial.workload.key),
-    )
-    return tuple(ranked[:NEAREST])
-
-
-def distance(first: Workload, second: Workload) -> float:
-    """How unlike two workloads of one operator are: octaves between their sizes, and one for each different word."""
-    return sum(_apart(a, second[name]) for name, a in first.arguments)
-
-
-def _apart(first: Any, second: Any) -> float:
-    if isinstance(first, tuple) and isinstance(second, tuple):
-        return sum(map(_apart, first, second)) / max(len(first), 1)
-    if isinstance(first, int) and isinstance(second, int):
-        return abs(log2((1 + first) / (1 + second)))
-    return float(first != second)

@@ -7,7 +7,7 @@ from typing import Literal
 import numpy as np
 import numpy.typing as npt
 
-from tuner.cost_model import gbt
+from tuner.cost_model import gbt, tree_gru
 from tuner.cost_model.models import ModelSettings, create
 from tuner.errors import TunedbError
 from tuner.features.representations import representation
@@ -31,6 +31,7 @@ _SIMPLE: dict[str, Callable[[Candidates, np.random.Generator], Tuner]] = {
     "grid": lambda candidates, _: Grid(candidates),
 }
 TUNERS = ("model", *_SIMPLE)
+SCORED_BY_NETWORKS = 20_000  # candidates that a network scores as a whole; their trees take some hundred megabytes
 
 
 @dataclass(frozen=True)
@@ -73,7 +74,10 @@ def make_tuner(
 
     if prior is not None and settings.correction in ("margin", "feature"):
         return _based(prior, features, candidates, rng, seed, settings)
-    cold = ModelGuided(candidates, rng, create(settings.model, seed), features, settings.plan)
+    plan = settings.plan
+    if isinstance(settings.model.learner, tree_gru.Settings):
+        plan = replace(plan, exhaustive=min(plan.exhaustive, SCORED_BY_NETWORKS))
+    cold = ModelGuided(candidates, rng, create(settings.model, seed), features, plan)
     if prior is None:
         return cold
     return WarmStarted(candidates, rng, prior, cold, "ridge" if settings.correction == "ridge" else "gp")

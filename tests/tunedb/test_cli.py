@@ -357,14 +357,24 @@ def tune_until(signal_number: signal.Signals, place: str) -> tuple[int, str, str
     """Tune in a process that gets a signal when it has stored a few trials; its exit code, output and errors."""
     program = [sys.executable, "-m", "tunedb", *RESUMED, "--db", place, "--trials", "100000"]
     pipe = subprocess.PIPE
-    with subprocess.Popen(program, stdout=pipe, stderr=pipe, text=True, start_new_session=True) as process:
-        wait_for_trials(place, 3)
-        if signal_number is signal.SIGINT:
-            os.killpg(process.pid, signal_number)  # as a terminal does: the measuring process gets it too
-        else:
-            process.send_signal(signal_number)
-        output, errors = process.communicate(timeout=60)
+    with subprocess.Popen(
+        program, stdout=pipe, stderr=pipe, text=True, start_new_session=True, preexec_fn=heed_interrupts
+    ) as process:
+        try:
+            wait_for_trials(place, 3)
+            if signal_number is signal.SIGINT:
+                os.killpg(process.pid, signal_number)  # as a terminal does: the measuring process gets it too
+            else:
+                process.send_signal(signal_number)
+            output, errors = process.communicate(timeout=60)
+        finally:
+            process.kill()
     return process.returncode, output, errors
+
+
+def heed_interrupts() -> None:
+    """Whoever runs the tests in the background of a shell has told all its children to ignore them."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 def assert_goes_on(place: str) -> None:

@@ -1,6 +1,7 @@
 """Several processes, one database. Each really is a process: samples.py, run as a program."""
 
 import os
+import random
 import signal
 import subprocess
 import sys
@@ -10,6 +11,7 @@ import pytest
 
 import tunedb
 from tests.tunedb import samples
+from tunedb import dialect, interrupts
 from tunedb.errors import SessionBusyError
 
 
@@ -63,3 +65,48 @@ def test_a_reader_does_not_keep_a_writer_waiting(url: str) -> None:
         rows = connection.exec_driver_sql("SELECT sequence FROM trial")
         session.add(samples.trial(1))  # a reader that blocked would end this in a DatabaseError, a minute later
         assert rows.all()
+
+
+def test_an_interrupt_at_any_moment_leaves_no_transaction_open(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(dialect, "BUSY_SECONDS", 0.3)  # a transaction left open would keep the next one waiting so long
+    moments = random.Random(0)
+    before = signal.signal(signal.SIGALRM, lambda *_: signal.raise_signal(signal.SIGINT))
+    try:
+        with tunedb.open(url) as db:
+            for seed in range(100):
+                reported = interrupted_session(db, seed, moments.uniform(1e-4, 1e-2))
+                with db.read() as connection:
+                    newest = "SELECT state, id FROM session ORDER BY id DESC LIMIT 1"
+                    state, session = connection.exec_driver_sql(newest).one()
+                    stored = connection.exec_driver_sql(f"SELECT count(*) FROM trial WHERE session_id = {session}")
+                    assert (state, stored.scalar()) in (("interrupted", reported), ("interrupted", reported + 1))
+    finally:
+        signal.signal(signal.SIGALRM, before)
+
+
+def interrupted_session(db: tunedb.Database, seed: int, seconds: float) -> int:
+    """A session that is interrupted after so long; the number of trials it knows to be stored."""
+    reported = 0
+    with pytest.raises(KeyboardInterrupt), db.session(samples.arguments(seed)) as session:  # noqa: PT012
+        signal.setitimer(signal.ITIMER_REAL, seconds)
+        for sequence in range(100_000):
+            session.add(samples.trial(sequence))
+            reported += 1
+    return reported
+
+
+def test_an_interrupt_waits_for_the_end_of_a_write_unit_or_a_safe_place_in_it(url: str) -> None:
+    with tunedb.open(url) as db:
+        reached = []
+        with pytest.raises(KeyboardInterrupt), db.write():  # noqa: PT012
+            signal.raise_signal(signal.SIGINT)
+            reached.append("the end")
+        with pytest.raises(KeyboardInterrupt), db.write():  # noqa: PT012
+            signal.raise_signal(signal.SIGINT)
+            interrupts.poll()
+            reached.append("not this")
+        with pytest.raises(KeyboardInterrupt), db.write():  # noqa: PT012
+            signal.raise_signal(signal.SIGINT)
+            signal.raise_signal(signal.SIGINT)  # whoever presses it twice means it
+            reached.append("nor this")
+    assert reached == ["the end"]

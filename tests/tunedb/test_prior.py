@@ -3,6 +3,7 @@
 import json
 from dataclasses import replace
 from datetime import timedelta
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,9 @@ import tunedb
 from tests.tunedb.test_cli import call, error_line
 from tunedb import Database, prior, registry
 from tunedb.cli.common import Exit
+from tunedb.cli.model import KINDS
 from tunedb.sessions import SessionArguments
+from tuner.cost_model import global_model
 from tuner.cost_model.global_model import ModelError, Settings
 from tuner.features.invariant import VERSION
 from tuner.target import Target
@@ -195,6 +198,37 @@ def test_the_command_line_trains_shows_moves_and_judges_a_model(filled: Database
     shown = json.loads(call("model", "show", "model", "--db", other, "--json").stdout)
     assert shown["fingerprint"] == trained["fingerprint"]
     assert shown["held_out"] == trained["held_out"]
+
+
+@pytest.mark.skipif(find_spec("torch") is None, reason="PyTorch is not installed")
+def test_a_network_is_stored_shown_and_refused_like_any_model(filled: Database, tmp_path: Path) -> None:
+    stored = prior.train(filled, "net", Settings("context-gru", rounds=2))
+    assert stored.feature_version == "context-tree/1"
+    assert stored.parameters["model"] == "context-gru"
+    place = str(filled.engine.url.render_as_string(hide_password=False))
+    assert "context-gru, regression" in call("model", "show", "net", "--db", place).stdout
+    judged = json.loads(call("model", "evaluate", "net", "--db", place, "--json").stdout)["workloads"]
+    assert len(judged) == 3
+    file = str(tmp_path / "net.tunedb")
+    assert call("model", "export", "net", "-o", file, "--db", place).exit_code == 0
+    assert registry.read_file("net", Path(file).read_bytes()).fingerprint == stored.fingerprint
+    with pytest.raises(ModelError, match="trained on features context-tree/0, this program has context-tree/1"):
+        replace(stored, feature_version="context-tree/0").model()
+    with pytest.raises(ModelError, match="features gone/1, this program has none of that name"):
+        replace(stored, feature_version="gone/1").model()
+    with filled.read() as connection:  # a warm start and a prediction take no notice of it
+        assert registry.newest(connection) is None
+        assert registry.of_training(connection, stored.training_digest, Settings()) is None
+
+
+def test_what_a_network_cannot_learn_is_one_line(filled: Database) -> None:
+    place = str(filled.engine.url.render_as_string(hide_password=False))
+    line = error_line(call("model", "train", "--model", "tree-gru", "--objective", "top-heavy", "--db", place))
+    assert "tree-gru has no objective top-heavy" in line
+
+
+def test_the_kinds_of_models_are_those_of_the_engine() -> None:
+    assert KINDS == global_model.KINDS
 
 
 def test_the_command_line_says_in_one_line_what_is_missing(db: Database, tmp_path: Path) -> None:

@@ -210,6 +210,13 @@ def test_the_pick_maximises_standardised_score_plus_coverage() -> None:
     np.testing.assert_array_equal(pick(scores, digits, 3, 0.7), pick(50 * scores - 7, digits, 3, 0.7))
 
 
+def test_without_a_weight_only_coverage_decides_and_the_first_of_equals_is_taken() -> None:
+    scores = np.array([3.0, 2.9, 1.0, 0.0])
+    digits = np.array([[0, 0], [0, 0], [1, 0], [1, 1]])
+    assert pick(scores, digits, 2, alpha=None).tolist() == [0, 3]
+    assert pick(-scores, digits, 4, alpha=None).tolist() == [0, 3, 1, 2]
+
+
 def test_the_pick_takes_all_when_there_are_too_few() -> None:
     assert sorted(pick(np.zeros(3), np.arange(3)[:, None], 9, 0.1).tolist()) == [0, 1, 2]
     assert pick(np.zeros(0), np.zeros((0, 2), dtype=np.int64), 9, 0.1).tolist() == []

@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -10,7 +9,8 @@ import pytest
 
 from tuner.cost_model.acquisition import expected_improvement
 from tuner.cost_model.gbt import GradientBoostedTrees
-from tuner.cost_model.global_model import GlobalModel, HeldOut, ModelError, Settings
+from tuner.cost_model.global_model import GlobalModel, ModelError, Settings
+from tuner.cost_model.held_out import HeldOut, loss_of
 from tuner.cost_model.metrics import (
     average_peak_score,
     harmonic_mean,
@@ -19,17 +19,18 @@ from tuner.cost_model.metrics import (
     rank_correlation,
     trials_to,
 )
-from tuner.cost_model.objectives import Pairs
+from tuner.cost_model.objectives import OBJECTIVES, Objective, Pairs
 from tuner.cost_model.residual import Residual
 from tuner.cost_model.training import FEWEST, TrainingSet, choose
 from tuner.features.knob import knob_features
+from tuner.neighbours import distance, nearest_best
 from tuner.search.candidates import Candidates, Tuner
 from tuner.search.model_guided import ModelGuided
 from tuner.search.warm import WarmStarted
 from tuner.space import Choice, Columns, Config, Space
 from tuner.target import Target
 from tuner.templates import template_for
-from tuner.transfer import distance, judge, nearest_best, prior_from
+from tuner.transfer import judge, prior_from
 from tuner.trial import Environment, Status, Trial
 from tuner.workload import Workload, matmul, parse
 
@@ -127,38 +128,63 @@ def test_pairs_are_of_rows_of_the_same_group() -> None:
 # The global model --------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("objective", ["regression", "rank", "top-heavy"])
-def test_a_global_model_ranks_a_workload_it_has_not_seen(objective: Literal["regression", "rank", "top-heavy"]) -> None:
-    model = GlobalModel.fit(data(groups=8, rows=100), Settings(objective=objective, rounds=60))
+@pytest.mark.parametrize("objective", OBJECTIVES)
+def test_a_global_model_ranks_a_workload_it_has_not_seen(objective: Objective) -> None:
+    model = GlobalModel.fit(data(groups=8, rows=100), Settings(objective=objective, rounds=60, threads=1))
     new = data(groups=1, seed=5, scale=1e-6)
     assert pairwise_accuracy(model.predict(new.features), -new.seconds) > 0.8
     assert [one.workload for one in model.held_out] == [f"w{i}" for i in range(8)]
     assert np.median([one.rank_correlation for one in model.held_out]) > 0.7
 
 
+def test_held_out_losses_do_not_depend_on_the_level_of_a_workload() -> None:
+    some = data(groups=3)
+    level = np.array([0.0, 5.0, -2.0])[some.groups]
+    for objective in OBJECTIVES:
+        loss = loss_of(objective, some)
+        assert loss(some.labels + level) == pytest.approx(0, abs=1e-6)
+        assert loss(-some.labels) > 0.1
+
+
+def test_features_of_another_length_are_cut_or_filled() -> None:
+    some = data()
+    model = GlobalModel.fit(some, Settings(rounds=5, threads=1))
+    longer = np.column_stack([some.features, some.features])
+    np.testing.assert_array_equal(model.predict(longer), model.predict(some.features))
+    assert np.isfinite(model.predict(some.features[:, :2])).all()
+
+
+def test_trees_cannot_learn_from_features_that_are_trees() -> None:
+    some = data()
+    with pytest.raises(ModelError, match="tree-gru cannot learn from invariant features"):
+        GlobalModel.fit(some, Settings("tree-gru"))
+    with pytest.raises(ModelError, match="no objective top-heavy"):
+        GlobalModel.fit(replace(some, features=some.features[:, :, None]), Settings("tree-gru", "top-heavy"))
+
+
 def test_training_again_gives_the_same_model() -> None:
-    first, again = (GlobalModel.fit(data(), Settings(rounds=20)) for _ in range(2))
+    first, again = (GlobalModel.fit(data(), Settings(rounds=20, threads=1)) for _ in range(2))
     assert first.to_bytes() == again.to_bytes()
     assert first.held_out == again.held_out
 
 
 def test_a_model_survives_being_stored() -> None:
     some = data()
-    model = GlobalModel.fit(some, Settings(rounds=20))
-    read = GlobalModel.from_bytes(model.to_bytes())
+    model = GlobalModel.fit(some, Settings(rounds=20, threads=1))
+    read = GlobalModel.from_bytes(model.to_bytes(), "gbt", model.rounds, model.representation)
     np.testing.assert_array_equal(read.predict(some.features), model.predict(some.features))
     assert read.rounds == model.rounds
 
 
 def test_one_workload_alone_is_learned_from_but_not_judged() -> None:
-    model = GlobalModel.fit(data(groups=1), Settings(rounds=20))
+    model = GlobalModel.fit(data(groups=1), Settings(rounds=20, threads=1))
     assert model.held_out == ()
 
 
 def test_targets_of_one_workload_are_held_out_together() -> None:
     some = data(groups=4)
     model = GlobalModel.fit(
-        replace(some, workloads=("a", "a", "b", "b"), targets=("x", "y", "x", "y")), Settings(rounds=9)
+        replace(some, workloads=("a", "a", "b", "b"), targets=("x", "y", "x", "y")), Settings(rounds=9, threads=1)
     )
     assert [(one.workload, one.target) for one in model.held_out] == [("a", "x"), ("a", "y"), ("b", "x"), ("b", "y")]
 
@@ -221,7 +247,7 @@ def test_a_prior_ranks_the_schedules_of_a_new_workload() -> None:
     assert used.all()
     new = matmul(m=128, k=256, n=192)
     template = template_for(new, TARGET)
-    model = GlobalModel.fit(some, Settings(rounds=60))
+    model = GlobalModel.fit(some, Settings(rounds=60, threads=1))
     prior, report = prior_from(model, some, known, {}, template, new, TARGET)
     assert report.verdict == "use"
     assert report.used == len(known)
@@ -269,6 +295,16 @@ def test_the_posterior_goes_through_what_was_observed() -> None:
     speeds = prior + np.sin(knobs[:, 0])
     means, _ = Residual.fit(knobs, prior, speeds).predict(knobs, prior)
     np.testing.assert_allclose(means - means.mean(), speeds - speeds.mean(), atol=0.1)
+
+
+def test_ridge_learns_a_weight_for_each_knob() -> None:
+    knobs, prior = RNG.normal(size=(60, 3)), np.zeros(60)
+    speeds = 5 + knobs @ np.array([0.3, -0.2, 0.0])
+    means, deviations = Residual.fit(knobs[:30], prior[:30], speeds[:30], "ridge").predict(knobs[30:], prior[30:])
+    assert means - means.mean() == pytest.approx(speeds[30:] - speeds[30:].mean(), abs=0.02)
+    few = Residual.fit(knobs[:4], prior[:4], speeds[:4], "ridge")
+    _, doubt = few.predict(np.array([[9.0, 0.0, 0.0]]), np.zeros(1))
+    assert doubt[0] > deviations.max()
 
 
 def test_expected_improvement_is_that_of_a_normal_belief() -> None:

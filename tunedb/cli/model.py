@@ -1,15 +1,21 @@
 """``tunedb model``: cost models that the database's own trials have trained."""
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 import tunedb
-from tunedb import prior, registry
 from tunedb.cli.common import database_option, json_option, print_facts, print_json, print_table
 from tunedb.errors import FormatError
-from tunedb.registry import StoredModel
-from tuner.cost_model.global_model import HeldOut, Settings
+from tuner.cost_model.objectives import OBJECTIVES, Objective
+
+if TYPE_CHECKING:
+    from tunedb.registry import StoredModel
+    from tuner.cost_model.global_model import Kind
+    from tuner.cost_model.held_out import HeldOut
+
+KINDS = ("gbt", "tree-gru", "context-gru")  # those of tuner.cost_model.global_model, which takes long to import
 
 name_argument = click.argument("name")
 
@@ -20,23 +26,34 @@ def model() -> None:
 
 
 @model.command()
-@click.option("--name", default=prior.DEFAULT_NAME, show_default=True, help="What to call the model.")
+@click.option("--name", default="default", show_default=True, help="What to call the model.")
+@click.option(
+    "--model",
+    "kind",
+    type=click.Choice(KINDS),
+    default="gbt",
+    show_default=True,
+    help="Boosted trees, which a warm start uses; or TreeGRU, or its context-encoded form, which need PyTorch.",
+)
 @click.option(
     "--objective",
-    type=click.Choice(["regression", "rank", "top-heavy"]),
+    type=click.Choice(OBJECTIVES),
     default="regression",
     show_default=True,
     help="What to learn: log(best/time), the order of pairs, or the order of the fastest.",
 )
 @database_option
 @json_option
-def train(name: str, objective: str, url: str | None, as_json: bool) -> None:
+def train(name: str, kind: "Kind", objective: Objective, url: str | None, as_json: bool) -> None:
     """Train a model on all suitable trials of the database, and store it.
 
     The same trials give the same model.
     """
+    from tunedb import prior
+    from tuner.cost_model.global_model import Settings
+
     with tunedb.open(url) as db:
-        stored = prior.train(db, name, Settings(objective=objective))  # type: ignore[arg-type]
+        stored = prior.train(db, name, Settings(kind, objective))
     _print_model(stored, as_json)
 
 
@@ -45,6 +62,8 @@ def train(name: str, objective: str, url: str | None, as_json: bool) -> None:
 @json_option
 def list_(url: str | None, as_json: bool) -> None:
     """List the stored models, the newest first."""
+    from tunedb import registry
+
     with tunedb.open(url) as db, db.read() as connection:
         found = registry.models(connection)
     if as_json:
@@ -68,6 +87,8 @@ def show(name: str, url: str | None, as_json: bool) -> None:
 
     NAME is a model's name, of which the newest is taken, or the beginning of its fingerprint.
     """
+    from tunedb import registry
+
     with tunedb.open(url) as db, db.read() as connection:
         stored = registry.find(connection, name)
     _print_model(stored, as_json)
@@ -82,6 +103,8 @@ def evaluate(name: str, url: str | None, as_json: bool) -> None:
 
     A workload that the model was trained on says little; the others say what it is worth.
     """
+    from tunedb import prior, registry
+
     with tunedb.open(url) as db:
         with db.read() as connection:
             stored = registry.find(connection, name)
@@ -98,7 +121,9 @@ def evaluate(name: str, url: str | None, as_json: bool) -> None:
 @database_option
 @json_option
 def export(name: str, output: Path, url: str | None, as_json: bool) -> None:
-    """Write a model to a file: a line of JSON that says what it was trained on, then the UBJSON of XGBoost."""
+    """Write a model to a file: a line of JSON that says what it was trained on, then the model."""
+    from tunedb import registry
+
     with tunedb.open(url) as db, db.read() as connection:
         stored = registry.find(connection, name)
     try:
@@ -118,6 +143,8 @@ def export(name: str, output: Path, url: str | None, as_json: bool) -> None:
 @json_option
 def import_(file: Path, name: str | None, url: str | None, as_json: bool) -> None:
     """Store a model that `tunedb model export` has written."""
+    from tunedb import registry
+
     try:
         data = file.read_bytes()
     except OSError as error:
@@ -131,7 +158,7 @@ def import_(file: Path, name: str | None, url: str | None, as_json: bool) -> Non
         click.echo(f"model {stored.name}: {'stored' if new else 'it was stored already'}")
 
 
-def _print_model(stored: StoredModel, as_json: bool) -> None:
+def _print_model(stored: "StoredModel", as_json: bool) -> None:
     if as_json:
         print_json(stored.to_json())
         return
@@ -139,11 +166,11 @@ def _print_model(stored: StoredModel, as_json: bool) -> None:
     click.echo(f"model {stored.name}")
     print_facts(
         {
-            "model": stored.fingerprint,
+            "fingerprint": stored.fingerprint,
             "features": stored.feature_version,
             "trained on": f"{parameters['trials']} trials of {len(parameters['workloads'])} workloads",
             "trials": stored.training_digest,
-            "objective": f"{parameters['objective']}, {parameters['used_rounds']} rounds",
+            "model": f"{stored.kind}, {parameters['objective']}, {parameters['used_rounds']} rounds",
             "file": f"{len(stored.blob)} bytes, SHA-256 {stored.sha256}",
             "trained": f"{stored.created:%Y-%m-%d %H:%M} UTC",
         }
@@ -152,7 +179,7 @@ def _print_model(stored: StoredModel, as_json: bool) -> None:
     _print_scores([(one, "held out") for one in stored.held_out])
 
 
-def _print_scores(scores: list[tuple[HeldOut, str]]) -> None:
+def _print_scores(scores: list[tuple["HeldOut", str]]) -> None:
     if not scores:
         click.echo("no workload could be held out: that takes two of them")
         return

@@ -1,18 +1,18 @@
 """Gradient-boosted trees (XGBoost) as the cost model of a search, with or without a global model behind them."""
 
 from dataclasses import dataclass
-from typing import Any, Literal, get_args
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
 import xgboost as xgb
 
 from tuner.cost_model.objectives import Objective, objective
+from tuner.features.sketches import padded
 
 # One thread gives the same sums on every machine, and none is left spinning while a kernel is timed.
 THREADS = 1
 
-OBJECTIVES: tuple[Objective, ...] = get_args(Objective)
 HALF = 64  # trials after which a global model counts half as much (AutoTVM)
 LEAST = 0.05  # weight below which it does not count any more: from 277 trials on
 
@@ -64,13 +64,16 @@ class GradientBoostedTrees:
         self._booster = xgb.train(parameters, data, settings.rounds, obj=learned)
 
     def predict(self, features: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
-        """Scores of (N, F) features, (N,); before the first fit those of the global model, else zeros."""
+        """Scores of (N, F) features, (N,); before the first fit those of the global model, else zeros.
+
+        Features that are longer than those it learned from (of structures it has not seen) are cut.
+        """
         known = features[:, -1]
         features, margin = self._split(features)
         if self._booster is None:
             return np.zeros(len(features), dtype=np.float32) if self.settings.prior == "none" else known
         scores: npt.NDArray[np.float32] = self._booster.inplace_predict(
-            features, predict_type="margin", base_margin=margin
+            padded(features, (self._booster.num_features(),)), predict_type="margin", base_margin=margin
         )
         return scores
 

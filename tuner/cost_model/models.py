@@ -7,6 +7,7 @@ from tuner.cost_model import gbt, tree_gru
 from tuner.cost_model.acquisition import Acquisition
 from tuner.cost_model.cost_model import CostModel
 from tuner.cost_model.ensemble import Ensemble
+from tuner.cost_model.objectives import OBJECTIVES
 from tuner.errors import TunedbError
 
 MEMBERS = 5  # of an ensemble, as in the paper
@@ -44,7 +45,7 @@ def _single(settings: ModelSettings, seed: int) -> CostModel:
     return tree_gru.TreeGRU(settings.learner, seed)
 
 
-_TREES = {objective: gbt.Settings(objective) for objective in gbt.OBJECTIVES}
+_TREES = {objective: gbt.Settings(objective) for objective in OBJECTIVES}
 _UNSURE = ModelSettings(_TREES["regression"], members=MEMBERS)
 
 MODELS: Mapping[str, ModelSettings] = {

@@ -6,7 +6,7 @@ ranking objectives compare rows of the same group only, a group being the trials
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Literal, TypeAlias
+from typing import Any, Literal, TypeAlias, get_args
 
 import numpy as np
 import numpy.typing as npt
@@ -15,6 +15,7 @@ Floats: TypeAlias = npt.NDArray[np.floating]
 Ints: TypeAlias = npt.NDArray[np.int64]
 Gradient: TypeAlias = tuple[Floats, Floats]  # first and second derivatives by each row's score
 Objective = Literal["regression", "rank", "top-heavy"]
+OBJECTIVES: tuple[Objective, ...] = get_args(Objective)
 
 MAX_PAIRS = 2**15
 PARTNERS = 8

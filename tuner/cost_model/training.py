@@ -2,12 +2,14 @@
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
 
-from tuner.features.stored import Example, stored_features
+from tuner.features.representations import representation
+from tuner.features.sketches import padded
+from tuner.features.stored import Example
 
 FEWEST = 8  # trials of one workload on one target from which something can be learned
 MOST = 400  # and those beyond which more add little (docs/transfer-learning.md)
@@ -17,11 +19,12 @@ MOST = 400  # and those beyond which more add little (docs/transfer-learning.md)
 class TrainingSet:
     """N trials. ``groups`` numbers the pair of workload and target of each; times are compared within a group only."""
 
-    features: npt.NDArray[np.float32]  # (N, F)
+    features: npt.NDArray[np.float32]  # (N, F), or (N, nodes, F) for trees
     seconds: npt.NDArray[np.float64]  # (N,)
     groups: npt.NDArray[np.int64]  # (N,), from 0
     workloads: tuple[str, ...]  # of each group, the workload's key
     targets: tuple[str, ...]  # of each group, the target's name
+    representation: str = "invariant"  # what the features are, by its name in tuner.features.representations
 
     @property
     def labels(self) -> npt.NDArray[np.float64]:
@@ -31,26 +34,32 @@ class TrainingSet:
         return np.asarray(np.log(best[self.groups] / self.seconds))
 
     def part(self, groups: Sequence[int]) -> "TrainingSet":
-        """The trials of some groups, which are numbered anew."""
+        """The trials of some groups, which are numbered anew; the rows of a group are side by side, groups ascend."""
         numbers = np.full(len(self.workloads), -1)
         numbers[list(groups)] = np.arange(len(groups))
-        rows = numbers[self.groups] >= 0
-        return TrainingSet(
-            self.features[rows],
-            self.seconds[rows],
-            numbers[self.groups[rows]],
-            tuple(self.workloads[group] for group in groups),
-            tuple(self.targets[group] for group in groups),
+        rows = np.argsort(numbers[self.groups], kind="stable")
+        rows = rows[numbers[self.groups[rows]] >= 0]
+        return replace(
+            self,
+            features=self.features[rows],
+            seconds=self.seconds[rows],
+            groups=numbers[self.groups[rows]],
+            workloads=tuple(self.workloads[group] for group in groups),
+            targets=tuple(self.targets[group] for group in groups),
         )
 
     def thinned(self, most: int) -> "TrainingSet":
         """About ``most`` of the trials, evenly from every group; all when there are no more."""
         some = slice(None, None, max(round(len(self.seconds) / most), 1))
-        return TrainingSet(self.features[some], self.seconds[some], self.groups[some], self.workloads, self.targets)
+        return replace(self, features=self.features[some], seconds=self.seconds[some], groups=self.groups[some])
 
     @classmethod
-    def of(cls, trials: Sequence[Example]) -> tuple["TrainingSet", npt.NDArray[np.bool_]]:
-        """The timed ``trials`` as a training set, and which of them are in it: not those that cannot be lowered."""
+    def of(cls, trials: Sequence[Example], features: str = "invariant") -> tuple["TrainingSet", npt.NDArray[np.bool_]]:
+        """The timed ``trials`` as a training set, and which of them are in it: not those without such features.
+
+        Raises TunedbError when there is no representation of that name.
+        """
+        described = representation(features)
         members: dict[tuple[str, str], list[int]] = {}
         for number, trial in enumerate(trials):
             members.setdefault((trial.workload.fingerprint, trial.target.fingerprint), []).append(number)
@@ -62,21 +71,31 @@ class TrainingSet:
         used = np.zeros(len(trials), dtype=np.bool_)
         for numbers in members.values():
             some = [trials[number] for number in numbers]
-            features = stored_features(some)
-            good = np.flatnonzero(np.isfinite(features).all(axis=1))
+            block = described.of_trials(some)
+            good = np.flatnonzero(np.isfinite(block.reshape(len(block), -1)).all(axis=1))
             if not len(good):
                 continue
             used[np.array(numbers)[good]] = True
-            blocks.append(features[good])
+            blocks.append(block[good])
             seconds.append(np.array([some[row].seconds for row in good], dtype=np.float64))
             groups.append(np.full(len(good), len(workloads)))
             workloads.append(some[0].workload.key)
             targets.append(some[0].target.name)
         if not blocks:
             empty = np.empty(0)
-            return cls(np.empty((0, 0), np.float32), empty, empty.astype(np.int64), (), ()), used
-        everything = (np.concatenate(blocks), np.concatenate(seconds), np.concatenate(groups).astype(np.int64))
-        return cls(*everything, tuple(workloads), tuple(targets)), used
+            return cls(np.empty((0, 0), np.float32), empty, empty.astype(np.int64), (), (), features), used
+        shape = np.max([block.shape[1:] for block in blocks], axis=0).tolist()
+        return (
+            cls(
+                np.concatenate([padded(block, shape) for block in blocks]),
+                np.concatenate(seconds),
+                np.concatenate(groups).astype(np.int64),
+                tuple(workloads),
+                tuple(targets),
+                features,
+            ),
+            used,
+        )
 
 
 def choose(

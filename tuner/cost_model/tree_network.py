@@ -8,23 +8,24 @@ Equal subtrees have equal states, and most subtrees of a batch are equal: candid
 is a forest in which each distinct subtree of a level is one node, computed once; the result is the same.
 """
 
+import json
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 
 import numpy as np
 import numpy.typing as npt
 import torch
+from safetensors.numpy import load, save
 from torch import nn
 
-from tuner.cost_model.metrics import average_recall
 from tuner.cost_model.objectives import Pairs
-from tuner.cost_model.tree_gru import Settings
+from tuner.cost_model.tree_gru import MINIBATCHES, Settings
+from tuner.features.sketches import padded
 from tuner.features.tree import LEVEL, NUMBERS, PARENT, TOKEN, VOCABULARY, Trees
 
 Hashes = npt.NDArray[np.uint64]
 
-EVERY = 10  # minibatches from one look at the recall to the next
 CHUNK = 1024  # trees that are predicted together
 PARTS = 8  # groups that a minibatch is of, drawn with replacement
 
@@ -92,7 +93,7 @@ class TreeNetwork(nn.Module):
 
     def __init__(self, settings: Settings, numbers: int) -> None:
         super().__init__()
-        hidden, self.slots = settings.hidden, settings.slots
+        hidden, self.slots, self.numbers = settings.hidden, settings.slots, numbers
         self.hidden = hidden
         if self.slots:
             self.encode: nn.Module = nn.Linear(numbers, hidden)
@@ -153,57 +154,80 @@ class TrainedNetwork:
         self,
         trees: Trees,
         labels: npt.NDArray[np.float64],
-        groups: npt.NDArray[np.int64] | None = None,
+        groups: npt.NDArray[np.int64],
+        steps: int,
         good: Callable[[], float] | None = None,
     ) -> int:
-        """Train on N trees from the weights there are; how many minibatches it took to the best of them.
+        """Train on N trees, from the weights there are, for so many minibatches at most; how many were of use.
 
-        Ranks compare rows of a group only; ``groups`` ascend. It ends when ``good`` gets no better; else, the average
-        recall on the trees themselves.
+        Ranks compare trees of a group only; ``groups`` ascend. With ``good`` training ends when that gets no better,
+        and the weights are those of the best moment.
         """
-        groups = np.zeros(len(labels), dtype=np.int64) if groups is None else groups
-        good = good or (lambda: average_recall(self.predict(trees), labels, self.settings.recall))
+        settings = self.settings
         if self._network is None:
-            self._network = _built(self.settings, trees.shape[2] - NUMBERS, self._seed)
-            if self.settings.objective == "regression":
+            self._network = _built(settings, trees.shape[2] - NUMBERS, self._seed)
+            if settings.objective == "regression":
                 self._shift, self._scale = float(labels.mean()), float(labels.std()) or 1.0
-        hashes = subtree_hashes(trees)
-        targets = torch.from_numpy((labels - self._shift) / self._scale).float()
-        settings, network = self.settings, self._network
-        steps = torch.optim.Adam(network.parameters(), lr=settings.rate, weight_decay=settings.decay)
-        best, best_step = -np.inf, 0
+        network, hashes = self._network, subtree_hashes(trees)
+        adam = torch.optim.Adam(network.parameters(), lr=settings.rate, weight_decay=settings.decay)
+        best, used, weights = -np.inf, steps, network.state_dict()
         with one_thread():
-            for step in range(1, settings.steps + 1):
+            for step in range(1, steps + 1):
                 rows = self._minibatch(groups)
-                scores = network(*forest(trees[rows], hashes[rows]))
-                if settings.objective == "regression":
-                    loss = nn.functional.mse_loss(scores, targets[rows])
-                else:
-                    pairs = Pairs.within(labels[rows], groups[rows], self._rng)
-                    loss = nn.functional.softplus(scores[pairs.worse] - scores[pairs.better]).sum() / len(rows)
-                steps.zero_grad()
-                loss.backward()  # type: ignore[no-untyped-call]
+                loss = self._loss(network(*forest(trees[rows], hashes[rows])), labels[rows], groups[rows])
+                adam.zero_grad()
+                loss.backward()
                 nn.utils.clip_grad_norm_(network.parameters(), settings.clip)
-                steps.step()
-                if step % EVERY == 0:
-                    now = good()
-                    if now > best:
-                        best, best_step = now, step
-                    elif step - best_step >= settings.patience:
+                adam.step()
+                if good is not None and step % MINIBATCHES == 0:
+                    if (now := good()) > best:
+                        best, used = now, step
+                        weights = {name: value.clone() for name, value in network.state_dict().items()}
+                    elif step - used >= settings.patience:
                         break
-        return best_step
+        if good is not None:
+            network.load_state_dict(weights)
+        return used
 
-    def predict(self, trees: Trees) -> npt.NDArray[np.float32]:
+    def predict(self, trees: Trees) -> npt.NDArray[np.float64]:
         """(N,) scores, on the scale of the labels if they are learned by regression; zero without a network."""
-        result = np.zeros(len(trees), dtype=np.float32)
+        result = np.zeros(len(trees))
         if self._network is None:
             return result
         with one_thread(), torch.no_grad():
             for start in range(0, len(trees), CHUNK):
-                some = trees[start : start + CHUNK]
+                some = padded(trees[start : start + CHUNK], (trees.shape[1], NUMBERS + self._network.numbers))
                 scores = self._network(*forest(some, subtree_hashes(some)))
-                result[start : start + CHUNK] = self._shift + self._scale * scores.numpy()
+                result[start : start + CHUNK] = self._shift + self._scale * scores.double().numpy()
         return result
+
+    def to_bytes(self) -> bytes:
+        """The arrays in the format of safetensors, the settings in its header."""
+        assert self._network is not None, "a network is stored after it was trained"
+        arrays = {name: value.numpy() for name, value in self._network.state_dict().items()}
+        scale = [self._network.numbers, self._shift, self._scale]
+        about = json.dumps({"settings": asdict(self.settings), "scale": scale}, sort_keys=True)
+        return save(arrays, metadata={"tunedb": about})  # one entry, for several are written in any order
+
+    @classmethod
+    def from_bytes(cls, data: bytes) -> "TrainedNetwork":
+        """The network that ``to_bytes`` wrote; the caller compares a hash before."""
+        length = int.from_bytes(data[:8], "little")
+        about = json.loads(json.loads(data[8 : 8 + length])["__metadata__"]["tunedb"])
+        found = cls(Settings(**about["settings"]), seed=0)
+        numbers, found._shift, found._scale = about["scale"]
+        found._network = _built(found.settings, numbers, seed=0)
+        found._network.load_state_dict({name: torch.from_numpy(array) for name, array in load(data).items()})
+        return found
+
+    def _loss(
+        self, scores: torch.Tensor, labels: npt.NDArray[np.float64], groups: npt.NDArray[np.int64]
+    ) -> torch.Tensor:
+        if self.settings.objective == "regression":
+            return nn.functional.mse_loss(scores, torch.from_numpy((labels - self._shift) / self._scale).float())
+        pairs = Pairs.within(labels, groups, self._rng)
+        margins = scores[torch.from_numpy(pairs.better)] - scores[torch.from_numpy(pairs.worse)]
+        return nn.functional.softplus(-margins).sum() / max(len(pairs.better), 1)
 
     def _minibatch(self, groups: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
         """Rows of a few groups, in ascending order of the groups."""

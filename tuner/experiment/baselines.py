@@ -6,11 +6,9 @@ import numpy as np
 import numpy.typing as npt
 
 from tuner.experiment.pool import Pool
+from tuner.neighbours import distance, unlike
 from tuner.search.candidates import Candidates
 from tuner.search.simple import Random
-from tuner.search.warm import unlike
-from tuner.space import Config, Space
-from tuner.transfer import distance
 
 Floats = npt.NDArray[np.float64]
 
@@ -61,15 +59,6 @@ def nearest_copies(pool: Pool, sources: Sequence[Pool]) -> list[int]:
         nearest(pool.space, pool.indices, source.trials[int(np.argmin(source.seconds))].config) for source in same
     ]
     return list(dict.fromkeys(int(pool.indices[place]) for place in places))
-
-
-def nearest(space: Space, indices: npt.NDArray[np.int64], config: Config) -> int:
-    """The position of the configuration most like ``config``, which may lie outside of the space."""
-    far = np.zeros(len(indices))
-    for knob, digits in zip(space.knobs, space.digits(indices).T, strict=True):
-        if knob.name in config:
-            far += np.array([unlike(value, config[knob.name]) for value in knob.values])[digits]
-    return int(np.argmin(far))
 
 
 class Copies:

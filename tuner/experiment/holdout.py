@@ -18,8 +18,8 @@ from tuner.cost_model.metrics import harmonic_mean, pairwise_accuracy
 from tuner.cost_model.training import FEWEST, TrainingSet
 from tuner.errors import TunedbError
 from tuner.experiment.baselines import expected_best, quantile_of, random_reaches
+from tuner.neighbours import distance
 from tuner.target import Target
-from tuner.transfer import distance
 from tuner.workload import Workload
 
 Floats = npt.NDArray[np.float64]

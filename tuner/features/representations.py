@@ -15,7 +15,8 @@ from tuner.features import invariant
 from tuner.features.context import context_features
 from tuner.features.knob import knob_features
 from tuner.features.relation import curve_features, relation_features
-from tuner.features.sketches import OfNest, Rows, assembled, schedule_features, sketch_features
+from tuner.features.sketches import OfNest, Rows, assembled, sketch_features
+from tuner.features.stored import Example, stored_features
 from tuner.features.tree import context_tree_features, tree_features
 from tuner.space import Columns, Space
 from tuner.target import Target
@@ -35,7 +36,7 @@ class Representation(Protocol):
     ) -> Rows:
         """The features of N legal configurations, (N, ...)."""
 
-    def of_trials(self, trials: Sequence[Trial]) -> Rows:
+    def of_trials(self, trials: Sequence[Example]) -> Rows:
         """The features of N trials of one workload and target, (N, ...); NaN for those that have none."""
 
 
@@ -51,9 +52,8 @@ class FromNest:
     ) -> Rows:
         return sketch_features(template, workload, target, space, columns, self.of_nest)
 
-    def of_trials(self, trials: Sequence[Trial]) -> Rows:
-        first = trials[0]
-        return schedule_features(first.workload, first.target, [trial.schedule for trial in trials], self.of_nest)
+    def of_trials(self, trials: Sequence[Example]) -> Rows:
+        return stored_features(trials, self.of_nest)
 
 
 @dataclass(frozen=True)
@@ -68,7 +68,7 @@ class FromKnobs:
     ) -> Rows:
         return self.of_knobs(template, workload, target, columns)
 
-    def of_trials(self, trials: Sequence[Trial]) -> Rows:
+    def of_trials(self, trials: Sequence[Example]) -> Rows:
         """Trials of another template than the workload's own, or of values that it does not have, have none."""
         workload, target = trials[0].workload, trials[0].target
         template = template_for(workload, target)
@@ -77,12 +77,11 @@ class FromKnobs:
         indices: list[int] = []
         for row, trial in enumerate(trials):
             try:
-                index = space.index(trial.config) if trial.template == template.key else None
+                if isinstance(trial, Trial) and trial.template == template.key:
+                    indices.append(space.index(trial.config))
+                    rows.append(row)
             except ScheduleError:
                 continue
-            if index is not None:
-                rows.append(row)
-                indices.append(index)
         if not rows:
             return assembled(len(trials), ())
         features = self.of_knobs(template, workload, target, space.columns(np.array(indices)))
@@ -94,12 +93,12 @@ REPRESENTATIONS: Mapping[str, Representation] = {
     "template": FromKnobs(
         "template/1", lambda template, workload, target, columns: template.features(workload, target, columns)
     ),
-    "context": FromNest("context/1", lambda nest, expression, target, known: context_features(nest)),
-    "relation": FromNest("relation/1", lambda nest, expression, target, known: relation_features(nest)),
-    "curve": FromNest("curve/1", lambda nest, expression, target, known: curve_features(nest)),
+    "context": FromNest("context/1", lambda nest, *_: context_features(nest)),
+    "relation": FromNest("relation/1", lambda nest, *_: relation_features(nest)),
+    "curve": FromNest("curve/1", lambda nest, *_: curve_features(nest)),
     "invariant": FromNest(invariant.VERSION, invariant.invariant_features),
-    "tree": FromNest("tree/1", lambda nest, expression, target, known: tree_features(nest)),
-    "context-tree": FromNest("context-tree/1", lambda nest, expression, target, known: context_tree_features(nest)),
+    "tree": FromNest("tree/1", lambda nest, *_: tree_features(nest)),
+    "context-tree": FromNest("context-tree/1", lambda nest, *_: context_tree_features(nest)),
 }
 
 

@@ -25,8 +25,7 @@ from tuner.templates import Template
 from tuner.workload import Workload
 
 Rows: TypeAlias = npt.NDArray[np.float32]  # (N, F); (N, nodes, F) for trees
-
-# The features of the N candidates that a nest stands for; last, the expressions of all algorithms there are.
+# Of the N candidates that a nest stands for; the expressions at the end are those of all algorithms.
 OfNest: TypeAlias = Callable[[Nest, Expression, Target, Sequence[Expression]], Rows]
 
 
@@ -50,16 +49,7 @@ def sketch_features(
         if len(members):
             schedule = template.schedule(workload, target, _config(space, columns, members))
             alike.setdefault(_skeleton(schedule), []).append((members, schedule))
-    return assembled(
-        rows,
-        [
-            (
-                everybody := np.concatenate([members for members, _ in parts]),
-                _lowered(workload, target, _joined(parts), len(everybody), of_nest),
-            )
-            for parts in alike.values()
-        ],
-    )
+    return assembled(rows, (_described(workload, target, parts, of_nest) for parts in alike.values()))
 
 
 def assembled(rows: int, parts: Iterable[tuple[npt.NDArray[np.int64], Rows]]) -> Rows:
@@ -102,11 +92,19 @@ def _config(space: Space, columns: Columns, members: npt.NDArray[np.int64]) -> d
     return config
 
 
-def _lowered(workload: Workload, target: Target, schedule: Schedule, rows: int, of_nest: OfNest) -> Rows:
-    """The features of ``rows`` candidates, whose factors are columns. Raises ScheduleError when it is not legal."""
+def _described(
+    workload: Workload, target: Target, parts: Sequence[tuple[npt.NDArray[np.int64], Schedule]], of_nest: OfNest
+) -> tuple[npt.NDArray[np.int64], Rows]:
+    """The members of all parts, which have one structure, and their features."""
+    members = np.concatenate([numbers for numbers, _ in parts])
+    return members, _features(workload, target, _joined(parts), len(members), of_nest)
+
+
+def _features(workload: Workload, target: Target, schedule: Schedule, count: int, of_nest: OfNest) -> Rows:
+    """Those of the ``count`` candidates that a schedule stands for. Raises ScheduleError when it is not legal."""
     nest, expression = nest_of(workload, schedule), expression_by(workload, schedule)
     found = of_nest(nest, expression, target, algorithms_of(workload))
-    return np.broadcast_to(found, (rows, *found.shape[1:]))
+    return np.broadcast_to(found, (count, *found.shape[1:]))
 
 
 def schedule_features(
@@ -124,10 +122,10 @@ def schedule_features(
     for members in groups.values():
         for part in (members, *([member] for member in members)):
             try:
-                found = _lowered(workload, target, _stacked([schedules[member] for member in part]), len(part), of_nest)
+                stacked = _stacked([schedules[member] for member in part])
+                parts.append((np.array(part), _features(workload, target, stacked, len(part), of_nest)))
             except ScheduleError:
                 continue  # if one of many cannot be lowered, each is tried alone
-            parts.append((np.array(part), found))
             if part is members:
                 break
     return assembled(len(schedules), parts)

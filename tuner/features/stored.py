@@ -7,8 +7,8 @@ import numpy as np
 import numpy.typing as npt
 
 from tuner import foreign_templates
-from tuner.features.invariant import NAMES, invariant_features
-from tuner.features.sketches import schedule_features
+from tuner.features.invariant import invariant_features
+from tuner.features.sketches import OfNest, Rows, assembled, schedule_features
 from tuner.lower import lower
 from tuner.schedule import Schedule
 from tuner.target import Target
@@ -36,38 +36,37 @@ class Example(Protocol):
     def seconds(self) -> float | None: ...
 
 
-def stored_features(examples: Sequence[Example]) -> npt.NDArray[np.float32]:
-    """(N, len(NAMES)) of N examples of any workloads, targets and templates; NaN for those that cannot be lowered."""
-    result = np.full((len(examples), len(NAMES)), np.nan, dtype=np.float32)
+def stored_features(examples: Sequence[Example], of_nest: OfNest = invariant_features) -> Rows:
+    """The features of N examples of any workloads, targets and templates; NaN for those that cannot be lowered."""
     groups: dict[tuple[Workload, Target, str], list[int]] = {}
     for number, example in enumerate(examples):
         foreign = "" if isinstance(example.schedule, Schedule) else example.template
         groups.setdefault((example.workload, example.target, foreign), []).append(number)
+    parts: list[tuple[npt.NDArray[np.int64], Rows]] = []
     for (workload, target, foreign), members in groups.items():
         schedules = [examples[member].schedule for member in members]
         if foreign:
             knobs = [schedule for schedule in schedules if not isinstance(schedule, Schedule)]
-            result[members] = _foreign(foreign, workload, target, knobs)
+            features = _foreign(foreign, workload, target, knobs, of_nest)
         else:
             steps = [schedule for schedule in schedules if isinstance(schedule, Schedule)]
-            result[members] = schedule_features(workload, target, steps)
-    return result
+            features = schedule_features(workload, target, steps, of_nest)
+        parts.append((np.array(members), features))
+    return assembled(len(examples), parts)
 
 
 def _foreign(
-    template: str, workload: Workload, target: Target, configs: Sequence[Mapping[str, int]]
-) -> npt.NDArray[np.float32]:
+    template: str, workload: Workload, target: Target, configs: Sequence[Mapping[str, int]], of_nest: OfNest
+) -> Rows:
     """Configurations with the same knobs and the same flag are lowered together."""
-    result = np.full((len(configs), len(NAMES)), np.nan, dtype=np.float32)
-    if not foreign_templates.is_foreign(template):
-        return result
     groups: dict[tuple[tuple[str, ...], int | None], list[int]] = {}
     for number, knobs in enumerate(configs):
-        if foreign_templates.wrong(template, workload, knobs) is None:
+        if foreign_templates.is_foreign(template) and foreign_templates.wrong(template, workload, knobs) is None:
             groups.setdefault((tuple(sorted(knobs)), knobs.get("unroll_kw")), []).append(number)
+    parts: list[tuple[npt.NDArray[np.int64], Rows]] = []
     for (names, _), members in groups.items():
         columns = {name: np.array([configs[member][name] for member in members], dtype=np.int64) for name in names}
         program = foreign_templates.program(template, workload, columns)
-        nest = lower(program.expression, program.schedule)
-        result[members] = invariant_features(nest, program.expression, target)
-    return result
+        found = of_nest(lower(program.expression, program.schedule), program.expression, target, ())
+        parts.append((np.array(members), np.broadcast_to(found, (len(members), *found.shape[1:]))))
+    return assembled(len(configs), parts)

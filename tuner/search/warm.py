@@ -7,17 +7,18 @@ docs/transfer-learning.md has the figures.
 """
 
 from collections.abc import Sequence
-from math import log2, sqrt
+from math import sqrt
 
 import numpy as np
 import numpy.typing as npt
 
 from tuner.cost_model.acquisition import expected_improvement
 from tuner.cost_model.residual import Kernel, Residual
+from tuner.neighbours import unlike
 from tuner.search.candidates import Candidates
 from tuner.search.model_guided import ModelGuided
 from tuner.search.prior import Prior
-from tuner.space import Config, Indices, Value
+from tuner.space import Config, Indices
 
 POOL = 200_000  # random candidates that stand for a space too large to list
 SHORTLIST = 4096  # of them the prior's best, on which the posterior is computed
@@ -116,17 +117,4 @@ class WarmStarted:
     def _nearest(self, config: Config) -> int:
         """The candidate of the pool that is most like ``config``."""
         space = self.candidates.space
-        distance = np.zeros(len(self.pool))
-        for knob, digits in zip(space.knobs, space.digits(self.pool).T, strict=True):
-            if knob.name in config:
-                distance += np.array([unlike(value, config[knob.name]) for value in knob.values])[digits]
-        return int(self.pool[int(np.argmin(distance))])
-
-
-def unlike(value: Value, wanted: Value) -> float:
-    """How far apart two values of a knob are: octaves between numbers, one for different words."""
-    if isinstance(value, tuple) and isinstance(wanted, tuple) and len(value) == len(wanted):
-        return sum(map(unlike, value, wanted))
-    if isinstance(value, int) and isinstance(wanted, int):
-        return abs(log2((1 + value) / (1 + wanted)))
-    return float(value != wanted)
+        return int(self.pool[int(np.argmin(unlike(space.columns(self.pool), space.knobs, config)))])
