@@ -18,7 +18,7 @@ from tuner.target import Target
 from tuner.workload import Workload
 
 BLENDED = 3  # copies that draw candidates to them
-_FAR = 0.1  # of the distance between the workloads that counts as distance between configurations
+FAR = 0.1  # of the distance between the workloads that counts as distance between configurations
 
 
 class Configured(Protocol):
@@ -82,7 +82,7 @@ def blend(
     """
     if not known:
         return scores
-    apart = [unlike(columns, knobs, each.config) + _FAR * each.apart for each in known[:BLENDED]]
+    apart = [unlike(columns, knobs, each.config) + FAR * each.apart for each in known[:BLENDED]]
     return np.asarray(scores - wrong * np.min(apart, axis=0))
 
 

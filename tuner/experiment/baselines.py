@@ -55,9 +55,9 @@ def nearest_copies(pool: Pool, sources: Sequence[Pool]) -> list[int]:
     same = [source for source in sources if source.workload.operator == pool.workload.operator]
     same = [source for source in same if source.template.key == pool.template.key]
     same.sort(key=lambda source: (distance(source.workload, pool.workload), source.target != pool.target))
-    places = [
-        nearest(pool.space, pool.indices, source.trials[int(np.argmin(source.seconds))].config) for source in same
-    ]
+    best = [source.trials[int(np.argmin(source.seconds))].config for source in same]
+    columns = pool.space.columns(pool.indices)
+    places = [int(np.argmin(unlike(columns, pool.space.knobs, config))) for config in best]
     return list(dict.fromkeys(int(pool.indices[place]) for place in places))
 
 

@@ -85,7 +85,14 @@ def test_held_out_layers_are_scored_by_every_row(url: str) -> None:
     assert found["known"]["machines"] == ["amd", "intel"]
     assert found["known"]["networks"] == ["one", "two"]
     assert found["known"]["layers"] == 8
-    assert set(found["overall"]) == {"model", "nearest_copy", "history: ga", "history: xgb", "random"}
+    assert set(found["overall"]) == {
+        "model",
+        "model_and_copies",
+        "nearest_copy",
+        "history: ga",
+        "history: xgb",
+        "random",
+    }
     model, random = found["overall"]["model"], found["overall"]["random"]
     assert model["pairwise"] > 0.9
     assert model["mean_top1"] > random["mean_top1"]
