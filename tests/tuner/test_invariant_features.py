@@ -8,12 +8,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.tuner.schedules import random_schedule, random_workload
-from tuner.build import expression_of, nest_of
+from tests.tuner.schedules import random_schedule, random_winograd, random_workload
+from tuner.build import algorithms_of, expression_by, nest_of
 from tuner.errors import ScheduleError
 from tuner.features.invariant import NAMES, invariant_features
 from tuner.features.sketches import schedule_features, sketch_features
-from tuner.lower import lower
 from tuner.operators import OPERATORS
 from tuner.schedule import CacheWrite, Parallel, Reorder, Schedule, Split, Step, Unroll, Vectorize
 from tuner.target import Target
@@ -36,6 +35,7 @@ TARGET = Target(
 )
 KEYS = [
     "resnet18.C7(layout=NCHW16c)",
+    "resnet18.C9(layout=NCHW16c)",
     "conv2d(ci=13,h=7,w=7,co=13,k=3,pad=1)",
     "mobilenet.D4(layout=NCHW16c)",
     "depthwise_conv2d(n=2,c=13,h=7,w=7,k=3,pad=1)",
@@ -45,9 +45,13 @@ KEYS = [
 ]
 
 
+def alone(workload: Workload, schedule: Schedule, target: Target = TARGET) -> np.ndarray:
+    nest, expression = nest_of(workload, schedule), expression_by(workload, schedule)
+    return invariant_features(nest, expression, target, algorithms_of(workload))[0]
+
+
 def features(workload: Workload, schedule: Schedule, target: Target = TARGET) -> dict[str, float]:
-    row = invariant_features(nest_of(workload, schedule), expression_of(workload), target)[0]
-    return dict(zip(NAMES, row.tolist(), strict=True))
+    return dict(zip(NAMES, alone(workload, schedule, target).tolist(), strict=True))
 
 
 def blocked(
@@ -82,8 +86,8 @@ def test_columns_of_a_template_give_what_each_candidate_gives_alone(key: str) ->
     together = sketch_features(template, workload, TARGET, space, space.columns(indices))  # type: ignore[arg-type]
     assert together.shape == (len(indices), len(NAMES))
     for row, index in enumerate(indices.tolist()):
-        nest = nest_of(workload, template.schedule(workload, TARGET, space.config(index)))  # type: ignore[attr-defined]
-        np.testing.assert_array_equal(together[row], invariant_features(nest, expression_of(workload), TARGET)[0])
+        schedule = template.schedule(workload, TARGET, space.config(index))  # type: ignore[attr-defined]
+        np.testing.assert_array_equal(together[row], alone(workload, schedule))
 
 
 @given(st.sampled_from(sorted(OPERATORS)), st.randoms(use_true_random=False))
@@ -95,12 +99,22 @@ def test_random_schedules_give_finite_features_together_as_alone(operator: str, 
     together = schedule_features(workload, TARGET, [*schedules, *wider])
     for schedule, row in zip([*schedules, *wider], together, strict=True):
         try:
-            nest = lower(expression_of(workload), schedule)
+            single = alone(workload, schedule)
         except ScheduleError:
             assert np.isnan(row).all()
             continue
         assert np.isfinite(row).all()
-        np.testing.assert_array_equal(row, invariant_features(nest, expression_of(workload), TARGET)[0])
+        np.testing.assert_array_equal(row, single)
+
+
+@given(st.randoms(use_true_random=False))
+@settings(max_examples=40, deadline=None)
+def test_random_chains_of_sums_give_finite_features_together_as_alone(rng: Random) -> None:
+    workload, schedule = random_winograd(rng)
+    both = [schedule, replace(schedule, steps=tuple(map(_doubled, schedule.steps)))]
+    for single, row in zip(both, schedule_features(workload, TARGET, both), strict=True):
+        assert np.isfinite(row).all()
+        np.testing.assert_array_equal(row, alone(workload, single))
 
 
 def _doubled(step: Step) -> Step:
@@ -144,6 +158,34 @@ def test_an_operand_that_the_next_loop_does_not_move_stays_in_the_cache() -> Non
     rows_outside, columns_outside = (features(workload, blocked(order=order)) for order in ("mn", "nm"))
     assert rows_outside["traffic_l1_second"] > columns_outside["traffic_l1_second"]
     assert rows_outside["traffic_l1_first"] < columns_outside["traffic_l1_first"]
+
+
+def test_a_chain_is_described_by_its_largest_sum_and_the_others_against_it() -> None:
+    workload = parse("resnet18.C6(layout=NCHW16c)")
+    template = template_for(workload, TARGET)
+    config = template.default(workload, TARGET)
+    direct, two, four = (
+        features(workload, template.schedule(workload, TARGET, {**config, "pad": "first", "algorithm": algorithm}))
+        for algorithm in ("direct", "winograd2", "winograd4")
+    )
+    assert direct["algorithm"] == 0
+    assert 0 > two["algorithm"] > four["algorithm"]
+    assert direct["algorithm_excess"] > two["algorithm_excess"] > four["algorithm_excess"] == 0
+    assert four["sum_inside"] == pytest.approx(np.log2(128))  # the product over the channels, at each point
+    assert direct["other_arithmetic"] == direct["other_moves"] == direct["other_body"] == -20
+    assert four["other_arithmetic"] > -5
+    assert direct["bound_arithmetic"] > two["bound_arithmetic"] > four["bound_arithmetic"]
+
+
+def test_lanes_that_lie_apart_are_seen() -> None:
+    workload = parse("depthwise_conv2d(c=8,h=9,w=9,k=3)")
+    order = ("n", "oh", "ow", "kh", "kw", "c")
+    steps = (
+        Reorder("depthwise_conv2d", order),
+        CacheWrite("depthwise_conv2d", "ow"),
+        Vectorize("depthwise_conv2d", "c"),
+    )
+    assert features(workload, Schedule(steps))["vector_first"] == pytest.approx(np.log2(1 + 81))
 
 
 def test_partial_tiles_and_idle_threads_are_waste() -> None:

@@ -265,7 +265,7 @@ def test_a_prior_ranks_the_schedules_of_a_new_workload() -> None:
 def test_examples_are_the_best_of_the_most_similar_workloads() -> None:
     known = [trial for number, source in enumerate(SOURCES) for trial in trials(source, 30, number)]
     new = matmul(m=100, k=128, n=256)
-    found = nearest_best(known, template_for(new, TARGET), new, TARGET)
+    found = nearest_best(known, template_for(new, TARGET).key, new, TARGET, 8)
     assert found[0].workload == SOURCES[1]
     own = [trial for trial in known if trial.workload == SOURCES[1]]
     assert found[0] == min(own, key=seconds_of)

@@ -224,7 +224,12 @@ def _print_warm(report: "Report") -> None:
     """What the session was told by earlier trials, and what that was worth."""
     click.echo(f"\nWarm start: {report.verdict}; {report.why}")
     left_out = "; ".join(f"{number} {reason}" for reason, number in report.left_out.items()) or "none"
-    facts = {"learned from": f"{report.used} trials of {report.workloads} workloads", "left out": left_out}
+    measured_on = "; ".join(f"{number} on {name}" for name, number in report.machines.items()) or "nothing"
+    facts = {
+        "learned from": f"{report.used} trials of {report.workloads} workloads",
+        "machines": measured_on,
+        "left out": left_out,
+    }
     if report.rank_correlation is not None:
         worst = min(report.held_out, key=lambda one: one.rank_correlation)
         facts["held out"] = (

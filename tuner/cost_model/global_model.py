@@ -62,7 +62,7 @@ class Settings:
     rate: float = 0.1
     patience: int = 30  # rounds without progress on held-out workloads
     folds: int = 3
-    threads: int = 2
+    threads: int = 1  # two are slower by far where something else runs: they wait for each other without sleeping
     seed: int = 0
 
     def to_json(self) -> dict[str, Any]:

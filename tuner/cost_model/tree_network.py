@@ -207,7 +207,8 @@ class TrainedNetwork:
         arrays = {name: value.numpy() for name, value in self._network.state_dict().items()}
         scale = [self._network.numbers, self._shift, self._scale]
         about = json.dumps({"settings": asdict(self.settings), "scale": scale}, sort_keys=True)
-        return save(arrays, metadata={"tunedb": about})  # one entry, for several are written in any order
+        data: bytes = save(arrays, metadata={"tunedb": about})  # one entry, for several are written in any order
+        return data
 
     @classmethod
     def from_bytes(cls, data: bytes) -> "TrainedNetwork":

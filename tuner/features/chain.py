@@ -25,7 +25,7 @@ Number: TypeAlias = Any  # float, or a float64 column of N candidates
 BYTES = 4
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)  # its indices may be columns, which do not compare
 class Operand:
     """One access of the multiply-add: along each dimension the axes it moves with, and its index in memory."""
 
@@ -57,6 +57,7 @@ class Chain:
             raise ScheduleError("there is no multiply-add in this loop nest")
         self.loops = main.loops
         self.passes = tuple(found for found in statements if not found.store.accumulate)
+        self._footprints: dict[Operand, list[Number]] = {}
         self.extents: list[Number] = [_number(loop.extent) for loop in self.loops]
         self.axes: dict[str, Number] = {name: _number(extent) for name, extent in nest.axes}
         result = next(found for found in self.passes if found.store.buffer.name == stage.output.name)
@@ -109,6 +110,11 @@ class Chain:
 
     def footprint(self, operand: Operand) -> list[Number]:
         """Elements of ``operand`` that are touched inside each level; ``depth + 1`` entries."""
+        if operand not in self._footprints:
+            self._footprints[operand] = self._footprint(operand)
+        return self._footprints[operand]
+
+    def _footprint(self, operand: Operand) -> list[Number]:
         result: list[Number] = [1.0]
         for level in reversed(range(self.depth)):
             if operand.moves_with(self.loops[level].axis):

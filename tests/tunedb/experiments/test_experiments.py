@@ -10,13 +10,12 @@ import numpy as np
 import pytest
 from click.testing import CliRunner, Result
 
-from tests.tuner.experiment.pools import trials
+from tests.tuner.experiment.pools import exported, trials
 from tunedb.cli import main
 from tunedb.experiments.declared import ExperimentError, find, read
 from tunedb.experiments.runner import of_session
 from tunedb.experiments.runner import run as run_experiment
 from tunedb.experiments.summary import collect, judge, quantiles, random_trials
-from tunedb.formats.native import Record, encode
 from tuner.experiment.replay import Run
 
 ROOT = Path(__file__).parents[3]
@@ -48,6 +47,7 @@ tuner = "warm"
 
 [[goals]]
 arm = "Warm"
+share = 0.3
 median = 16
 p90 = 16
 
@@ -66,11 +66,7 @@ text = "says 7"
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
     """A folder with the data and one experiment."""
-    lines = [
-        encode(Record(trial, (trial.times,) if trial.times else (), {"tuner": "random"}, trial.created))
-        for seed, key in enumerate(WORKLOADS)
-        for trial in trials(key, seed=seed)
-    ]
+    lines = [exported(trial) for seed, key in enumerate(WORKLOADS) for trial in trials(key, seed=seed)]
     (tmp_path / "trials.jsonl").write_text("\n".join(lines) + "\n")
     (tmp_path / "question.toml").write_text(DECLARED)
     return tmp_path
@@ -107,7 +103,7 @@ def test_an_experiment_is_run_once_and_reported(folder: Path) -> None:
     assert results(folder / "results") == kept
     report = call("report", "--folder", str(folder), "--results", str(folder / "results"), "-o", str(folder / "page"))
     assert report.exit_code == 0, report.output
-    assert "met      question: Warm: 95% of the best in 16 trials" in report.output
+    assert "met      question: Warm: 30% of the best in 16 trials" in report.output
     assert "not met  question: Warm: 1e+09 times quicker" in report.output
     page = (folder / "page" / "README.md").read_text()
     for word in ("A question", "Random, expected", "Somebody else", "made up", "question-trials.png", "**no**"):

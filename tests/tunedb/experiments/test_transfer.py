@@ -1,15 +1,15 @@
 """``tunedb experiment replay``: what a database teaches about what it does not hold, imported records included."""
 
 import json
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 import pytest
 from click.testing import CliRunner, Result
 
-from tests.tuner.experiment.pools import trials
+from tests.tuner.experiment.pools import exported, trials
 from tunedb.cli import main
-from tunedb.formats.native import Record, encode
 
 
 def line(layer: int, tile: tuple[int, int, int, int], seconds: float, when: int) -> str:
@@ -64,16 +64,13 @@ def url(tmp_path_factory: pytest.TempPathFactory) -> str:
         assert call("import", str(file), "--machine", machine, *labels, "--db", url).exit_code == 0
     own = folder / "own.jsonl"
     own.write_text(
-        "".join(
-            encode(Record(trial, (trial.times,) if trial.times else (), {"tuner": "random"}, trial.created)) + "\n"
-            for m in (64, 96, 128)
-            for trial in trials(f"matmul(m={m},k=64,n=64)")
-        )
+        "".join(exported(trial) + "\n" for m in (64, 96, 128) for trial in trials(f"matmul(m={m},k=64,n=64)"))
     )
     assert call("import", str(own), "--db", url).exit_code == 0
     return url
 
 
+@cache
 def replayed(url: str, *more: str) -> dict[str, Any]:
     done = call("experiment", "replay", "--db", url, "--seeds", "2", "--json", *more)
     assert done.exit_code == 0, done.output

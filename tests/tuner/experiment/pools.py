@@ -4,6 +4,7 @@ from datetime import UTC, datetime
 
 import numpy as np
 
+from tunedb.formats.native import Record, encode
 from tuner.experiment.pool import Pool
 from tuner.target import Target
 from tuner.templates import template_for
@@ -49,6 +50,12 @@ def trial(
         sequence=number,
         created=datetime(2026, 1, 31, 12, 0, number % 60, tzinfo=UTC),
     )
+
+
+def exported(trial: Trial) -> str:
+    """The line of a trial in a log, from a session of its own workload."""
+    session = {"tuner": "random", "workload": trial.workload.key}
+    return encode(Record(trial, (trial.times,) if trial.times else (), session, trial.created))
 
 
 def pool(key: str, count: int = 60, seed: int = 0) -> Pool:
