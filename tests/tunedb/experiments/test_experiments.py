@@ -180,7 +180,7 @@ def test_the_list_says_what_is_asked(folder: Path) -> None:
         ("trials = 16", "trials = -1", "trials is -1"),
         ('"bars"]', '"pies"]', "there is no figure 'pies'"),
         ('name = "Warm"\ntuner', 'name = "Model"\ntuner', "two arms are called 'Model'"),
-        ('arm = "Warm"\nmedian', 'arm = "Cold"\nmedian', "goals name an arm 'Cold'"),
+        ('arm = "Warm"\nshare', 'arm = "Cold"\nshare', "goals name an arm 'Cold'"),
         ("stretch = 2", "batch = 2", "tuner random has no option 'batch'"),
         ('sources = ["matmul(m=128,k=32,n=64)"]', "", "learns from other workloads, and there are no sources"),
         ("median = 16", 'median = "16"', "goals: median is '16'"),
