@@ -9,7 +9,7 @@ WORKLOAD ?= resnet18.C7
 TRIALS   ?= 96
 
 .DEFAULT_GOAL := help
-.PHONY: help tune test bench-kernels lint format clean
+.PHONY: help tune test experiments experiment-data bench-kernels lint format clean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-15s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -19,6 +19,14 @@ tune: $(VENV)/.runtime ## tune a layer of ResNet-18 on this machine: WORKLOAD=..
 
 test: $(VENV)/.dev lint ## check style and types, then run all tests
 	$(BIN)/python -m pytest
+
+experiments: $(VENV)/.plots ## replay the recorded trials, and write a page with tables and figures
+	@$(BIN)/tunedb experiment run
+	@$(BIN)/tunedb experiment report
+	@echo "see experiments/report/README.md"
+
+experiment-data: $(VENV)/.runtime ## write the trials that experiments replay anew: DB=sqlite:///trials.sqlite
+	@$(BIN)/tunedb export --db $(DB) --output benchmarks/data/zen5.jsonl.gz
 
 PEERS ?= .venv-peers
 bench-kernels: $(VENV)/.runtime $(PEERS)/.ready ## compare our kernels with those of other libraries: ARGS="--tune 128"
@@ -56,6 +64,11 @@ $(VENV)/.runtime: $(VENV)/.created pyproject.toml constraints.txt
 	@echo "installing what tunedb needs (once)"
 	@$(INSTALL) hatchling editables
 	@$(INSTALL) --no-build-isolation --editable .
+	@touch $@
+
+$(VENV)/.plots: $(VENV)/.runtime
+	@echo "installing what figures need (once)"
+	@$(INSTALL) --no-build-isolation --editable '.[plots]'
 	@touch $@
 
 $(VENV)/.dev: $(VENV)/.runtime

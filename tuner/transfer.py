@@ -18,7 +18,6 @@ from tuner.cost_model.training import TrainingSet
 from tuner.features.representations import representation
 from tuner.features.sketches import padded
 from tuner.neighbours import Copy, blend, copies, nearest_best
-from tuner.search.candidates import LISTABLE
 from tuner.space import Columns, Config, Space
 from tuner.target import Target
 from tuner.templates import Template
@@ -161,11 +160,7 @@ def legal_sample(
     template: Template, workload: Workload, target: Target, space: Space, count: int
 ) -> npt.NDArray[np.int64]:
     """Up to ``count`` random configurations of a space, less the illegal ones; always the same."""
-    rng = np.random.default_rng(0)
-    if space.size <= LISTABLE:
-        drawn = rng.permutation(space.size)[:count] if count < space.size else np.arange(space.size)
-    else:
-        drawn = space.sample(rng, count)
+    drawn = np.arange(space.size) if count >= space.size else space.sample(np.random.default_rng(0), count)
     return np.asarray(drawn[~template.illegal(workload, target, space.columns(drawn))], dtype=np.int64)
 
 

@@ -3,7 +3,7 @@
 import click
 
 from tunedb import __version__
-from tunedb.cli import care, compare, database, lookup, model, next, show, stale, transfer, tune, verify
+from tunedb.cli import care, compare, database, experiment, lookup, model, next, show, stale, transfer, tune, verify
 from tunedb.cli.common import Commands
 
 
@@ -37,6 +37,7 @@ for command in (
     care.backup,
     lookup.stats,
     model.model,
+    experiment.experiment,
     database.database,
 ):
     main.add_command(command)

@@ -53,6 +53,12 @@ class Candidates:
         """Which of these configurations were not proposed yet."""
         return ~np.isin(indices, np.fromiter(self._seen, dtype=np.int64, count=len(self._seen)))
 
+    def admit(self, indices: Indices) -> Indices:
+        """Those of the configurations, made up by a tuner, that can be built and were not proposed yet."""
+        unseen = indices[self.unseen(indices)]
+        admitted: Indices = unseen[self.legal(unseen)]
+        return admitted
+
     def take(self, indices: npt.ArrayLike) -> list[int]:
         """Mark configurations as proposed."""
         taken: list[int] = np.asarray(indices, dtype=np.int64).tolist()

@@ -50,9 +50,7 @@ class Genetic:
             return self.candidates.random(self.rng, min(count, POPULATION - len(self.observed)))
         children = np.empty(0, dtype=np.int64)
         for _ in range(_ATTEMPTS):
-            born = self._breed()
-            born = born[self.candidates.unseen(born)]
-            born = born[self.candidates.legal(born)]
+            born = self.candidates.admit(self._breed())
             children = np.concatenate([children, born[~np.isin(born, children)]])
             if len(children) >= POPULATION:
                 break

@@ -1,0 +1,183 @@
+"""Runs what of an experiment was not run yet: replays in several processes, real ones one after another."""
+
+import os
+import signal
+from collections.abc import Callable, Iterator
+from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
+from dataclasses import dataclass
+from multiprocessing import get_context
+from pathlib import Path
+
+import numpy as np
+
+import tunedb
+from tunedb.experiments import stored
+from tunedb.experiments.data import Data, load, setup_of
+from tunedb.experiments.declared import REAL, Experiment, ExperimentError, read
+from tunedb.tuning import tune
+from tuner.experiment.baselines import expected_best, random_reaches
+from tuner.experiment.replay import Run, replay
+from tuner.trial import Trial
+
+SHARES = (0.95, 0.99)
+
+
+@dataclass(frozen=True)
+class Unit:
+    """The runs of an arm with one seed: what it learns from the sources is worked out once for all its workloads."""
+
+    path: Path
+    source: str
+    folder: Path
+    arm: str
+    seed: int
+
+
+def run(
+    experiment: Experiment,
+    path: Path,
+    folder: Path,
+    source: str | None,
+    jobs: int,
+    progress: Callable[[int], None],
+    workloads: Callable[[int], None],
+) -> None:
+    """Run what is missing of the experiment at ``path`` and keep it under ``folder``.
+
+    ``source`` replaces the data that the file names; in real mode it is the URL of the database that keeps the trials.
+    ``workloads`` is told how many runs there are, ``progress`` how many were finished or found, as they come.
+    """
+    workloads(len(experiment.arms) * experiment.seeds * len(experiment.workloads))
+    if experiment.mode == "real":
+        url = source or f"sqlite:///{_made(folder / experiment.name) / 'trials.sqlite'}"
+        for _ in _real(experiment, folder, url):
+            progress(1)
+        return
+    chosen = source or str(experiment.data)
+    data = load(chosen)  # in this process first, so that what is wrong with it is said at once
+    _describe(experiment, folder, data)
+    units = [Unit(path, chosen, folder, arm.name, seed) for arm in experiment.arms for seed in range(experiment.seeds)]
+    missing = [unit for unit in units if not _finished(experiment, unit, data)]
+    progress((len(units) - len(missing)) * len(experiment.workloads))
+    if jobs == 1 or len(missing) < 2:
+        for unit in missing:
+            progress(work(unit))
+        return
+    _parallel(missing, min(jobs, len(missing)), progress)
+
+
+def _parallel(units: list[Unit], jobs: int, progress: Callable[[int], None]) -> None:
+    # Spawned, not forked: XGBoost's threads do not survive a fork.
+    with ProcessPoolExecutor(jobs, mp_context=get_context("spawn"), initializer=_ignore_interrupts) as pool:
+        waiting = {pool.submit(work, unit) for unit in units}
+        try:
+            while waiting:
+                done, waiting = wait(waiting, return_when=FIRST_COMPLETED)
+                for each in done:
+                    progress(each.result())
+        except BaseException:
+            pool.shutdown(wait=True, cancel_futures=True)
+            raise
+
+
+def _ignore_interrupts() -> None:
+    """Ctrl-C reaches every process of a terminal; the one that started the others decides."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+
+def work(unit: Unit) -> int:
+    """Make the runs of a unit that are missing; how many it has."""
+    experiment, data = read(unit.path), load(unit.source)
+    arm = next(arm for arm in experiment.arms if arm.name == unit.arm)
+    digest = stored.digest_of(experiment, arm.name, data.digest)
+    for label in experiment.workloads:
+        place = stored.place(unit.folder, experiment.name, arm.name, label, unit.seed)
+        if stored.load(place, digest) is None:
+            setup = setup_of(data, experiment, arm, label, unit.seed)
+            facts = {"experiment": experiment.name, "arm": arm.name, "workload": label, "seed": unit.seed}
+            stored.save(place, digest, replay(arm, setup, experiment.trials), facts)
+    return len(experiment.workloads)
+
+
+def _finished(experiment: Experiment, unit: Unit, data: Data) -> bool:
+    digest = stored.digest_of(experiment, unit.arm, data.digest)
+    return all(
+        stored.load(stored.place(unit.folder, experiment.name, unit.arm, label, unit.seed), digest) is not None
+        for label in experiment.workloads
+    )
+
+
+def _describe(experiment: Experiment, folder: Path, data: Data) -> None:
+    """Write down what was replayed, and what random search is expected to reach in it."""
+    described = {}
+    for label in experiment.workloads:
+        pool = data.pool(label, experiment.target, experiment.knobs)
+        expected = expected_best(pool.speeds, experiment.trials)
+        best = float(pool.speeds.max())
+        described[label] = {
+            "target": pool.target.name,
+            "template": pool.template.key,
+            "configurations": len(pool.indices),
+            "failed": int(np.isinf(pool.seconds).sum()),
+            "best_gflops": best,
+            "random_expected": expected.tolist(),
+            "random_reaches": {
+                str(share): random_reaches(pool.speeds, share * best)[: experiment.trials].tolist() for share in SHARES
+            },
+        }
+    about = {"digest": data.digest, "trials": data.trials, "environment": dict(data.facts), "workloads": described}
+    stored.write_json(folder / experiment.name / "data.json", about)
+
+
+def _real(experiment: Experiment, folder: Path, url: str) -> Iterator[None]:
+    """Tune on this machine. The trials are in a database as always, so a stopped session goes on where it was."""
+    declared = {entry["name"]: entry["tuner"] for entry in experiment.declared}
+    found: dict[str, tuple[str, float]] = {}
+    with tunedb.open(url) as db:
+        for label in experiment.workloads:
+            for seed in range(experiment.seeds):
+                for name, way in declared.items():
+                    place = stored.place(folder, experiment.name, name, label, seed)
+                    digest = stored.digest_of(experiment, name, url)
+                    result = stored.load(place, digest)
+                    if result is None:
+                        trials = tune(
+                            tunedb.workload(label),
+                            db=db,
+                            trials=experiment.trials,
+                            seed=seed,
+                            threads=experiment.threads,
+                            tuner=REAL[way],
+                            cold=way == "model",
+                        ).trials
+                        result = of_session(trials)
+                        facts = {"experiment": experiment.name, "arm": name, "workload": label, "seed": seed}
+                        stored.save(place, digest, result, {**facts, "target": trials[0].target.name})
+                    best = float(result.best()[-1]) if result.speeds else 0.0
+                    found[label] = (url, max(best, found.get(label, ("", 0.0))[1]))
+                    yield
+    if not any(best for _, best in found.values()):
+        raise ExperimentError(f"{experiment.name}: no schedule gave a correct result")
+    about = {label: {"best_gflops": best} for label, (_, best) in found.items()}
+    stored.write_json(folder / experiment.name / "data.json", {"workloads": about})
+
+
+def of_session(trials: tuple[Trial, ...]) -> Run:
+    """A real session as a run: a trial's choice took what its measurement leaves of the time to the next one."""
+    costs = [(trial.compile_seconds or 0.0) + (trial.run_seconds or 0.0) for trial in trials]
+    begun = [trial.created.timestamp() for trial in trials]
+    between = [max(later - earlier - cost, 0.0) for earlier, later, cost in zip(begun, begun[1:], costs, strict=False)]
+    # A pause between two parts of a session is no choosing.
+    usual = float(np.median(between)) if between else 0.0
+    choosing = [min(seconds, 10 * usual) for seconds in between]
+    return Run(tuple(trial.gflops or 0.0 for trial in trials), tuple(costs), (*choosing, usual), 0.0, 0.0)
+
+
+def _made(folder: Path) -> Path:
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
+
+
+def processes() -> int:
+    """Processors that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

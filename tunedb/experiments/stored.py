@@ -1,0 +1,64 @@
+"""The results of runs: one JSON file a run, so that a stopped experiment goes on where it was.
+
+A file carries the digest of all that decides its run. One with another digest, of an earlier version of the
+experiment or of other data, counts as not there.
+"""
+
+import json
+import os
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from tunedb.experiments.declared import Experiment
+from tuner.canonical import fingerprint
+from tuner.experiment.replay import Run
+
+
+def digest_of(experiment: Experiment, arm: str, data: str) -> str:
+    """Identity of the runs of an arm; ``data`` is that of the trials they are replayed on."""
+    declared = next(entry for entry in experiment.declared if entry["name"] == arm)
+    said = {name: value if isinstance(value, int | str) else str(value) for name, value in declared.items()}
+    return fingerprint(
+        {
+            "arm": said,
+            "data": data,
+            "knobs": {name: str(value) for name, value in experiment.knobs.items()},
+            "mode": experiment.mode,
+            "sources": list(experiment.sources),
+            "target": experiment.target,
+            "trials": experiment.trials,
+        }
+    )
+
+
+def place(folder: Path, experiment: str, arm: str, workload: str, seed: int) -> Path:
+    """Where the result of a run is kept."""
+    return folder / experiment / slug(arm) / slug(workload) / f"{seed}.json"
+
+
+def slug(text: str) -> str:
+    """``text`` as a file name."""
+    return re.sub(r"[^A-Za-z0-9.=-]+", "-", text).strip("-")
+
+
+def save(path: Path, digest: str, run: Run, facts: Mapping[str, Any]) -> None:
+    """Write a result; a reader meets the whole file or none."""
+    write_json(path, {**facts, "digest": digest, **run.to_json()})
+
+
+def load(path: Path, digest: str) -> Run | None:
+    """The result with that digest; None when there is none."""
+    try:
+        data = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):  # not there, or not JSON: then it is run again
+        return None
+    return Run.from_json(data) if isinstance(data, dict) and data.get("digest") == digest else None
+
+
+def write_json(path: Path, data: Mapping[str, Any]) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_suffix(f".{os.getpid()}.part")
+    part.write_text(json.dumps(data, allow_nan=False), encoding="utf-8")
+    part.replace(path)

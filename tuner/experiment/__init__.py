@@ -1,0 +1,1 @@
+"""Experiments on how schedules are searched, without SQL: pools of recorded trials, arms, baselines and summaries."""

@@ -1,0 +1,96 @@
+"""One run of one arm: what it chose, trial by trial, what these trials took, and what choosing them took."""
+
+import time
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from tuner.experiment.arms import Arm, Setup
+
+Floats = npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Run:
+    """The trials of one run in order: GFLOP/s (0 for a failure), and the seconds that a trial and its choice took.
+
+    ``training`` are the seconds that a model of other workloads took, which a database keeps for all that come after;
+    ``start`` those from there to the first choice.
+    """
+
+    speeds: tuple[float, ...]
+    costs: tuple[float, ...]
+    choosing: tuple[float, ...]
+    start: float
+    training: float
+
+    def best(self) -> Floats:
+        """The highest speed so far after each trial."""
+        return np.maximum.accumulate(np.array(self.speeds)) if self.speeds else np.empty(0)
+
+    def clock(self) -> Floats:
+        """Seconds since the beginning at the end of each trial; training is not among them."""
+        return np.asarray(self.start + np.cumsum(self.costs) + np.cumsum(self.choosing))
+
+    def trials_to(self, goal: float) -> int | None:
+        """Trials until ``goal`` GFLOP/s; None if it was not reached."""
+        reached = np.flatnonzero(self.best() >= goal)
+        return int(reached[0]) + 1 if len(reached) else None
+
+    def seconds_to(self, goal: float) -> float | None:
+        """Seconds until ``goal`` GFLOP/s; None if it was not reached."""
+        reached = self.trials_to(goal)
+        return None if reached is None else float(self.clock()[reached - 1])
+
+    def to_json(self) -> dict[str, Any]:
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> "Run":
+        return cls(
+            tuple(data["speeds"]), tuple(data["costs"]), tuple(data["choosing"]), data["start"], data["training"]
+        )
+
+
+def replay(arm: Arm, setup: Setup, trials: int) -> Run:
+    """Let ``arm`` choose among the recorded configurations until ``trials`` are counted or none is left.
+
+    The tuner is told recorded speeds, and is charged what the measurements took when they were recorded.
+    """
+    pool = setup.pool
+    learned = arm.way.learn(setup, arm.options) if arm.way.learn else None
+    began = time.perf_counter()
+    tuner = arm.way.build(setup, arm.options, learned)
+    start = time.perf_counter() - began
+    speeds: list[float] = []
+    costs: list[float] = []
+    choosing: list[float] = []
+    for _ in range(min(trials * arm.stretch, len(pool.indices))):
+        began = time.perf_counter()
+        proposed = tuner.propose(1)
+        if not proposed:
+            break
+        place = int(pool.places(proposed)[0])
+        tuner.observe(proposed, [float(pool.speeds[place])])
+        choosing.append(time.perf_counter() - began)
+        speeds.append(float(pool.speeds[place]))
+        costs.append(float(pool.costs[place]))
+    training = learned.seconds if learned else 0.0
+    return _counted(Run(tuple(speeds), tuple(costs), tuple(choosing), start, training), arm.stretch)
+
+
+def _counted(run: Run, stretch: int) -> Run:
+    """``stretch`` measured candidates as one trial: the best of them, at the cost of all of them."""
+    if stretch == 1:
+        return run
+    parts = range(0, len(run.speeds), stretch)
+    return Run(
+        tuple(max(run.speeds[part : part + stretch]) for part in parts),
+        tuple(sum(run.costs[part : part + stretch]) for part in parts),
+        tuple(sum(run.choosing[part : part + stretch]) for part in parts),
+        run.start,
+        run.training,
+    )
