@@ -8,10 +8,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import Connection, Row, ScalarSelect, Select, Table, bindparam, func, select
+from sqlalchemy import Connection, ScalarSelect, Select, Table, bindparam, func, select
 
 from tunedb.confidence import Confidence, judge
 from tunedb.errors import NotFoundError
+from tunedb.prepared import Prepared
 from tunedb.records import (
     SCHEDULE,
     SESSION,
@@ -114,16 +115,16 @@ def best(connection: Connection, workload: Workload, target: Target | None) -> B
 
     Raises NotFoundError, which says what is stored instead.
     """
-    row = connection.execute(_BEST if target else _BEST_OF_MACHINE, _question(workload, target)).one_or_none()
-    if row is None:
+    rows = (_BEST if target else _BEST_OF_MACHINE).all(connection, **_question(workload, target))
+    if not rows:
         raise NotFoundError(_what_is_stored(connection, workload, target))
-    return _answer(row, row.runner_up)
+    return _answer(rows[0], rows[0].runner_up)
 
 
 def top(connection: Connection, workload: Workload, n: int, target: Target | None) -> tuple[Best, ...]:
     """The ``n`` fastest schedules, each by its best trial and compared with the next one. Raises as ``best`` does."""
     statement = _TOP if target else _TOP_OF_MACHINE
-    rows = connection.execute(statement, {**_question(workload, target), "n": n + 1}).all()
+    rows = statement.all(connection, **_question(workload, target), n=n + 1)
     if not rows:
         raise NotFoundError(_what_is_stored(connection, workload, target))
     following = [*(row.times for row in rows[1:]), None]
@@ -160,12 +161,12 @@ def stats(connection: Connection) -> Stats:
     )
 
 
-def _question(workload: Workload, target: Target | None) -> dict[str, Any]:
+def _question(workload: Workload, target: Target | None) -> dict[str, str]:
     where = target.fingerprint if target else machine_fingerprint(Target.host())
     return {"workload": workload.fingerprint, "where": where}
 
 
-def _answer(row: Row[Any], runner_up: list[list[float]] | None) -> Best:
+def _answer(row: Any, runner_up: list[list[float]] | None) -> Best:
     trial = read_trial(row)
     confidence = judge(trial.times, flatten(runner_up) if runner_up else None)
     return Best(trial=trial, fingerprint=row.fingerprint, confidence=confidence, source="exact")
@@ -252,7 +253,7 @@ def _top_statement(where: str) -> Select[Any]:
     )
 
 
-_BEST = _best_statement("fingerprint")
-_BEST_OF_MACHINE = _best_statement("machine")
-_TOP = _top_statement("fingerprint")
-_TOP_OF_MACHINE = _top_statement("machine")
+_BEST = Prepared(_best_statement("fingerprint"))
+_BEST_OF_MACHINE = Prepared(_best_statement("machine"))
+_TOP = Prepared(_top_statement("fingerprint"))
+_TOP_OF_MACHINE = Prepared(_top_statement("machine"))

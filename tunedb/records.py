@@ -97,6 +97,7 @@ def flatten(rounds: Rounds) -> tuple[float, ...]:
     return tuple(itertools.chain.from_iterable(rounds))
 
 
+@lru_cache(256)
 def machine_fingerprint(target: Target) -> str:
     """Identity of a target apart from its number of threads."""
     return fingerprint({name: value for name, value in target.to_json().items() if name != "threads"})
