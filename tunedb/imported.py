@@ -79,8 +79,8 @@ _TARGETS = (
     )
     .order_by(TARGET.c.name)
 )
-_FASTEST = (
-    select_foreign()
+_FASTEST_IDS = (
+    select(TRIAL.c.id)
     .where(
         TRIAL.c.workload_id
         == select(WORKLOAD.c.id).where(WORKLOAD.c.fingerprint == bindparam("workload")).scalar_subquery(),
@@ -89,6 +89,7 @@ _FASTEST = (
         TRIAL.c.seconds.is_not(None),
         TRIAL.c.retracted.is_(None),
     )
-    .order_by(TRIAL.c.seconds, TRIAL.c.fingerprint)
+    .order_by(TRIAL.c.seconds, TRIAL.c.id)  # as the index has them: of equally fast ones, that which came first
     .limit(bindparam("n"))
 )
+_FASTEST = select_foreign().where(TRIAL.c.id.in_(_FASTEST_IDS)).order_by(TRIAL.c.seconds, TRIAL.c.id)

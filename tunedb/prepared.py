@@ -11,6 +11,8 @@ from sqlalchemy import Connection, Select
 from sqlalchemy.engine import Dialect
 from sqlalchemy.exc import DBAPIError
 
+from tunedb.dialect import cursor_for_reading
+
 
 class Prepared:
     """A SELECT whose parameters are text and whole numbers. Its rows have the names and types of its columns."""
@@ -27,9 +29,9 @@ class Prepared:
             text = self._texts[dialect.driver] = _Text(self._statement, dialect)
         assert dialect.dbapi is not None
         try:
-            cursor = connection.connection.cursor()
-            cursor.execute(text.sql, text.parameters(parameters))
-            return text.rows(cursor)
+            with cursor_for_reading(connection) as cursor:
+                cursor.execute(text.sql, text.parameters(parameters))
+                return text.rows(cursor)
         except dialect.dbapi.Error as error:
             raise DBAPIError.instance(text.sql, None, error, dialect.dbapi.Error, dialect=dialect) from error
 

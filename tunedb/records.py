@@ -141,7 +141,7 @@ class Writer:
         values = {
             "fingerprint": identity,
             "workload_id": self.workload(trial.workload),
-            "target_id": self._target(trial.target),
+            "target_id": self.target(trial.target),
             "environment_id": self.environment(trial.environment),
             "template_id": self.template(trial.template),
             "schedule_id": self._schedule(trial.schedule),
@@ -201,7 +201,8 @@ class Writer:
             lambda: {"operator": workload.operator, "key": workload.key, "flops": workload.flops},
         )
 
-    def _target(self, target: Target) -> int:
+    def target(self, target: Target) -> int:
+        """The id of a target."""
         return self.id_of(
             TARGET,
             target.fingerprint,

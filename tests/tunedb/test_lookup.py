@@ -1,17 +1,18 @@
 from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.tunedb import samples
+from tests.tunedb import logs, samples
 from tunedb import Database
 from tunedb.confidence import judge
 from tunedb.errors import DatabaseError, NotFoundError
 from tuner.target import Target
 from tuner.trial import Status, Trial
-from tuner.workload import matmul
+from tuner.workload import matmul, parse
 
 
 def store(db: Database, *trials: Trial, seed: int = 0) -> None:
@@ -80,6 +81,19 @@ def test_the_best_walks_the_index_instead_of_sorting_all_trials(db: Database) ->
         plan = [row.detail for row in connection.exec_driver_sql("EXPLAIN QUERY PLAN " + seen[0])]
     assert not [step for step in plan if step.startswith("SCAN")]
     assert sum("USING INDEX ix_trial_best" in step for step in plan) == 2
+
+
+def test_the_fastest_imported_record_is_found_without_sorting_equally_fast_ones(db: Database, tmp_path: Path) -> None:
+    if db.engine.dialect.name != "sqlite":
+        pytest.skip("the plan is read in SQLite's words")
+    (tmp_path / "some.log").write_text(logs.autotvm(0) + "\n" + logs.autotvm(1))
+    db.import_log(str(tmp_path / "some.log"))
+    with statements(db) as seen:
+        db.imported(parse("resnet18.C2"))
+    with db.read() as connection:
+        plan = [row.detail for row in connection.exec_driver_sql("EXPLAIN QUERY PLAN " + seen[-1])]
+    assert not [step for step in plan if step.startswith("SCAN")]
+    assert not [step for step in plan if "RIGHT PART OF ORDER BY" in step]
 
 
 def test_of_equally_fast_trials_the_newest_is_the_best(db: Database) -> None:
