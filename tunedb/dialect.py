@@ -7,6 +7,7 @@ refused at once when another process wrote in between, and no time limit helps. 
 """
 
 import contextlib
+import json
 import sqlite3
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -67,6 +68,16 @@ def insert_many(
     ]
     sql = f"INSERT INTO {table.name} ({', '.join(columns)}) VALUES ({', '.join(values)}) ON CONFLICT DO NOTHING"
     return connection.exec_driver_sql(sql, list(rows)).rowcount
+
+
+def ids_of(connection: Connection, table: Table, fingerprints: Sequence[str]) -> dict[str, int]:
+    """The ids of the rows with these fingerprints, by fingerprint."""
+    if connection.dialect.name == "postgresql":
+        these, value = "= ANY(%s)", list(fingerprints)
+    else:
+        these, value = "IN (SELECT value FROM json_each(?))", json.dumps(fingerprints)
+    found = connection.exec_driver_sql(f"SELECT fingerprint, id FROM {table.name} WHERE fingerprint {these}", (value,))
+    return {fingerprint: number for fingerprint, number in found}
 
 
 def stored_date(connection: Connection) -> Callable[[datetime], str]:
