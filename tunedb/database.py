@@ -9,6 +9,7 @@ from sqlalchemy import Connection, Engine
 
 from tunedb import care, dialect, interrupts, lookup, migrate, quarantine
 from tunedb.care import Merged
+from tunedb.compact import Compacted, compact
 from tunedb.engine import default_url, describe, make_engine, plain_errors
 from tunedb.explain import Explanation, explain
 from tunedb.foreign import ForeignTrial, ForeignWorkload
@@ -178,6 +179,10 @@ class Database:
     def backup(self, path: str | Path) -> None:
         """Copy a SQLite database to a new file while others may write to it. Raises DatabaseError."""
         care.backup(self, Path(path))
+
+    def compact(self) -> Compacted:
+        """Make the database as small as its content. Raises DatabaseError when another process has the file open."""
+        return compact(self)
 
     def check(self) -> Checked:
         """Work everything out anew from its content, and say what differs from what is stored."""

@@ -17,6 +17,7 @@ from typing import Any
 
 from sqlalchemy import Connection, Engine, Table, event
 from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.exc import OperationalError
 from sqlalchemy.pool import ConnectionPoolEntry
 
 from tunedb.errors import DatabaseError
@@ -73,11 +74,12 @@ def insert_many(
 def ids_of(connection: Connection, table: Table, fingerprints: Sequence[str]) -> dict[str, int]:
     """The ids of the rows with these fingerprints, by fingerprint."""
     if connection.dialect.name == "postgresql":
-        these, value = "= ANY(%s)", list(fingerprints)
+        these = "= ANY (SELECT json_array_elements_text(%s::json))"
     else:
-        these, value = "IN (SELECT value FROM json_each(?))", json.dumps(fingerprints)
-    found = connection.exec_driver_sql(f"SELECT fingerprint, id FROM {table.name} WHERE fingerprint {these}", (value,))
-    return {fingerprint: number for fingerprint, number in found}
+        these = "IN (SELECT value FROM json_each(?))"
+    statement = f"SELECT fingerprint, id FROM {table.name} WHERE fingerprint {these}"
+    found = connection.exec_driver_sql(statement, (json.dumps(fingerprints),))
+    return {row[0]: row[1] for row in found}
 
 
 def stored_date(connection: Connection) -> Callable[[datetime], str]:
@@ -152,6 +154,42 @@ def damages(connection: Connection) -> list[str]:
     return [*found, *(f"row {row[1]} of {row[0]} refers to a row of {row[2]} that is not there" for row in orphans)]
 
 
+def size(connection: Connection) -> int:
+    """Bytes that the database takes, those of SQLite's log among them."""
+    if connection.dialect.name == "postgresql":
+        return int(connection.exec_driver_sql("SELECT pg_database_size(current_database())").scalar_one())
+    path = connection.exec_driver_sql("PRAGMA database_list").all()[0][2]
+    return sum(part.stat().st_size for part in (Path(path), Path(f"{path}-wal")) if path and part.exists())
+
+
+def compact(engine: Engine, clean: Callable[[Connection], None]) -> None:
+    """Make the database as small as its content. On SQLite ``clean`` may drop rows first, foreign keys being off.
+
+    Raises DatabaseError when another process has the SQLite file open: it may be about to refer to such a row.
+    """
+    if engine.dialect.name == "postgresql":
+        with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
+            connection.exec_driver_sql("VACUUM ANALYZE")
+        return
+    engine.dispose()  # our own idle connections would be in the way
+    try:
+        with engine.connect().execution_options(**WRITE_OPTIONS) as connection:
+            for pragma in ("busy_timeout = 1000", "foreign_keys = OFF", "locking_mode = EXCLUSIVE"):
+                _outside_of_a_transaction(connection, f"PRAGMA {pragma}")
+            # Only one who is alone may leave the write-ahead log. Who is killed here leaves a file that is whole.
+            _outside_of_a_transaction(connection, "PRAGMA journal_mode = DELETE")
+            with connection.begin():
+                clean(connection)
+            for command in ("VACUUM", "ANALYZE", "PRAGMA journal_mode = WAL"):
+                _outside_of_a_transaction(connection, command)
+    except sqlite3.OperationalError as error:
+        if error.sqlite_errorcode & 0xFF == sqlite3.SQLITE_BUSY:
+            raise DatabaseError("another process has the database open: compact it when nobody uses it") from error
+        raise OperationalError("compact", None, error) from error
+    finally:
+        engine.dispose()  # the next connection shares the file again
+
+
 @contextlib.contextmanager
 def upgrading(engine: Engine) -> Iterator[Connection]:
     """A transaction that may change the tables: one process at a time, all of it or nothing.
@@ -173,9 +211,9 @@ def upgrading(engine: Engine) -> Iterator[Connection]:
                 _outside_of_a_transaction(connection, "PRAGMA foreign_keys = ON")
 
 
-def _outside_of_a_transaction(connection: Connection, pragma: str) -> None:
+def _outside_of_a_transaction(connection: Connection, command: str) -> None:
     cursor = connection.connection.cursor()
-    cursor.execute(pragma)
+    cursor.execute(command)
     cursor.close()
 
 

@@ -1,4 +1,4 @@
-"""``tunedb history``, ``merge``, ``retract`` and ``backup``: what is stored, and care of it."""
+"""``tunedb history``, ``merge``, ``retract``, ``check``, ``compact`` and ``backup``: what is stored, and care of it."""
 
 from dataclasses import asdict
 from pathlib import Path
@@ -104,6 +104,20 @@ def check(url: str | None, as_json: bool) -> None:
         fail(f"{len(found.problems)} problems in {found.rows} rows", Exit.FAILED)
     if not as_json:
         click.echo(f"{found.rows} rows are what they say")
+
+
+@click.command()
+@database_option
+@json_option
+def compact(url: str | None, as_json: bool) -> None:
+    """Drop the schedules and environments that no trial refers to, and give the room back that nothing fills."""
+    with tunedb.open(url) as db:
+        done = db.compact()
+    if as_json:
+        print_json(asdict(done))
+    else:
+        click.echo(f"{done.before} bytes -> {done.after} bytes")
+        print_facts({"schedules dropped": str(done.schedules), "environments dropped": str(done.environments)})
 
 
 @click.command()
