@@ -195,15 +195,17 @@ class Database:
             return lookup.stats(connection)
 
 
-def open(url: str | None = None) -> Database:
-    """The database at ``url``, else at ``TUNEDB_URL``, else a file in the user's data folder. An empty one is set up.
+def open(url: str | None = None, *, existing: bool = False) -> Database:
+    """The database at ``url``, else at ``TUNEDB_URL``, else a file in the user's data folder.
+
+    One without our tables is set up, unless it has to be an ``existing`` one.
 
     Raises DatabaseError, with what to do, when it cannot be used.
     """
     engine = make_engine(url or default_url())
     try:
         with plain_errors(engine.url):
-            migrate.prepare(engine)
+            migrate.prepare(engine, existing=existing)
     except BaseException:
         engine.dispose()
         raise

@@ -62,7 +62,7 @@ def history(workload: Workload, count: int, url: str | None, as_json: bool) -> N
 def merge(other: str, url: str | None, as_json: bool) -> None:
     """Add what OTHER, a database's URL or a SQLite file, has and this database lacks."""
     source = other if "://" in other else f"sqlite:///{_existing(other)}"
-    with tunedb.open(url) as db, tunedb.open(source) as there:
+    with tunedb.open(url) as db, tunedb.open(source, existing=True) as there:
         done = db.merge(there)
     if as_json:
         print_json(asdict(done))
@@ -135,7 +135,7 @@ def backup(file: Path, url: str | None, as_json: bool) -> None:
 
 
 def _existing(path: str) -> str:
-    """``path``; opening a database that is not there would make an empty one."""
+    """``path``, if it is a file."""
     if not Path(path).is_file():
         raise click.UsageError(f"{path} is no file: give a SQLite file or a URL such as postgresql+psycopg://host/name")
     return path
