@@ -2,8 +2,8 @@
 
 First 8 processes write and 4 read for a minute. Then 200 processes, each at a SQLite database of its own, are ended by
 SIGKILL at a random moment of an import, a tuning session, a merge or an upgrade. After each, every trial that was
-acknowledged must be there, ``check`` must find nothing, and the same command must finish the work. Prints a JSON object; anything
-that was lost ends it with an AssertionError.
+acknowledged must be there, ``check`` must find nothing, and the same command must finish the work. Prints a JSON
+object; anything that was lost ends it with an AssertionError.
 """
 
 import argparse
@@ -154,7 +154,7 @@ def do_tune(folder: Path, seed: int, pipe: Connection) -> None:
     with tunedb.open(f"sqlite:///{folder}/trials.sqlite") as db:
         pipe.send("ready")
         tunedb.tune(
-            WORKLOAD, db=db, trials=40, seed=seed, threads=1, tuner="random", on_trial=lambda trial: pipe.send(1)
+            WORKLOAD, db=db, trials=20, seed=seed, threads=1, tuner="random", on_trial=lambda trial: pipe.send(1)
         )
 
 
