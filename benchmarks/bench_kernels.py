@@ -114,9 +114,12 @@ def contenders(layout: str, options: argparse.Namespace) -> list[Contender]:
         Contender(PEAK, HERE / "peak.py", python, {}),
         Contender(OURS, HERE / "contender.py", python, {"layout": own, "db": options.db}),
         Contender("oneDNN", HERE / "peers/raw_onednn.py", peers, plain),
+        Contender("oneDNN 2", HERE / "peers/raw_onednn.py", peers, {**plain, "version": 2}),
         Contender("PyTorch", HERE / "peers/pytorch.py", peers, plain),
-        # Its threads are its own, and would inherit the one processor that OpenMP binds the first thread to.
+        # The threads of these are their own, and would inherit the one processor that OpenMP binds the first one to.
         Contender("ONNX Runtime", HERE / "peers/onnx_runtime.py", peers, plain, openmp=False),
+        Contender("OpenVINO", HERE / "peers/open_vino.py", peers, plain, openmp=False),
+        Contender("LiteRT", HERE / "peers/litert.py", peers, plain, openmp=False),
     ]
 
 

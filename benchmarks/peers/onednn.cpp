@@ -21,6 +21,18 @@ enum Mode {
 
 std::string text;
 
+#if DNNL_VERSION_MAJOR < 3  // a primitive is described in two steps
+template <typename Primitive, typename... Arguments>
+auto described(const dnnl::engine &engine, Arguments &&...arguments) {
+    return typename Primitive::primitive_desc(typename Primitive::desc(std::forward<Arguments>(arguments)...), engine);
+}
+#else
+template <typename Primitive, typename... Arguments>
+auto described(const dnnl::engine &engine, Arguments &&...arguments) {
+    return typename Primitive::primitive_desc(engine, std::forward<Arguments>(arguments)...);
+}
+#endif
+
 memory::desc plain(const Dims &dims) {
     static const Tag tags[] = {Tag::undef, Tag::a, Tag::ab, Tag::abc, Tag::abcd, Tag::abcde};
     return {dims, memory::data_type::f32, tags[dims.size()]};
@@ -84,15 +96,16 @@ Call *made(Build build) {
 extern "C" {
 
 // Null on failure; describe(nullptr) then says why. groups is 1, or the number of channels of a depthwise convolution.
-Call *convolution(int ci, int h, int w, int co, int k, int stride, int pad, int groups, int mode, const float *x,
-                  const float *weight) {
+Call *convolution(int ci, int h, int w, int co, int k, int stride, int pad, int groups, int mode, int winograd,
+                  const float *x, const float *weight) {
     const Dims xd{1, ci, h, w}, yd{1, co, (h + 2 * pad - k) / stride + 1, (w + 2 * pad - k) / stride + 1};
     const Dims wd = groups == 1 ? Dims{co, ci, k, k} : Dims{groups, co / groups, ci / groups, k, k};
     return made([&](Call &call) {
         const auto outside = mode == PLAIN ? plain : chosen;
-        const dnnl::convolution_forward::primitive_desc d(
-            call.engine, dnnl::prop_kind::forward_inference, dnnl::algorithm::convolution_direct, outside(xd),
-            chosen(wd), outside(yd), {stride, stride}, {pad, pad}, {pad, pad});
+        const auto how = winograd ? dnnl::algorithm::convolution_winograd : dnnl::algorithm::convolution_direct;
+        const auto d = described<dnnl::convolution_forward>(
+            call.engine, dnnl::prop_kind::forward_inference, how, outside(xd), chosen(wd), outside(yd),
+            Dims{stride, stride}, Dims{pad, pad}, Dims{pad, pad});
         call.build<dnnl::convolution_forward>(d, mode, x, xd, weight, wd, yd);
     });
 }
@@ -101,7 +114,7 @@ Call *convolution(int ci, int h, int w, int co, int k, int stride, int pad, int 
 Call *product(int m, int k, int n, const float *x, const float *weight) {
     const Dims xd{m, k}, wd{k, n}, yd{m, n};
     return made([&](Call &call) {
-        const dnnl::matmul::primitive_desc d(call.engine, plain(xd), chosen(wd), plain(yd));
+        const auto d = described<dnnl::matmul>(call.engine, plain(xd), chosen(wd), plain(yd));
         call.build<dnnl::matmul>(d, OWN_LAYOUT, x, xd, weight, wd, yd);
     });
 }

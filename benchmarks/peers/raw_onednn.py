@@ -1,6 +1,10 @@
-"""oneDNN by its own interface, without a framework around it: direct convolution with packed weights."""
+"""oneDNN by its own interface, without a framework around it, with packed weights.
+
+With ``opts["version"]`` 2 it is the last major version that has Winograd convolutions, which are then tried as well.
+"""
 
 import ctypes
+import json
 import sys
 from functools import partial
 from pathlib import Path
@@ -9,13 +13,14 @@ import numpy as np
 
 from benchmarks.peers.quickest import quickest
 
-_LIBRARY = ctypes.CDLL(str(Path(sys.prefix) / "lib" / "libonednn_call.so"))
+_VERSION = json.loads(sys.argv[4]).get("version", 3)  # the library is loaded before there is a task
+_HOME = Path(sys.prefix) / ("onednn-2" if _VERSION == 2 else "")
+_LIBRARY = ctypes.CDLL(str(_HOME / "lib" / "libonednn_call.so"))
 _LIBRARY.convolution.restype = _LIBRARY.product.restype = ctypes.c_void_p
 _LIBRARY.describe.restype = _LIBRARY.library_version.restype = ctypes.c_char_p
 _LIBRARY.run.restype = _LIBRARY.output.restype = None
 
-_OWN_LAYOUT = 0
-_PLAIN = {"NCHW primitive": 1, "reorders around": 2}
+_MODES = {"own": {"": 0}, "NCHW": {"NCHW primitive": 1, "reorders around": 2}}
 
 VERSION = f"oneDNN {_LIBRARY.library_version().decode()}"
 NOTE = {}
@@ -28,12 +33,7 @@ def prepare(task, x, w, threads, opts):
         way, call = "", _made(_LIBRARY.product(task["M"], task["K"], task["N"], *pointers))
         y = np.empty((task["M"], task["N"]), np.float32)
     else:
-        sizes = [task[name] for name in ("IC", "H", "W", "OC", "K", "S", "P", "G")]
-        if opts["layout"] == "NCHW":
-            calls = {way: _made(_LIBRARY.convolution(*sizes, mode, *pointers)) for way, mode in _PLAIN.items()}
-            way, call = quickest(calls, _run)
-        else:
-            way, call = "", _made(_LIBRARY.convolution(*sizes, _OWN_LAYOUT, *pointers))
+        way, call = quickest(_convolutions(task, pointers, opts["layout"]), _run)
         y = np.empty((1, task["OC"], task["OH"], task["OW"]), np.float32)
     NOTE[task["name"]] = " ".join((_LIBRARY.describe(call).decode(), way)).strip()
 
@@ -42,6 +42,21 @@ def prepare(task, x, w, threads, opts):
         return y
 
     return _run(call), get
+
+
+def _convolutions(task, pointers, layout):
+    """The primitives that there are for the task. Raises RuntimeError when there is none."""
+    sizes = [task[name] for name in ("IC", "H", "W", "OC", "K", "S", "P", "G")]
+    calls, problem = {}, None
+    for way, mode in _MODES[layout].items():
+        for winograd in (False, True) if _VERSION == 2 else (False,):
+            try:
+                calls[way, winograd] = _made(_LIBRARY.convolution(*sizes, mode, winograd, *pointers))
+            except RuntimeError as error:
+                problem = problem or error
+    if not calls:
+        raise problem
+    return {f"{way} Winograd" if winograd else way: call for (way, winograd), call in calls.items()}
 
 
 def _made(address):

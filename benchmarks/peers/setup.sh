@@ -12,8 +12,15 @@ while read -r -a packages; do
         echo "left out: ${packages[*]}" >&2
 done <"$here/requirements.txt"
 
+# The last major version of oneDNN that had Winograd convolutions. Its files have the names of the other's, so it lives apart.
+"$home/bin/python" -m pip install --quiet --disable-pip-version-check --no-deps --ignore-installed --prefix "$home/onednn-2" \
+    onednn-cpu-gomp==2022.0.2 onednn-devel-cpu-gomp==2022.0.2 || echo "left out: oneDNN 2.5" >&2
+
 # oneDNN is a C++ library: five C functions around it make it callable.
-if [ -f "$home/include/oneapi/dnnl/dnnl.hpp" ]; then
-    "${CXX:-g++}" -std=c++17 -O2 -shared -fPIC "$here/onednn.cpp" -I"$home/include" -L"$home/lib" -l:libdnnl.so.3 \
-        -Wl,-rpath,'$ORIGIN' -o "$home/lib/libonednn_call.so" || echo "left out: oneDNN (it needs a C++ compiler)" >&2
-fi
+callable() { # FOLDER with include/ and lib/, SONAME
+    [ -f "$1/include/oneapi/dnnl/dnnl.hpp" ] || return 0
+    "${CXX:-g++}" -std=c++17 -O2 -shared -fPIC "$here/onednn.cpp" -I"$1/include" -L"$1/lib" "-l:$2" \
+        -Wl,-rpath,'$ORIGIN' -o "$1/lib/libonednn_call.so" || echo "left out: oneDNN, $2 (it needs a C++ compiler)" >&2
+}
+callable "$home" libdnnl.so.3
+callable "$home/onednn-2" libdnnl.so.2
