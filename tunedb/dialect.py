@@ -85,7 +85,7 @@ def ids_of(connection: Connection, table: Table, fingerprints: Sequence[str]) ->
 def stored_date(connection: Connection) -> Callable[[datetime], str]:
     """How a date in UTC is written for ``insert_many``."""
     zone = "+00" if connection.dialect.name == "postgresql" else ""
-    return lambda date: date.replace(tzinfo=None).isoformat(" ", "microseconds") + zone
+    return lambda date: date.isoformat(" ", "microseconds")[:26] + zone  # without the zone that it may name
 
 
 def _copy_many(
