@@ -4,23 +4,31 @@ import contextlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
+from typing import Literal, overload
 
 from sqlalchemy import Connection, Engine
 
 from tunedb import care, dialect, interrupts, lookup, migrate, quarantine
 from tunedb.care import Merged
 from tunedb.compact import Compacted, compact
+from tunedb.compare import Measured, stored_trial
 from tunedb.engine import default_url, describe, make_engine, plain_errors
 from tunedb.explain import Explanation, explain
+from tunedb.fallback import Fallback, Source
 from tunedb.foreign import ForeignTrial, ForeignWorkload
 from tunedb.formats import About, Imported, format_of, open_source
+from tunedb.freshness import Freshness, Level
+from tunedb.freshness import freshness as freshness_of
 from tunedb.imported import imported as lookup_imported
 from tunedb.imported import target_named
 from tunedb.importing import import_log
 from tunedb.integrity import Checked, check
 from tunedb.lookup import Best, Stats
 from tunedb.quarantine import Quarantined
+from tunedb.redact import Redactor, redactor
 from tunedb.sessions import DatabaseHistory, SessionArguments
+from tunedb.stale import Stale, stale
+from tunedb.verifications import Verification, of_workload
 from tuner.target import Target
 from tuner.trial import Trial
 from tuner.workload import Workload
@@ -52,6 +60,11 @@ class Database:
     def engine(self) -> Engine:
         return self._engine
 
+    @property
+    def layers(self) -> "tuple[Database, ...]":
+        """The databases that answers come from, this one first; see docs/layers.md."""
+        return (self,)
+
     def close(self) -> None:
         self._engine.dispose()
 
@@ -60,6 +73,12 @@ class Database:
         """A connection to read from, which keeps no writer waiting. Raises DatabaseError for what the driver raises."""
         with plain_errors(self._engine.url), self._engine.connect() as connection:
             yield connection
+
+    @contextlib.contextmanager
+    def read_layers(self) -> Iterator[tuple[Connection, ...]]:
+        """A connection to each layer, this database's first. Raises as ``read``."""
+        with contextlib.ExitStack() as stack:
+            yield tuple(stack.enter_context(layer.read()) for layer in self.layers)
 
     @contextlib.contextmanager
     def write(self) -> Iterator[Connection]:
@@ -79,23 +98,76 @@ class Database:
         """The session of these arguments, to be continued or begun. Raises SessionBusyError."""
         return DatabaseHistory(self, arguments)
 
-    def best(self, workload: Workload, target: Target | None = None) -> Best:
+    @overload
+    def best(
+        self,
+        workload: Workload,
+        target: Target | None = None,
+        *,
+        freshness: Level = "any",
+        source: Literal["exact"] = "exact",
+    ) -> Best: ...
+
+    @overload
+    def best(
+        self, workload: Workload, target: Target | None = None, *, freshness: Level = "any", source: Source
+    ) -> Best | Fallback: ...
+
+    def best(
+        self,
+        workload: Workload,
+        target: Target | None = None,
+        *,
+        freshness: Level = "any",
+        source: Source = "exact",
+    ) -> Best | Fallback:
         """The fastest verified trial on ``target``; without one, on this machine with any number of threads.
 
-        The answer's ``target`` says on which. Raises NotFoundError, which says what is stored instead.
+        The answer's ``target`` says on which. ``freshness`` says with what its time must have been taken: "strict", all
+        that may change a time is as here and now; "compatible", processor, protocol and LLVM's major version are.
+
+        ``source`` is the least sure way to answer that will do when there is no such trial: docs/fallback.md. The
+        answer's ``source`` says which it was; unless that is "exact" it is a Fallback, which has no time but can
+        ``compile`` as well. Raises NotFoundError, which says what is stored instead.
         """
         with self.read() as connection:
-            return lookup.best(connection, workload, target)
+            if source == "exact":
+                return lookup.best(connection, workload, target, freshness)
+            from tunedb.ladder import answer  # what was measured elsewhere needs more of the engine
 
-    def top(self, workload: Workload, n: int = 10, target: Target | None = None) -> tuple[Best, ...]:
-        """The ``n`` fastest schedules, fastest first, each by its best trial. ``target`` is as for ``best``."""
+            return answer(connection, workload, target, freshness, source)
+
+    def top(
+        self, workload: Workload, n: int = 10, target: Target | None = None, *, freshness: Level = "any"
+    ) -> tuple[Best, ...]:
+        """The ``n`` fastest schedules, fastest first, each by its best trial. Target and freshness as for ``best``."""
         with self.read() as connection:
-            return lookup.top(connection, workload, n, target)
+            return lookup.top(connection, workload, n, target, freshness)
+
+    def freshness(self, best: Best) -> Freshness:
+        """How the environment in which an answer was measured differs from this one."""
+        with self.read() as connection:
+            return freshness_of(connection, best.trial, best.fingerprint)
+
+    def stale(self, freshness: Level = "strict") -> tuple[Stale, ...]:
+        """What to measure again on this machine for all answers to be that fresh, the cheapest first."""
+        with self.read() as connection:
+            return stale(connection, freshness)
 
     def history(self, workload: Workload, target: Target | None = None) -> tuple[Trial, ...]:
         """All trials of ``workload``, on ``target`` or on every one, oldest first; failures too."""
         with self.read() as connection:
             return lookup.history(connection, workload, target)
+
+    def trial(self, name: str) -> Measured:
+        """The trial whose fingerprint begins with ``name``, 8 or more characters of it. Raises NotFoundError."""
+        with self.read() as connection:
+            return stored_trial(connection, name)
+
+    def verifications(self, workload: Workload) -> tuple[Verification, ...]:
+        """What measuring trials of ``workload`` again has found (``tunedb verify``), oldest first."""
+        with self.read() as connection:
+            return of_workload(connection, workload)
 
     def import_log(
         self,
@@ -144,6 +216,11 @@ class Database:
         with self.read() as connection:
             return target_named(connection, name)
 
+    def redactor(self) -> Redactor:
+        """What replaces the names that this machine and the database know, for an export that tells none of them."""
+        with self.read() as connection:
+            return redactor(connection)
+
     def quarantine(self, n: int = 20) -> tuple[int, Sequence[Quarantined]]:
         """How many records could not be imported, and the first ``n`` of them."""
         with self.read() as connection:
@@ -154,10 +231,10 @@ class Database:
         with self.write() as connection:
             return quarantine.clear(connection)
 
-    def explain(self, workload: Workload, target: Target | None = None) -> Explanation:
+    def explain(self, workload: Workload, target: Target | None = None, *, freshness: Level = "any") -> Explanation:
         """``best``, and what stands behind it: the runner-up, all trials, and the command that finds it again."""
         with self.read() as connection:
-            return explain(connection, workload, target)
+            return explain(connection, workload, target, freshness)
 
     def retract(self, trial: str, reason: str) -> str:
         """Mark a trial, by 8 or more characters of its fingerprint, as not to be used: ``best`` forgets it.
@@ -195,13 +272,16 @@ class Database:
             return lookup.stats(connection)
 
 
-def open(url: str | None = None, *, existing: bool = False) -> Database:
+def open(url: str | None = None, *, bases: Sequence[str] | None = None, existing: bool = False) -> Database:
     """The database at ``url``, else at ``TUNEDB_URL``, else a file in the user's data folder.
 
     One without our tables is set up, unless it has to be an ``existing`` one.
 
-    Raises DatabaseError, with what to do, when it cannot be used.
+    ``bases``, else those of ``TUNEDB_BASE_URLS``, are databases that answers come from too, and that nothing is ever
+    written to. Raises DatabaseError, with what to do, when it cannot be used.
     """
+    from tunedb.layers import Layered, base_urls
+
     engine = make_engine(url or default_url())
     try:
         with plain_errors(engine.url):
@@ -209,4 +289,5 @@ def open(url: str | None = None, *, existing: bool = False) -> Database:
     except BaseException:
         engine.dispose()
         raise
-    return Database(engine)
+    places = base_urls() if bases is None else tuple(bases)
+    return Layered(engine, places) if places else Database(engine)

@@ -8,8 +8,10 @@ from typing import Any
 from sqlalchemy import Connection, func, select
 
 from tunedb import lookup
+from tunedb.freshness import Freshness, Level, freshness
 from tunedb.lookup import Best
 from tunedb.records import SESSION, TARGET, TRIAL, WORKLOAD
+from tunedb.verifications import Verification, of_trial
 from tuner.target import Target
 from tuner.workload import Workload
 
@@ -24,6 +26,8 @@ class Explanation:
     retracted: int
     first: datetime
     last: datetime
+    freshness: Freshness
+    verifications: tuple[Verification, ...]  # of the best one, oldest first
     command: str  # that tunes the same, and would find it again
 
     def to_json(self) -> dict[str, Any]:
@@ -35,14 +39,16 @@ class Explanation:
             "first": self.first.isoformat(),
             "last": self.last.isoformat(),
             "measured": self.best.trial.created.isoformat(),
+            "freshness": self.freshness.to_json(),
+            "verifications": [each.to_json() for each in self.verifications],
             "command": self.command,
         }
 
 
-def explain(connection: Connection, workload: Workload, target: Target | None) -> Explanation:
+def explain(connection: Connection, workload: Workload, target: Target | None, level: Level = "any") -> Explanation:
     """The explanation of ``best``. Raises NotFoundError as it does."""
-    best = lookup.best(connection, workload, target)
-    _, *others = lookup.top(connection, workload, 2, best.target)
+    best = lookup.best(connection, workload, target, level)
+    _, *others = lookup.top(connection, workload, 2, best.target, level)
     here = (
         select(TRIAL.c.status, func.count().label("number"), func.count(TRIAL.c.retracted).label("retracted"))
         .add_columns(func.min(TRIAL.c.created).label("first"), func.max(TRIAL.c.created).label("last"))
@@ -61,12 +67,15 @@ def explain(connection: Connection, workload: Workload, target: Target | None) -
         retracted=sum(row.retracted for row in rows),
         first=min(row.first for row in rows),
         last=max(row.last for row in rows),
-        command=_command(best, session.arguments, size),
+        freshness=freshness(connection, best.trial, best.fingerprint),
+        verifications=of_trial(connection, best.fingerprint),
+        command=tuning_command(
+            best.workload, session.arguments, size, session.arguments.get("seed", 0), best.target.threads
+        ),
     )
 
 
-def _command(best: Best, arguments: Mapping[str, Any], trials: int) -> str:
-    return (
-        f"tunedb tune '{best.workload.label}' --trials {trials} --tuner {arguments.get('tuner')} "
-        f"--seed {arguments.get('seed')} --threads {best.target.threads}"
-    )
+def tuning_command(workload: Workload, arguments: Mapping[str, Any], trials: int, seed: int, threads: int) -> str:
+    """The command for so many trials, in the way of a session that had these arguments."""
+    tuner = arguments.get("tuner")
+    return f"tunedb tune '{workload.label}' --trials {trials} --tuner {tuner} --seed {seed} --threads {threads}"

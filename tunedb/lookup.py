@@ -1,17 +1,30 @@
 """What the database knows: the best schedule, the next best ones, all trials, and how much there is.
 
 ``best`` is one SQL statement: a walk to the first entry of an index over (workload, target, verified, seconds). Only a
-verified trial is ever an answer. Of equally fast trials the newest wins.
+verified trial is ever an answer. Of equally fast trials the newest wins. A question that asks for fresh times takes the
+same walk and passes over the others.
 """
 
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import Connection, ScalarSelect, Select, Table, bindparam, func, select
+from sqlalchemy import (
+    ColumnElement,
+    Connection,
+    FromClause,
+    ScalarSelect,
+    Select,
+    Table,
+    and_,
+    bindparam,
+    func,
+    select,
+)
 
 from tunedb.confidence import Confidence, judge
 from tunedb.errors import NotFoundError
+from tunedb.freshness import Demand, Level, demand, freshness, is_fresh
 from tunedb.prepared import Prepared
 from tunedb.records import (
     SCHEDULE,
@@ -41,6 +54,7 @@ class Best:
     fingerprint: str  # of the trial
     confidence: Confidence
     source: str  # "exact": this workload was measured on this target
+    layer: str | None = None  # of several layers, the database that answered
 
     @property
     def workload(self) -> Workload:
@@ -84,6 +98,7 @@ class Best:
             "workload": self.workload.key,
             "target": self.target.to_json(),
             "source": self.source,
+            "layer": self.layer,
             "seconds": self.seconds,
             "gflops": self.gflops,
             "error": self.error,
@@ -110,23 +125,28 @@ class Stats:
     statuses: Mapping[str, int]  # trials by how they ended
 
 
-def best(connection: Connection, workload: Workload, target: Target | None) -> Best:
+def best(connection: Connection, workload: Workload, target: Target | None, level: Level = "any") -> Best:
     """The fastest verified trial on ``target``; without one, on this machine with any number of threads.
 
-    Raises NotFoundError, which says what is stored instead.
+    ``level`` says how fresh its time must be. Raises NotFoundError, which says what is stored instead.
     """
-    rows = (_BEST if target else _BEST_OF_MACHINE).all(connection, **_question(workload, target))
+    wanted = demand(connection, level, workload, target or Target.host())
+    statement = _BEST[_where(target), wanted is not None]
+    rows = statement.all(connection, **_question(workload, target, wanted))
     if not rows:
-        raise NotFoundError(_what_is_stored(connection, workload, target))
+        raise NotFoundError(_what_is_stored(connection, workload, target, level))
     return _answer(rows[0], rows[0].runner_up)
 
 
-def top(connection: Connection, workload: Workload, n: int, target: Target | None) -> tuple[Best, ...]:
-    """The ``n`` fastest schedules, each by its best trial and compared with the next one. Raises as ``best`` does."""
-    statement = _TOP if target else _TOP_OF_MACHINE
-    rows = statement.all(connection, **_question(workload, target), n=n + 1)
+def top(
+    connection: Connection, workload: Workload, n: int, target: Target | None, level: Level = "any"
+) -> tuple[Best, ...]:
+    """The ``n`` fastest schedules, each by its best trial and compared with the next one. Otherwise as ``best``."""
+    wanted = demand(connection, level, workload, target or Target.host())
+    statement = _TOP[_where(target), wanted is not None]
+    rows = statement.all(connection, **_question(workload, target, wanted), n=n + 1)
     if not rows:
-        raise NotFoundError(_what_is_stored(connection, workload, target))
+        raise NotFoundError(_what_is_stored(connection, workload, target, level))
     following = [*(row.times for row in rows[1:]), None]
     return tuple(_answer(row, times) for row, times in zip(rows[:n], following, strict=False))
 
@@ -161,9 +181,13 @@ def stats(connection: Connection) -> Stats:
     )
 
 
-def _question(workload: Workload, target: Target | None) -> dict[str, str]:
+def _where(target: Target | None) -> str:
+    return "fingerprint" if target else "machine"
+
+
+def _question(workload: Workload, target: Target | None, wanted: Demand | None) -> dict[str, Any]:
     where = target.fingerprint if target else machine_fingerprint(Target.host())
-    return {"workload": workload.fingerprint, "where": where}
+    return {"workload": workload.fingerprint, "where": where, **(wanted.parameters() if wanted else {})}
 
 
 def _answer(row: Any, runner_up: list[list[float]] | None) -> Best:
@@ -172,11 +196,24 @@ def _answer(row: Any, runner_up: list[list[float]] | None) -> Best:
     return Best(trial=trial, fingerprint=row.fingerprint, confidence=confidence, source="exact")
 
 
-def _what_is_stored(connection: Connection, workload: Workload, target: Target | None) -> str:
+def _any_best(connection: Connection, workload: Workload, target: Target | None) -> Any | None:
+    return next(iter(_BEST[_where(target), False].all(connection, **_question(workload, target, None))), None)
+
+
+def _what_is_stored(connection: Connection, workload: Workload, target: Target | None, level: Level) -> str:
+    if level != "any" and (row := _any_best(connection, workload, target)) is not None:
+        found = freshness(connection, read_trial(row), row.fingerprint)
+        return (
+            f"no verified trial of {workload.label} there answers to --freshness {level}; the best one is {found}: "
+            "`tunedb stale` lists what to measure again"
+        )
     of_workload = select(TRIAL.c.status, TRIAL.c.verified, TARGET).select_from(TRIAL.join(TARGET).join(WORKLOAD))
     rows = connection.execute(of_workload.where(WORKLOAD.c.fingerprint == workload.fingerprint)).all()
     if not rows:
-        return f"no trial of {workload.label} is stored: tune it with `tunedb tune '{workload.label}'`"
+        return (
+            f"no trial of {workload.label} is stored: tune it with `tunedb tune '{workload.label}'`, or let "
+            "--source default answer without measuring"
+        )
     where = target or Target.host()
     machine = machine_fingerprint(where)
     here = [row for row in rows if (row.fingerprint == where.fingerprint if target else row.machine == machine)]
@@ -200,13 +237,18 @@ def _workload_id() -> ScalarSelect[int]:
     return select(WORKLOAD.c.id).where(WORKLOAD.c.fingerprint == bindparam("workload")).scalar_subquery()
 
 
-def _best_statement(where: str) -> Select[Any]:
+def _counts(trial: FromClause, fresh: bool) -> ColumnElement[bool]:
+    """What a trial must be to answer."""
+    return and_(trial.c.verified, is_fresh(trial)) if fresh else trial.c.verified
+
+
+def _best_statement(where: str, fresh: bool) -> Select[Any]:
     """Of each target that matches, the first entry of the index; of those, the fastest; beside it, the runner-up."""
     each = TRIAL.alias("each")
     place = TARGET.alias("place")
     fastest = (
         select(each.c.id)
-        .where(each.c.workload_id == _workload_id(), each.c.target_id == place.c.id, each.c.verified)
+        .where(each.c.workload_id == _workload_id(), each.c.target_id == place.c.id, _counts(each, fresh))
         .order_by(*_fastest_first(each.c))
         .limit(1)
         .correlate(place)
@@ -218,7 +260,7 @@ def _best_statement(where: str) -> Select[Any]:
         .where(
             other.c.workload_id == TRIAL.c.workload_id,
             other.c.target_id == TRIAL.c.target_id,
-            other.c.verified,
+            _counts(other, fresh),
             other.c.schedule_id != TRIAL.c.schedule_id,
         )
         .order_by(other.c.seconds)
@@ -235,14 +277,14 @@ def _best_statement(where: str) -> Select[Any]:
     )
 
 
-def _top_statement(where: str) -> Select[Any]:
+def _top_statement(where: str, fresh: bool) -> Select[Any]:
     each = TRIAL.alias("each")
     place = TARGET.alias("place")
     rank = func.row_number().over(partition_by=(each.c.schedule_id, each.c.target_id), order_by=_fastest_first(each.c))
     ranked = (
         select(each.c.id, rank.label("rank"))
         .select_from(each.join(place))
-        .where(each.c.workload_id == _workload_id(), place.c[where] == bindparam("where"), each.c.verified)
+        .where(each.c.workload_id == _workload_id(), place.c[where] == bindparam("where"), _counts(each, fresh))
         .subquery()
     )
     return (
@@ -253,7 +295,6 @@ def _top_statement(where: str) -> Select[Any]:
     )
 
 
-_BEST = Prepared(_best_statement("fingerprint"))
-_BEST_OF_MACHINE = Prepared(_best_statement("machine"))
-_TOP = Prepared(_top_statement("fingerprint"))
-_TOP_OF_MACHINE = Prepared(_top_statement("machine"))
+_KINDS = [(where, fresh) for where in ("fingerprint", "machine") for fresh in (False, True)]
+_BEST = {kind: Prepared(_best_statement(*kind)) for kind in _KINDS}
+_TOP = {kind: Prepared(_top_statement(*kind)) for kind in _KINDS}

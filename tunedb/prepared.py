@@ -15,14 +15,19 @@ from tunedb.dialect import cursor_for_reading
 
 
 class Prepared:
-    """A SELECT whose parameters are text and whole numbers. Its rows have the names and types of its columns."""
+    """A SELECT. Its rows have the names and types of its columns.
+
+    Its parameters are text and whole numbers. A tuple makes another text each time, and goes SQLAlchemy's way.
+    """
 
     def __init__(self, statement: Select[Any]) -> None:
         self._statement = statement
         self._texts: dict[str, _Text] = {}
 
-    def all(self, connection: Connection, **parameters: str | int) -> list[Any]:
+    def all(self, connection: Connection, **parameters: Any) -> list[Any]:
         """The rows. Raises DBAPIError, as SQLAlchemy does."""
+        if any(isinstance(value, tuple) for value in parameters.values()):
+            return list(connection.execute(self._statement, parameters))
         dialect = connection.dialect
         text = self._texts.get(dialect.driver)
         if text is None:
@@ -49,7 +54,7 @@ class _Text:
         self._row = namedtuple("Row", self._columns.keys())  # type: ignore[misc]  # its names are known only now
         self._readers: list[tuple[int, Callable[[Any], Any]]] | None = None
 
-    def parameters(self, asked: Mapping[str, str | int]) -> Any:
+    def parameters(self, asked: Mapping[str, Any]) -> Any:
         values = {**self._own, **asked}
         return values if self._order is None else [values[name] for name in self._order]
 

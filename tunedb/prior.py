@@ -4,21 +4,20 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from sqlalchemy import Connection, select
 
 from tunedb import registry
-from tunedb.records import SCHEDULE, SESSION, TRIAL, read_trial, select_trials
+from tunedb.fallback import Prediction
+from tunedb.records import SCHEDULE, SESSION, TARGET, TRIAL, WORKLOAD, read_trial, select_trials
 from tunedb.sessions import SessionArguments
 from tuner.canonical import fingerprint
 from tuner.cost_model.global_model import GlobalModel, HeldOut, Settings, judge
 from tuner.cost_model.training import TrainingSet, choose
 from tuner.errors import ScheduleError
 from tuner.features.sketches import described, describes, sketch_features
-from tuner.schedule import Schedule
-from tuner.space import Value
 from tuner.target import Target
 from tuner.templates import Template, template_for
 from tuner.transfer import GlobalPrior, Report, legal_sample, nothing, prior_from
@@ -49,31 +48,20 @@ class Training:
         return stored.model() if stored else GlobalModel.fit(self.data, settings)
 
 
-def training(connection: Connection, until: datetime | None = None) -> Training:
-    """All that can be learned from; ``until`` leaves out what was begun later."""
-    columns = (
-        TRIAL.c.id,
-        TRIAL.c.fingerprint,
-        TRIAL.c.workload_id,
-        TRIAL.c.target_id,
-        TRIAL.c.seconds,
-        TRIAL.c.created,
-    )
-    statement = select(*columns).join_from(TRIAL, SCHEDULE).order_by(TRIAL.c.fingerprint)
-    statement = statement.where(SCHEDULE.c.kind == "steps", TRIAL.c.retracted.is_(None))
-    if until is not None:
-        statement = statement.where(TRIAL.c.created <= until)
-    rows = connection.execute(statement).all()
-    groups = [(row.workload_id, row.target_id) for row in rows]
+def training(connections: Sequence[Connection], until: datetime | None = None) -> Training:
+    """All that can be learned from the layers of a database; ``until`` leaves out what was begun later."""
+    rows = _candidates(connections, until)
+    groups = [row.group for row in rows]
     seconds = np.array([np.nan if row.seconds is None else row.seconds for row in rows], dtype=np.float64)
     positions, reasons = choose(groups, seconds)
     left_out = Counter(reasons)
     chosen = [rows[position] for position in positions.tolist()]
     found: dict[str, Trial] = {}
-    for start in range(0, len(chosen), _CHUNK):
-        ids = [row.id for row in chosen[start : start + _CHUNK]]
-        for row in connection.execute(select_trials().where(TRIAL.c.id.in_(ids))):
-            found[row.fingerprint] = read_trial(row)
+    for connection in connections:
+        ids = [row.id for row in chosen if row.layer is connection]
+        for start in range(0, len(ids), _CHUNK):
+            some = select_trials().where(TRIAL.c.id.in_(ids[start : start + _CHUNK]))
+            found |= {trial.fingerprint: read_trial(trial) for trial in connection.execute(some)}
     scheduled = {name: trial for name, trial in sorted(found.items()) if trial.schedule.steps}
     left_out["stored without a schedule"] += len(found) - len(scheduled)
     direct = {name: trial for name, trial in scheduled.items() if describes(trial.schedule)}
@@ -91,10 +79,43 @@ def training(connection: Connection, until: datetime | None = None) -> Training:
     )
 
 
+class _Candidate(NamedTuple):
+    fingerprint: str
+    layer: Connection
+    id: int  # in its layer
+    group: tuple[str, str]  # workload and target: what its time may be compared with
+    seconds: float | None
+    created: datetime
+
+
+def _candidates(connections: Sequence[Connection], until: datetime | None) -> list[_Candidate]:
+    """What there is to choose from, by fingerprint: each trial once, and none that a layer has retracted."""
+    columns = ("id", "fingerprint", "workload_id", "target_id", "seconds", "created", "retracted")
+    statement = select(*(TRIAL.c[name] for name in columns)).join_from(TRIAL, SCHEDULE)
+    statement = statement.where(SCHEDULE.c.kind == "steps")
+    if until is not None:
+        statement = statement.where(TRIAL.c.created <= until)
+    found: dict[str, _Candidate] = {}
+    retracted: set[str] = set()
+    for layer in connections:
+        workloads, targets = ({row.id: row.fingerprint for row in layer.execute(s)} for s in (_WORKLOADS, _TARGETS))
+        for row in layer.execute(statement):
+            if row.retracted is not None:
+                retracted.add(row.fingerprint)
+            group = (workloads[row.workload_id], targets[row.target_id])
+            candidate = _Candidate(row.fingerprint, layer, row.id, group, row.seconds, row.created)
+            found.setdefault(row.fingerprint, candidate)
+    return [found[name] for name in sorted(found.keys() - retracted)]
+
+
+_WORKLOADS = select(WORKLOAD.c.id, WORKLOAD.c.fingerprint)
+_TARGETS = select(TARGET.c.id, TARGET.c.fingerprint)
+
+
 def train(database: "Database", name: str, settings: Settings) -> registry.StoredModel:
     """Train a model on all that the database holds and store it. Raises ModelError when there is nothing to learn."""
-    with database.read() as connection:
-        known = training(connection)
+    with database.read_layers() as connections:
+        known = training(connections)
     model = GlobalModel.fit(known.data, settings)
     stored = registry.pack(name, model, known.digest, settings, known.data)
     with database.write() as connection:
@@ -124,9 +145,9 @@ def warm_start(database: "Database", template: Template, arguments: SessionArgum
 
 def _start(database: "Database", template: Template, arguments: SessionArguments, until: str | None) -> Start:
     settings = Settings()
-    with database.read() as connection:
-        known = training(connection, datetime.fromisoformat(until) if until else None)
-        stored = registry.of_training(connection, known.digest, settings)
+    with database.read_layers() as connections:
+        known = training(connections, datetime.fromisoformat(until) if until else None)
+        stored = registry.of_training(connections[0], known.digest, settings)
     made, report = None, nothing("nothing is stored that could be learned from", known.left_out)
     space = template.space(arguments.workload, arguments.target)
     if any(knob.name == "algorithm" for knob in space.knobs):
@@ -164,44 +185,11 @@ def evaluate(database: "Database", stored: registry.StoredModel) -> Sequence[tup
     Raises ModelError when the program has other features than the model.
     """
     model = stored.model()
-    with database.read() as connection:
-        data = training(connection).data
+    with database.read_layers() as connections:
+        data = training(connections).data
     groups = [data.part([group]) for group in range(len(data.workloads))]
     seen = set(stored.parameters["workloads"])
     return [(judge(group, model.predict(group.features)), group.workloads[0] in seen) for group in groups]
-
-
-@dataclass(frozen=True)
-class Prediction:
-    """A schedule that was chosen without measuring anything; never to be mistaken for a measured one."""
-
-    workload: Workload
-    target: Target
-    template: str
-    config: Mapping[str, Value]
-    schedule: Schedule
-    scored: int  # legal candidates, of which this is the best
-    whole: bool  # whether these are all there are
-    expected_loss: float | None  # mean share of the best speed that was lost on held-out workloads of this operator
-    held_out: int  # how many those are
-    model: str  # fingerprint
-
-    def to_json(self) -> dict[str, Any]:
-        return {
-            "workload": self.workload.key,
-            "target": self.target.to_json(),
-            "source": "predicted",
-            "verified": False,
-            "seconds": None,
-            "expected_loss": self.expected_loss,
-            "held_out": self.held_out,
-            "scored": self.scored,
-            "whole_space": self.whole,
-            "template": self.template,
-            "config": {name: list(v) if isinstance(v, tuple) else v for name, v in self.config.items()},
-            "schedule": self.schedule.to_json(),
-            "model": self.model,
-        }
 
 
 def predict(database: "Database", workload: Workload, target: Target) -> Prediction:
@@ -211,7 +199,11 @@ def predict(database: "Database", workload: Workload, target: Target) -> Predict
     """
     with database.read() as connection:
         stored = registry.newest(connection)
-    stored = stored or train(database, DEFAULT_NAME, Settings())
+    return predict_with(stored or train(database, DEFAULT_NAME, Settings()), workload, target)
+
+
+def predict_with(stored: registry.StoredModel, workload: Workload, target: Target) -> Prediction:
+    """The schedule that a stored model expects to be the fastest."""
     model, template = stored.model(), template_for(workload, target)
     space = template.space(workload, target)
     indices = legal_sample(template, workload, target, space, MOST_SCORED)
@@ -222,14 +214,15 @@ def predict(database: "Database", workload: Workload, target: Target) -> Predict
     config = space.config(int(indices[int(np.argmax(scores))]))
     losses = [1 - one.top1 for one in stored.held_out if one.workload.startswith(f"{workload.operator}(")]
     return Prediction(
-        workload,
-        target,
-        template.key,
-        config,
-        template.schedule(workload, target, config),
-        len(indices),
-        space.size <= MOST_SCORED,
-        float(np.mean(losses)) if losses else None,
-        len(losses),
-        stored.fingerprint,
+        workload=workload,
+        target=target,
+        source="predicted",
+        template=template.key,
+        config=config,
+        schedule=template.schedule(workload, target, config),
+        expected_loss=float(np.mean(losses)) if losses else None,
+        held_out=len(losses),
+        scored=len(indices),
+        whole=space.size <= MOST_SCORED,
+        model=stored.fingerprint,
     )

@@ -30,6 +30,7 @@ TEMPLATE = cast(Table, tables.Template.__table__)
 SCHEDULE = cast(Table, tables.Schedule.__table__)
 SESSION = cast(Table, tables.Session.__table__)
 TRIAL = cast(Table, tables.Trial.__table__)
+VERIFICATION = cast(Table, tables.Verification.__table__)
 QUARANTINE = cast(Table, tables.Quarantine.__table__)
 
 Rounds = Sequence[Sequence[float]]

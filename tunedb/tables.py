@@ -27,7 +27,7 @@ from sqlalchemy.engine import Dialect
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 from sqlalchemy.types import TypeDecorator
 
-REVISION = "0002"
+REVISION = "0003"
 """The migration that makes exactly these tables: the newest one in schema/versions."""
 
 VERSION_TABLE = "tunedb_alembic_version"
@@ -209,6 +209,30 @@ class Trial(Base):
     created: Mapped[datetime | None]
     details: Mapped[dict[str, Any] | None] = mapped_column(JSON(none_as_null=True))
     retracted: Mapped[str | None] = mapped_column(Text)  # why nobody should use it
+
+
+class Verification(Base):
+    """What measuring a stored trial again has found. The trial itself stays as it was measured first.
+
+    Its fingerprint covers trial, environment and ``created``.
+    """
+
+    __tablename__ = "verification"
+    __table_args__ = (
+        CheckConstraint("status IN ('confirmed', 'drifted', 'wrong', 'failed')", name="status"),
+        CheckConstraint("status IN ('wrong', 'failed') OR seconds IS NOT NULL", name="correct_has_time"),
+    )
+
+    id: Mapped[int] = mapped_column(_Id, primary_key=True)
+    fingerprint: Mapped[str] = mapped_column(_Fingerprint, unique=True)
+    trial_id: Mapped[int] = mapped_column(ForeignKey("trial.id"), index=True)
+    environment_id: Mapped[int] = mapped_column(ForeignKey("environment.id"))
+    created: Mapped[datetime]
+    status: Mapped[str] = mapped_column(String(16))  # drifted: correct, but its time is another one
+    times: Mapped[list[Any]]  # the raw repeats, seconds, unrounded, one flat list
+    seconds: Mapped[float | None]  # their median
+    error: Mapped[float | None]  # as in a trial
+    message: Mapped[str | None] = mapped_column(Text)
 
 
 class Quarantine(Base):

@@ -168,12 +168,13 @@ def nearest_best(trials: Sequence[Trial], template: Template, workload: Workload
 
 def distance(first: Workload, second: Workload) -> float:
     """How unlike two workloads of one operator are: octaves between their sizes, and one for each different word."""
-    return sum(_apart(a, second[name]) for name, a in first.arguments)
+    return sum(apart(a, second[name]) for name, a in first.arguments)
 
 
-def _apart(first: Any, second: Any) -> float:
+def apart(first: Any, second: Any) -> float:
+    """How unlike two values are: octaves between sizes, one for different words; of tuples the mean."""
     if isinstance(first, tuple) and isinstance(second, tuple):
-        return sum(map(_apart, first, second)) / max(len(first), 1)
+        return sum(map(apart, first, second)) / max(len(first), 1)
     if isinstance(first, int) and isinstance(second, int):
         return abs(log2((1 + first) / (1 + second)))
     return float(first != second)

@@ -112,9 +112,27 @@ def test_winograd_is_offered_where_it_applies() -> None:
         if any(k.name == "algorithm" for k in template_for(parse(key), HOST).space(parse(key), HOST).knobs)
     }
     assert offered == {
+        "conv2d(ci=13,h=7,w=7,co=13,k=3,pad=1)",
         "conv2d(ci=32,h=7,w=7,co=32,k=3,pad=1,layout=NCHW16c)",
         "conv2d(n=2,ci=16,h=9,w=11,co=16,k=3,pad=1x0x2x1,layout=NCHW8c,epilogue=bias+residual+relu)",
     }
+
+
+@pytest.mark.parametrize("layout", ["NCHW", "NCHW16c"])
+@pytest.mark.parametrize(
+    ("name", "algorithms"),
+    [
+        ("resnet18.C2", {"winograd4"}),
+        ("resnet18.C9", {"winograd2", "winograd4"}),
+        ("vgg16.V1", {"direct"}),  # three channels: the transforms would take longer than they save
+    ],
+)
+def test_the_default_is_winograd_where_that_saves_more_than_it_costs(
+    name: str, algorithms: set[str], layout: str
+) -> None:
+    workload = parse(f"{name}(layout={layout})")
+    for target in TARGETS.values():
+        assert template_for(workload, target).default(workload, target).get("algorithm") in algorithms
 
 
 @pytest.mark.parametrize("key", ["resnet18.C2(layout=NCHW16c)", "resnet18.C12(layout=NCHW16c)"])

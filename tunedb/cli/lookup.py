@@ -1,7 +1,9 @@
 """``tunedb best``, ``top`` and ``stats``: what the database knows."""
 
 import json
+from collections.abc import Sequence
 from dataclasses import asdict
+from typing import Literal
 
 import click
 
@@ -21,19 +23,34 @@ from tunedb.cli.common import (
 )
 from tunedb.errors import NotFoundError
 from tunedb.explain import Explanation
+from tunedb.fallback import SOURCES, Fallback, Prediction, Source
 from tunedb.foreign import ForeignWorkload
+from tunedb.freshness import LEVELS, Level
+from tunedb.lookup import Best
+from tunedb.verifications import Verification
 from tuner.target import Target
 from tuner.workload import Workload
+
+freshness_option = click.option(
+    "--freshness",
+    type=click.Choice(LEVELS),
+    default="any",
+    show_default=True,
+    help="With what a time must have been taken: strict, all that may change it is as here; compatible, processor, "
+    "protocol and LLVM's major version are; any.",
+)
 
 
 @click.command()
 @click.argument("workload", type=WorkloadType())
 @click.option(
     "--source",
-    type=click.Choice(["exact", "imported"]),
+    type=click.Choice([*SOURCES, "imported"]),
     default="exact",
     show_default=True,
-    help="exact: what was verified on this machine; imported: what another tool's log says, unverified.",
+    help="The least sure answer that will do. exact: what was verified on this machine; related: on another one; "
+    "nearest: of another workload; predicted: by a cost model; default: what tuning starts from. imported: what "
+    "another tool's log says, unverified.",
 )
 @click.option(
     "--target", metavar="TARGET", help="With --source imported: the target's name, machine, label or fingerprint."
@@ -46,43 +63,53 @@ from tuner.workload import Workload
     is_flag=True,
     help="When none was measured, print the schedule that the cost model expects to be the fastest.",
 )
+@freshness_option
 @any_threads_option
 @database_option
 @json_option
 def best(
     workload: Workload | ForeignWorkload,
-    source: str,
+    source: Source | Literal["imported"],
     target: str | None,
     explain: bool,
     predict: bool,
+    freshness: Level,
     threads: int | None,
     url: str | None,
     as_json: bool,
 ) -> None:
     """Print the best verified schedule of WORKLOAD for this machine, or what another tool's log says is the best."""
     if source == "imported":
-        if threads is not None or explain or predict:
+        if threads is not None or explain or predict or freshness != "any":
             raise click.UsageError(
-                "--threads, --explain and --predict are for --source exact: other tools' logs say less"
+                "--threads, --explain, --predict and --freshness are for our own trials: other tools' logs say less"
             )
         _print_imported(workload, target, url, as_json)
         return
     if target is not None:
-        raise click.UsageError("--target needs --source imported: an exact answer is for this machine")
+        raise click.UsageError("--target needs --source imported: other answers are for this machine")
+    if source != "exact" and (explain or predict):
+        raise click.UsageError("--explain and --predict need --source exact: a fallback explains itself")
     if isinstance(workload, ForeignWorkload):
         raise NotFoundError(f"{workload.label} is known from imports only: ask with --source imported")
     place = Target.host(threads) if threads else None
-    if explain:
-        with tunedb.open(url) as db:
-            _print_explanation(db.explain(workload, place), as_json)
-        return
     with tunedb.open(url) as db:
-        if predict and not _is_measured(db, workload, threads):
-            _print_prediction(db, workload, threads, as_json)
+        if explain:
+            _print_explanation(db.explain(workload, place, freshness=freshness), as_json)
             return
-        found = db.best(workload, place)
+        found: Best | Fallback
+        if predict and not _is_measured(db, workload, place):
+            from tunedb import prior  # XGBoost takes its time to load
+
+            found = prior.predict(db, workload, Target.host(threads))
+        else:
+            found = db.best(workload, place, freshness=freshness, source=source)
+        if isinstance(found, Fallback):
+            _print_fallback(found, as_json)
+            return
+        fresh = db.freshness(found)
     if as_json:
-        print_json(found.to_json())
+        print_json({**found.to_json(), "freshness": fresh.to_json()})
         return
     click.echo(f"{workload.label} on {found.target.name}")
     print_facts(
@@ -90,7 +117,9 @@ def best(
             "time": f"{duration(found.seconds)}, {speed(found.gflops)}",
             "sure": str(found.confidence),
             "error": f"{accuracy(found.error)}: correct",
-            "source": f"{found.source}, trial {found.fingerprint[:12]} of {found.trial.created:%Y-%m-%d %H:%M} UTC",
+            "source": f"{found.source}, trial {found.fingerprint[:12]} of {found.trial.created:%Y-%m-%d %H:%M} UTC"
+            + (f", in {found.layer}" if found.layer else ""),
+            "fresh": str(fresh),
             "template": found.trial.template,
         }
     )
@@ -106,16 +135,29 @@ def _print_explanation(found: Explanation, as_json: bool) -> None:
     statuses = ", ".join(f"{number} {status}" for status, number in found.statuses.items())
     print_facts(
         {
-            "best": f"{duration(best.seconds)}, trial {best.fingerprint[:12]}",
+            "best": f"{duration(best.seconds)}, trial {best.fingerprint[:12]}"
+            + (f", in {best.layer}" if best.layer else ""),
             "runner-up": f"{duration(other.seconds)}, trial {other.fingerprint[:12]}" if other else "none",
             "sure": str(best.confidence),
             "error": f"{accuracy(best.error)}: correct",
             "measured": f"{best.trial.created:%Y-%m-%d %H:%M} UTC",
+            "fresh": str(found.freshness),
             "where": ", ".join(f"{name} {fact}" for name, fact in best.environment.facts),
             "chosen from": f"{sum(found.statuses.values())} trials ({statuses}), {found.retracted} retracted, "
             f"{found.first:%Y-%m-%d} to {found.last:%Y-%m-%d}",
+            "verified": _last_word(found.verifications),
             "again": found.command,
         }
+    )
+
+
+def _last_word(found: Sequence[Verification]) -> str:
+    if not found:
+        return "not measured again since"
+    last = found[-1]
+    ratio = f", {last.ratio:.3f} times as long" if last.ratio else ""
+    return f"{last.status} on {last.created:%Y-%m-%d %H:%M} UTC{ratio}" + (
+        f", the last of {len(found)} times" if len(found) > 1 else ""
     )
 
 
@@ -139,53 +181,53 @@ def _print_imported(workload: Workload | ForeignWorkload, target: str | None, ur
     click.echo(f"\n{json.dumps(found.schedule)}")
 
 
-def _is_measured(db: tunedb.Database, workload: Workload, threads: int | None) -> bool:
+def _is_measured(db: tunedb.Database, workload: Workload, place: Target | None) -> bool:
     try:
-        db.best(workload, Target.host(threads) if threads else None)
+        db.best(workload, place)
     except NotFoundError:
         return False
     return True
 
 
-def _print_prediction(db: tunedb.Database, workload: Workload, threads: int | None, as_json: bool) -> None:
-    from tunedb.prior import predict
-
-    found = predict(db, workload, Target.host(threads))
+def _print_fallback(found: Fallback, as_json: bool) -> None:
     if as_json:
         print_json(found.to_json())
         return
-    loss = "unknown: no workload of this operator could be held out"
+    click.echo(f"{found.workload.label} on {found.target.name}: {found.source}, not measured")
+    loss = "unknown: nothing comparable was measured"
     if found.expected_loss is not None:
         loss = f"{found.expected_loss:.1%} of the best speed, the mean over {found.held_out} held-out workloads"
-    click.echo(f"{workload.label} on {found.target.name}: predicted, not measured")
-    print_facts(
-        {
-            "loss": loss,
-            "scored": f"{found.scored} legal schedules, {'all there are' if found.whole else 'a sample'}",
-            "source": f"predicted by model {found.model[:12]}; `tunedb tune` measures",
-            "template": found.template,
-        }
-    )
+    facts = {"loss": loss, "template": found.template}
+    if isinstance(found, Prediction):
+        facts["scored"] = f"{found.scored} legal schedules, {'all there are' if found.whole else 'a sample'}"
+        facts["by"] = f"model {found.model[:12]}"
+    if (origin := found.origin) is not None:
+        facts["taken from"] = f"{origin.workload.label} on {origin.target.name}, trial {origin.fingerprint[:12]}"
+        facts["there"] = f"{duration(origin.seconds)}, {speed(origin.gflops)}"
+        facts["distance"] = f"{found.distance:.1f} (octaves between sizes, one for each different word)"
+    print_facts({**facts, "better": f"`tunedb tune '{found.workload.label}'` measures"})
     click.echo(f"\n{found.schedule}")
 
 
 @click.command()
 @workload_argument
 @click.option("--count", "-n", type=click.IntRange(min=1), default=10, show_default=True, help="How many to list.")
+@freshness_option
 @any_threads_option
 @database_option
 @json_option
-def top(workload: Workload, count: int, threads: int | None, url: str | None, as_json: bool) -> None:
+def top(workload: Workload, count: int, freshness: Level, threads: int | None, url: str | None, as_json: bool) -> None:
     """List the best verified schedules of WORKLOAD for this machine, the quickest first."""
     with tunedb.open(url) as db:
-        found = db.top(workload, count, Target.host(threads) if threads else None)
+        found = db.top(workload, count, Target.host(threads) if threads else None, freshness=freshness)
     if as_json:
         print_json({"schedules": [item.to_json() for item in found]})
         return
     click.echo(f"{workload.label} on this machine")
+    layered = found[0].layer is not None
     print_table(
         [
-            ("", "time", "speed", "repeats", "threads", "trial", "configuration"),
+            ("", "time", "speed", "repeats", "threads", "trial", *(["layer"] if layered else []), "configuration"),
             *(
                 (
                     str(place),
@@ -194,6 +236,7 @@ def top(workload: Workload, count: int, threads: int | None, url: str | None, as
                     str(item.confidence.repeats),
                     str(item.target.threads),
                     item.fingerprint[:12],
+                    *([item.layer or ""] if layered else []),
                     " ".join(f"{name}={value}" for name, value in item.to_json()["config"].items()),
                 )
                 for place, item in enumerate(found, 1)
@@ -208,9 +251,12 @@ def top(workload: Workload, count: int, threads: int | None, url: str | None, as
 def stats(url: str | None, as_json: bool) -> None:
     """Print how much is stored."""
     with tunedb.open(url) as db:
-        found, place = asdict(db.stats()), db.url
+        (found, *bases) = [{**asdict(layer.stats()), "database": layer.url} for layer in db.layers]
     if as_json:
-        print_json({**found, "database": place})
+        print_json({**found, "bases": bases})
         return
-    statuses = ", ".join(f"{number} {status}" for status, number in found.pop("statuses").items() if number)
-    print_facts({**{name: str(number) for name, number in found.items()}, "ended": statuses or "-", "database": place})
+    for layer in (found, *bases):
+        statuses = ", ".join(f"{number} {status}" for status, number in layer.pop("statuses").items() if number)
+        place = layer.pop("database")
+        counts = {name: str(number) for name, number in layer.items()}
+        print_facts({**counts, "ended": statuses or "-", "database" if layer is found else "base": place})

@@ -7,7 +7,7 @@ docs/transfer-learning.md has the figures.
 """
 
 from collections.abc import Sequence
-from math import erf, log2, pi, sqrt
+from math import erf, pi, sqrt
 
 import numpy as np
 import numpy.typing as npt
@@ -15,8 +15,9 @@ import numpy.typing as npt
 from tuner.cost_model.residual import Residual
 from tuner.search.candidates import Candidates
 from tuner.search.model_guided import ModelGuided
+from tuner.search.nearest import nearest
 from tuner.search.prior import Prior
-from tuner.space import Config, Indices, Value
+from tuner.space import Indices
 
 POOL = 200_000  # random candidates that stand for a space too large to list
 SHORTLIST = 4096  # of them the prior's best, on which the posterior is computed
@@ -39,7 +40,8 @@ class WarmStarted:
         best = np.argsort(-scores, kind="stable")[:SHORTLIST]
         self.indices, self.scores = self.pool[best], scores[best]
         self.knobs = self._standardised(self.indices)
-        examples = [self._nearest(config) for config in prior.examples()[:EXAMPLES]] if len(self.pool) else []
+        copies = prior.examples()[:EXAMPLES] if len(self.pool) else ()
+        examples = [nearest(candidates.space, self.pool, config) for config in copies]
         self.opening = [*self.indices[:1].tolist(), *examples]
         self.seen: dict[int, float] = {}
         self.believed = dict(zip(self.indices.tolist(), self.scores.tolist(), strict=True))
@@ -103,24 +105,6 @@ class WarmStarted:
         """Positions of the knobs' values, each knob from 0 to 1 times the root of 12: deviation one when uniform."""
         digits = self.candidates.space.digits(indices).astype(np.float64)
         return digits / np.maximum(self.candidates.space.radices - 1, 1) * sqrt(12)
-
-    def _nearest(self, config: Config) -> int:
-        """The candidate of the pool that is most like ``config``."""
-        space = self.candidates.space
-        distance = np.zeros(len(self.pool))
-        for knob, digits in zip(space.knobs, space.digits(self.pool).T, strict=True):
-            if knob.name in config:
-                distance += np.array([_unlike(value, config[knob.name]) for value in knob.values])[digits]
-        return int(self.pool[int(np.argmin(distance))])
-
-
-def _unlike(value: Value, wanted: Value) -> float:
-    """How far apart two values of a knob are: octaves between numbers, one for different words."""
-    if isinstance(value, tuple) and isinstance(wanted, tuple) and len(value) == len(wanted):
-        return sum(map(_unlike, value, wanted))
-    if isinstance(value, int) and isinstance(wanted, int):
-        return abs(log2((1 + value) / (1 + wanted)))
-    return float(value != wanted)
 
 
 def expected_improvement(

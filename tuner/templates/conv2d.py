@@ -253,6 +253,9 @@ def _default(workload: Workload, target: Target) -> dict[str, Any]:
             config |= {"pad": "skip", "unroll_kw": int(shape.kw > 1), "split_ci": 1}
     if "algorithm" in values:
         config["algorithm"] = "direct"
+        other, cycles = winograd.default(workload, target, space)
+        if other is not None and cycles < winograd.direct_cycles(workload, target):
+            return other
     return config
 
 
