@@ -99,7 +99,8 @@ def main() -> None:
             for name in aims:
                 first = groups[name][0]
                 template = template_for(first.workload, first.target)
-                prior, report = prior_from(model, data, taught, {}, template, first.workload, first.target)
+                space = template.space(first.workload, first.target)
+                prior, report = prior_from(model, data, taught, {}, template, first.workload, first.target, space)
                 verdicts.add(report.verdict)
                 curves += [curve(tuner, groups[name], prior, seed) for seed in range(options.seeds)]
             after = " ".join(

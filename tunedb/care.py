@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import JSON, Connection, Table, Text, and_, case, false, null, select, update
+from sqlalchemy import JSON, Connection, Table, Text, case, null, select, update
 from sqlalchemy import cast as sql_cast
 
 from tunedb import dialect
@@ -21,10 +21,12 @@ from tunedb.records import (
     SESSION,
     TARGET,
     TEMPLATE,
-    TOLERANCE,
     TRIAL,
     VERIFICATION,
     WORKLOAD,
+    is_right,
+    read_trial,
+    select_trials,
 )
 from tunedb.tables import UtcDateTime
 
@@ -82,12 +84,9 @@ def retract(connection: Connection, trial: str, reason: str) -> str:
 def restore(connection: Connection, trial: str) -> str:
     """Take a retraction back. Returns the fingerprint. Raises NotFoundError."""
     fingerprint = _one(connection, trial)
-    good = and_(TRIAL.c.seconds.is_not(None), TRIAL.c.error.is_not(None), TRIAL.c.error <= TOLERANCE)
-    connection.execute(
-        update(TRIAL)
-        .where(TRIAL.c.fingerprint == fingerprint)
-        .values(retracted=None, verified=case((good, True), else_=false()))
-    )
+    own = connection.execute(select_trials().where(TRIAL.c.fingerprint == fingerprint)).one_or_none()
+    right = own is not None and is_right(read_trial(own))  # a record of another tool is never verified
+    connection.execute(update(TRIAL).where(TRIAL.c.fingerprint == fingerprint).values(retracted=None, verified=right))
     return fingerprint
 
 

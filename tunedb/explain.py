@@ -11,14 +11,15 @@ from tunedb import lookup
 from tunedb.freshness import Freshness, Level, freshness
 from tunedb.lookup import Best
 from tunedb.records import SESSION, TARGET, TRIAL, WORKLOAD
+from tunedb.sessions import PINS
 from tunedb.verifications import Verification, of_trial
-from tuner.target import Target
+from tuner.target import Target, narrower
 from tuner.workload import Workload
 
 
 @dataclass(frozen=True)
 class Explanation:
-    """An answer and what stands behind it: all trials of its workload on its target."""
+    """An answer and what stands behind it: all trials of its problem on its target, whatever their tolerance."""
 
     best: Best
     runner_up: Best | None  # the fastest other schedule
@@ -53,7 +54,7 @@ def explain(connection: Connection, workload: Workload, target: Target | None, l
         select(TRIAL.c.status, func.count().label("number"), func.count(TRIAL.c.retracted).label("retracted"))
         .add_columns(func.min(TRIAL.c.created).label("first"), func.max(TRIAL.c.created).label("last"))
         .select_from(TRIAL.join(WORKLOAD).join(TARGET))
-        .where(WORKLOAD.c.fingerprint == workload.fingerprint, TARGET.c.fingerprint == best.target.fingerprint)
+        .where(WORKLOAD.c.problem == workload.problem.fingerprint, TARGET.c.fingerprint == best.target.fingerprint)
         .group_by(TRIAL.c.status)
     )
     rows = connection.execute(here).all()
@@ -77,5 +78,14 @@ def explain(connection: Connection, workload: Workload, target: Target | None, l
 
 def tuning_command(workload: Workload, arguments: Mapping[str, Any], trials: int, seed: int, threads: int) -> str:
     """The command for so many trials, in the way of a session that had these arguments."""
-    tuner = arguments.get("tuner")
-    return f"tunedb tune '{workload.label}' --trials {trials} --tuner {tuner} --seed {seed} --threads {threads}"
+    settings = arguments.get("settings", {})
+    options = ["--cold"] if settings.get("start") == "cold" else []
+    options += [f"--set {pin}" for pin in settings.get(PINS, "").split()]
+    options += [f"--target {each.isa}" for each in narrower(threads) if each.fingerprint == arguments.get("target")]
+    return " ".join(
+        (
+            f"tunedb tune '{workload.label}' --trials {trials} --tuner {arguments.get('tuner')}",
+            f"--seed {seed} --threads {threads}",
+            *options,
+        )
+    )

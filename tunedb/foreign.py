@@ -48,6 +48,11 @@ class ForeignWorkload:
         return digest(canonical({"foreign": self.key}))
 
     @property
+    def problem(self) -> "ForeignWorkload":
+        """Itself: it has no tolerance."""
+        return self
+
+    @property
     def label(self) -> str:
         return self.key
 

@@ -20,7 +20,7 @@ def imported(
     it may be left out when there are records of only one. Raises NotFoundError, which says what is stored instead.
     """
     found = _one_target(connection, workload, target)
-    rows = connection.execute(_FASTEST, {"workload": workload.fingerprint, "target": found.id, "n": n})
+    rows = connection.execute(_FASTEST, {"workload": workload.problem.fingerprint, "target": found.id, "n": n})
     trials = tuple(map(read_foreign, rows))
     if not trials:
         raise NotFoundError(f"all imported records of {workload.label} on {found.name} are failures")
@@ -34,7 +34,7 @@ def target_named(connection: Connection, name: str) -> str:
 
 
 def _one_target(connection: Connection, workload: Workload | ForeignWorkload, target: str | None) -> Row[Any]:
-    rows = list(connection.execute(_TARGETS, {"workload": workload.fingerprint}))
+    rows = list(connection.execute(_TARGETS, {"workload": workload.problem.fingerprint}))
     if not rows:
         raise NotFoundError(f"no record of {workload.label} was imported: import a log with `tunedb import FILE`")
     if target is not None:

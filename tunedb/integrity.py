@@ -18,10 +18,10 @@ from tunedb.records import (
     SCHEDULE,
     SESSION,
     TARGET,
-    TOLERANCE,
     TRIAL,
     VERIFICATION,
     WORKLOAD,
+    is_right,
     read_trial,
     select_trials,
     session_fingerprint,
@@ -75,6 +75,8 @@ def _same(row: Row[Any], content: str) -> Iterator[str]:
 def _workload(row: Row[Any]) -> Iterator[str]:
     workload = any_workload(row.operator, row.key)
     yield from _same(row, workload.fingerprint)
+    if row.problem != workload.problem.fingerprint:
+        yield "it is another problem"
     if row.flops != workload.flops:
         yield f"it takes {workload.flops} operations, not {row.flops}"
 
@@ -106,8 +108,7 @@ def _trial(row: Row[Any]) -> Iterator[str]:
     yield from _same(row, trial_fingerprint(trial, row.session))
     if row.seconds != trial.seconds:
         yield f"the median of its times is {trial.seconds}, not {row.seconds}"
-    good = trial.seconds is not None and trial.error is not None and trial.error <= TOLERANCE
-    if row.verified and (row.retracted is not None or not good):
+    if row.verified and (row.retracted is not None or not is_right(trial)):
         yield "it counts as verified and is not"
 
 

@@ -1,8 +1,9 @@
 """What the database knows: the best schedule, the next best ones, all trials, and how much there is.
 
-``best`` is one SQL statement: a walk to the first entry of an index over (workload, target, verified, seconds). Only a
-verified trial is ever an answer. Of equally fast trials the newest wins. A question that asks for fresh times takes the
-same walk and passes over the others.
+``best`` is one SQL statement: a walk to the first entry of an index over (workload, target, verified, seconds, error).
+Only a verified trial is ever an answer, and only one with an error that the question tolerates, whatever tolerance it
+was tuned with. Of equally fast trials the newest wins. A question that asks for fresh times takes the same walk and
+passes over the others.
 """
 
 from collections.abc import Mapping
@@ -152,8 +153,8 @@ def top(
 
 
 def history(connection: Connection, workload: Workload, target: Target | None) -> tuple[Trial, ...]:
-    """All trials of a workload, on ``target`` or on every one, oldest first; failures too."""
-    statement = select_trials().where(WORKLOAD.c.fingerprint == workload.fingerprint)
+    """All trials of a workload with any tolerance, on ``target`` or on every one, oldest first; failures too."""
+    statement = select_trials().where(WORKLOAD.c.problem == workload.problem.fingerprint)
     if target is not None:
         statement = statement.where(TARGET.c.fingerprint == target.fingerprint)
     ordered = statement.order_by(TRIAL.c.created, TRIAL.c.fingerprint)
@@ -187,7 +188,8 @@ def _where(target: Target | None) -> str:
 
 def _question(workload: Workload, target: Target | None, wanted: Demand | None) -> dict[str, Any]:
     where = target.fingerprint if target else machine_fingerprint(Target.host())
-    return {"workload": workload.fingerprint, "where": where, **(wanted.parameters() if wanted else {})}
+    asked = {"problem": workload.problem.fingerprint, "tolerance": workload.tolerance, "where": where}
+    return {**asked, **(wanted.parameters() if wanted else {})}
 
 
 def _answer(row: Any, runner_up: list[list[float]] | None) -> Best:
@@ -207,8 +209,9 @@ def _what_is_stored(connection: Connection, workload: Workload, target: Target |
             f"no verified trial of {workload.label} there answers to --freshness {level}; the best one is {found}: "
             "`tunedb stale` lists what to measure again"
         )
-    of_workload = select(TRIAL.c.status, TRIAL.c.verified, TARGET).select_from(TRIAL.join(TARGET).join(WORKLOAD))
-    rows = connection.execute(of_workload.where(WORKLOAD.c.fingerprint == workload.fingerprint)).all()
+    columns = (TRIAL.c.status, TRIAL.c.verified, TRIAL.c.error, TARGET)
+    of_problem = select(*columns).select_from(TRIAL.join(TARGET).join(WORKLOAD))
+    rows = connection.execute(of_problem.where(WORKLOAD.c.problem == workload.problem.fingerprint)).all()
     if not rows:
         return (
             f"no trial of {workload.label} is stored: tune it with `tunedb tune '{workload.label}'`, or let "
@@ -218,6 +221,11 @@ def _what_is_stored(connection: Connection, workload: Workload, target: Target |
     machine = machine_fingerprint(where)
     here = [row for row in rows if (row.fingerprint == where.fingerprint if target else row.machine == machine)]
     place = f"on {where.name}" if target else "on this machine"
+    if errors := [row.error for row in here if row.verified]:
+        return (
+            f"no trial of {workload.problem.label} {place} has an error of at most {workload.tolerance:g}: "
+            f"the smallest is {min(errors):.2g}; tune it with `tunedb tune '{workload.label}'`"
+        )
     if here:
         ends = ", ".join(f"{sum(row.status == s for row in here)} {s}" for s in sorted({row.status for row in here}))
         return f"no verified trial of {workload.label} {place}: its {len(here)} trials there ended so: {ends}"
@@ -233,58 +241,67 @@ def _fastest_first(trial: Any) -> tuple[Any, ...]:
     return trial.seconds, trial.created.desc(), trial.fingerprint
 
 
-def _workload_id() -> ScalarSelect[int]:
-    return select(WORKLOAD.c.id).where(WORKLOAD.c.fingerprint == bindparam("workload")).scalar_subquery()
-
-
 def _counts(trial: FromClause, fresh: bool) -> ColumnElement[bool]:
     """What a trial must be to answer."""
-    return and_(trial.c.verified, is_fresh(trial)) if fresh else trial.c.verified
+    good = and_(trial.c.verified, trial.c.error <= bindparam("tolerance"))
+    return and_(good, is_fresh(trial)) if fresh else good
+
+
+def _first(
+    trial: FromClause, workload: FromClause, target: ColumnElement[int], fresh: bool, *more: ColumnElement[bool]
+) -> ScalarSelect[int]:
+    """The fastest trial of one workload on one target that counts: the first such entry of the index."""
+    return (
+        select(trial.c.id)
+        .where(
+            trial.c.workload_id == workload.c.id,
+            trial.c.target_id == target,
+            _counts(trial, fresh),
+            *more,
+        )
+        .order_by(*_fastest_first(trial.c))
+        .limit(1)
+        .correlate_except(trial)
+        .scalar_subquery()
+    )
 
 
 def _best_statement(where: str, fresh: bool) -> Select[Any]:
-    """Of each target that matches, the first entry of the index; of those, the fastest; beside it, the runner-up."""
-    each = TRIAL.alias("each")
-    place = TARGET.alias("place")
-    fastest = (
-        select(each.c.id)
-        .where(each.c.workload_id == _workload_id(), each.c.target_id == place.c.id, _counts(each, fresh))
-        .order_by(*_fastest_first(each.c))
-        .limit(1)
-        .correlate(place)
-        .scalar_subquery()
+    """The first of each workload of the problem and each target that matches; of those, the fastest; its runner-up."""
+    place, same = TARGET.alias("place"), WORKLOAD.alias("same")
+    first_of_each = (
+        select(_first(TRIAL.alias("each"), same, place.c.id, fresh))
+        .select_from(place.join(same, same.c.problem == bindparam("problem")))
+        .where(place.c[where] == bindparam("where"))
     )
+    following, next_ = TRIAL.alias("following"), WORKLOAD.alias("next")
     other = TRIAL.alias("other")
+    next_of_each = select(
+        _first(other, next_, TRIAL.c.target_id, fresh, other.c.schedule_id != TRIAL.c.schedule_id)
+    ).where(next_.c.problem == bindparam("problem"))
     runner_up = (
-        select(other.c.times)
-        .where(
-            other.c.workload_id == TRIAL.c.workload_id,
-            other.c.target_id == TRIAL.c.target_id,
-            _counts(other, fresh),
-            other.c.schedule_id != TRIAL.c.schedule_id,
-        )
-        .order_by(other.c.seconds)
+        select(following.c.times)
+        .where(following.c.id.in_(next_of_each.correlate(TRIAL)))
+        .order_by(following.c.seconds)
         .limit(1)
         .correlate(TRIAL)
         .scalar_subquery()
     )
-    fastest_of_each = select(fastest).select_from(place).where(place.c[where] == bindparam("where"))
     return (
         select_trials(runner_up.label("runner_up"))
-        .where(TRIAL.c.id.in_(fastest_of_each))
+        .where(TRIAL.c.id.in_(first_of_each))
         .order_by(*_fastest_first(TRIAL.c))
         .limit(1)
     )
 
 
 def _top_statement(where: str, fresh: bool) -> Select[Any]:
-    each = TRIAL.alias("each")
-    place = TARGET.alias("place")
+    each, place, same = TRIAL.alias("each"), TARGET.alias("place"), WORKLOAD.alias("same")
     rank = func.row_number().over(partition_by=(each.c.schedule_id, each.c.target_id), order_by=_fastest_first(each.c))
     ranked = (
         select(each.c.id, rank.label("rank"))
-        .select_from(each.join(place))
-        .where(each.c.workload_id == _workload_id(), place.c[where] == bindparam("where"), _counts(each, fresh))
+        .select_from(each.join(place).join(same))
+        .where(same.c.problem == bindparam("problem"), place.c[where] == bindparam("where"), _counts(each, fresh))
         .subquery()
     )
     return (

@@ -18,6 +18,7 @@ from tuner.cost_model.global_model import GlobalModel, HeldOut, Settings, judge
 from tuner.cost_model.training import TrainingSet, choose
 from tuner.errors import ScheduleError
 from tuner.features.sketches import described, describes, sketch_features
+from tuner.space import Space
 from tuner.target import Target
 from tuner.templates import Template, template_for
 from tuner.transfer import GlobalPrior, Report, legal_sample, nothing, prior_from
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
 DEFAULT_NAME = "default"
 MOST_SCORED = 1_000_000  # configurations of a space, legal or not, that a prediction looks at
 _EPOCH = "1970-01-01T00:00:00+00:00"  # when the database held nothing
+_WARM = ("start", "trained_on", "until")  # settings of a session that say what it was warmed with
 _CHUNK = 500  # rows that one statement names
 
 
@@ -83,7 +85,7 @@ class _Candidate(NamedTuple):
     fingerprint: str
     layer: Connection
     id: int  # in its layer
-    group: tuple[str, str]  # workload and target: what its time may be compared with
+    group: tuple[str, str]  # problem and target: what its time may be compared with
     seconds: float | None
     created: datetime
 
@@ -108,7 +110,7 @@ def _candidates(connections: Sequence[Connection], until: datetime | None) -> li
     return [found[name] for name in sorted(found.keys() - retracted)]
 
 
-_WORKLOADS = select(WORKLOAD.c.id, WORKLOAD.c.fingerprint)
+_WORKLOADS = select(WORKLOAD.c.id, WORKLOAD.c.problem.label("fingerprint"))
 _TARGETS = select(TARGET.c.id, TARGET.c.fingerprint)
 
 
@@ -129,28 +131,31 @@ class Start:
 
     prior: GlobalPrior | None
     report: Report
-    identity: Mapping[str, str | None]
+    identity: Mapping[str, bool | int | float | str | None]
 
 
-def warm_start(database: "Database", template: Template, arguments: SessionArguments) -> Start:
-    """What a session of ``arguments`` starts from. One that was begun goes on with exactly what it was begun with."""
+def warm_start(database: "Database", template: Template, space: Space, arguments: SessionArguments) -> Start:
+    """What a session of ``arguments`` in ``space`` starts from; begun already, exactly what it was begun with."""
     with database.read() as connection:
         begun = _begun(connection, arguments)
     if begun is not None:
-        again = _start(database, template, arguments, begun["until"])
+        again = _start(database, template, space, arguments, begun["until"])
         if again.identity == begun:
             return again
-    return _start(database, template, arguments, None)  # a new one, or older trials were added to the database since
+    return _start(
+        database, template, space, arguments, None
+    )  # a new one, or older trials were added to the database since
 
 
-def _start(database: "Database", template: Template, arguments: SessionArguments, until: str | None) -> Start:
+def _start(
+    database: "Database", template: Template, space: Space, arguments: SessionArguments, until: str | None
+) -> Start:
     settings = Settings()
     with database.read_layers() as connections:
         known = training(connections, datetime.fromisoformat(until) if until else None)
         stored = registry.of_training(connections[0], known.digest, settings)
     made, report = None, nothing("nothing is stored that could be learned from", known.left_out)
-    space = template.space(arguments.workload, arguments.target)
-    if any(knob.name == "algorithm" for knob in space.knobs):
+    if any(knob.name == "algorithm" and knob.values != ("direct",) for knob in space.knobs):
         report = nothing("this workload has algorithms that the features do not describe", known.left_out)
     elif known.trials:
         made, report = prior_from(
@@ -161,8 +166,10 @@ def _start(database: "Database", template: Template, arguments: SessionArguments
             template,
             arguments.workload,
             arguments.target,
+            space,
         )
     identity = {
+        **arguments.settings,
         "start": "warm",
         "trained_on": known.digest if made else None,
         "until": known.until.isoformat() if known.until else _EPOCH,
@@ -172,10 +179,12 @@ def _start(database: "Database", template: Template, arguments: SessionArguments
 
 def _begun(connection: Connection, arguments: SessionArguments) -> dict[str, Any] | None:
     """The settings of the newest session that differs from these arguments in nothing but what it was warmed with."""
-    wanted = {**arguments.to_json(), "settings": None}
+    wanted = arguments.to_json()
     for known in connection.scalars(select(SESSION.c.arguments).order_by(SESSION.c.created.desc())):
-        if {**known, "settings": None} == wanted and known.get("settings", {}).get("start") == "warm":
-            return dict(known["settings"])
+        settings = known.get("settings", {})
+        others = {name: value for name, value in settings.items() if name not in _WARM}
+        if settings.get("start") == "warm" and {**known, "settings": others} == wanted:
+            return dict(settings)
     return None
 
 

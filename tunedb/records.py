@@ -14,14 +14,10 @@ from sqlalchemy import cast as sql_cast
 from tunedb import dialect, tables
 from tunedb.foreign import ForeignWorkload
 from tuner.canonical import fingerprint
-from tuner.measure.protocol import Protocol
 from tuner.schedule import Schedule
 from tuner.target import Target
 from tuner.trial import Environment, Status, Trial
 from tuner.workload import Workload, parse
-
-TOLERANCE = Protocol.tolerance
-"""The largest relative error of a verified trial: that of the measuring protocol."""
 
 WORKLOAD = cast(Table, tables.Workload.__table__)
 TARGET = cast(Table, tables.Target.__table__)
@@ -150,7 +146,7 @@ class Writer:
             "sequence": trial.sequence,
             "config": {name: list(v) if isinstance(v, tuple) else v for name, v in trial.config.items()},
             "status": trial.status.value,
-            "verified": _verified(trial),
+            "verified": is_right(trial),
             "seconds": trial.seconds,
             "spread": trial.spread,
             "repeats": len(trial.times),
@@ -180,7 +176,7 @@ class Writer:
                 "repeats": len(trial.times),
                 "seconds": trial.seconds,
                 "spread": trial.spread,
-                "verified": _verified(trial),
+                "verified": is_right(trial),
             },
         )
 
@@ -199,7 +195,12 @@ class Writer:
         return self.id_of(
             WORKLOAD,
             workload.fingerprint,
-            lambda: {"operator": workload.operator, "key": workload.key, "flops": workload.flops},
+            lambda: {
+                "problem": workload.problem.fingerprint,
+                "operator": workload.operator,
+                "key": workload.key,
+                "flops": workload.flops,
+            },
         )
 
     def target(self, target: Target) -> int:
@@ -248,8 +249,9 @@ class Writer:
         return known
 
 
-def _verified(trial: Trial) -> bool:
-    return trial.seconds is not None and trial.error is not None and trial.error <= TOLERANCE
+def is_right(trial: Trial) -> bool:
+    """Whether a trial has a time, and an error that its workload tolerates."""
+    return trial.seconds is not None and trial.error is not None and trial.error <= trial.workload.tolerance
 
 
 _FIND: dict[str, Select[int]] = {

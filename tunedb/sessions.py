@@ -27,6 +27,10 @@ SILENCE_SECONDS = 60.0
 """A session whose process has reported nothing for so long may be taken over."""
 
 
+PINS = "pins"
+"""The setting of a session whose knobs were pinned: ``algorithm=direct tile_ow=7``, sorted by name."""
+
+
 @dataclass(frozen=True)
 class SessionArguments:
     """What a session is: the same arguments find the same session. How many trials it may take is not one of them."""

@@ -27,7 +27,7 @@ from sqlalchemy.engine import Dialect
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 from sqlalchemy.types import TypeDecorator
 
-REVISION = "0003"
+REVISION = "0004"
 """The migration that makes exactly these tables: the newest one in schema/versions."""
 
 VERSION_TABLE = "tunedb_alembic_version"
@@ -77,9 +77,11 @@ class Workload(Base):
     """
 
     __tablename__ = "workload"
+    __table_args__ = (Index(None, "problem"),)
 
     id: Mapped[int] = mapped_column(_Id, primary_key=True)
     fingerprint: Mapped[str] = mapped_column(_Fingerprint, unique=True)
+    problem: Mapped[str] = mapped_column(_Fingerprint)  # the same, whatever the tolerance
     operator: Mapped[str] = mapped_column(String(255))
     key: Mapped[str] = mapped_column(Text)
     flops: Mapped[int | None] = mapped_column(BigInteger)
@@ -178,7 +180,7 @@ class Trial(Base):
     __tablename__ = "trial"
     __table_args__ = (
         UniqueConstraint("session_id", "sequence"),
-        Index("ix_trial_best", "workload_id", "target_id", "verified", "seconds"),
+        Index("ix_trial_best", "workload_id", "target_id", "verified", "seconds", "error"),
         CheckConstraint(
             "status IN ('correct', 'compile', 'runtime', 'timeout', 'correctness', 'constraints')", name="status"
         ),
@@ -197,7 +199,7 @@ class Trial(Base):
     sequence: Mapped[int | None]
     config: Mapped[dict[str, Any] | None] = mapped_column(JSON(none_as_null=True))
     status: Mapped[str] = mapped_column(String(16))
-    verified: Mapped[bool]  # status is correct, the error is within the tolerance, and nobody retracted it
+    verified: Mapped[bool]  # correct, with an error within the workload's tolerance, and not retracted
     seconds: Mapped[float | None]  # median of all repeats
     spread: Mapped[float | None]  # their median absolute deviation, seconds
     repeats: Mapped[int]

@@ -1,13 +1,15 @@
 """Tuning with a database behind it: every trial is stored when it is measured, and a stopped session goes on."""
 
 import contextlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from tunedb.database import Database
 from tunedb.database import open as open_database
-from tunedb.sessions import SessionArguments
+from tunedb.sessions import PINS, SessionArguments
+from tuner.space import value_text
 from tuner.target import Target
 from tuner.trial import Trial
 from tuner.workload import Workload
@@ -24,22 +26,27 @@ def tune(
     trials: int = 64,
     seed: int = 0,
     threads: int | None = None,
+    isa: str | None = None,
     tuner: str = "model",
     cold: bool = False,
+    pins: Mapping[str, object] = MappingProxyType({}),
     on_warm: Callable[["Report"], None] | None = None,
     on_start: Callable[[Sequence[Trial]], None] | None = None,
     on_trial: Callable[[Trial], None] | None = None,
 ) -> "Result":
     """Search for a fast schedule of ``workload`` on this machine until its session in ``db`` has ``trials`` trials.
 
-    The session is found by workload, target, template, tuner and seed: the same call goes on where an earlier one
-    stopped, for whatever reason it stopped, and measures nothing twice. ``db`` defaults to ``tunedb.open()``,
-    ``threads`` to one a core. The tuner "model" starts with what all trials in ``db`` teach, unless ``cold``;
-    ``on_warm`` is told what that is worth. ``on_start`` is told the trials that the session has already, ``on_trial``
-    each new one after it was stored.
+    The session is found by workload, target, template, tuner, seed and ``pins``: the same call goes on where an earlier
+    one stopped, for whatever reason it stopped, and measures nothing twice. ``db`` defaults to ``tunedb.open()``,
+    ``threads`` to one a core, and ``isa`` limits the vectors as in ``Target.host``. ``pins`` are knobs of the template
+    and the one value that each may have: ``{"algorithm": "direct"}``. The tuner "model" starts with what all trials in
+    ``db`` teach, unless ``cold``; ``on_warm`` is told what that is worth. ``on_start`` is told the trials that the
+    session has already, ``on_trial`` each new one after it was stored.
 
     Raises:
-        ScheduleError: no template can tune this workload.
+        ScheduleError: no template can tune this workload, or no schedule is legal with these ``pins``.
+        KnobError: ``pins`` names a knob or a value that there is not.
+        TargetError: this machine has no such ``isa``.
         DatabaseError: a trial could not be stored; those before it are.
         SessionBusyError: another process is at this session.
         MeasureError: the measuring process cannot be kept alive.
@@ -51,16 +58,18 @@ def tune(
     from tuner.templates import template_for
     from tuner.tune import tune as search
 
-    target = Target.host(threads)
+    target = Target.host(threads, isa)
     template = template_for(workload, target)
-    arguments = SessionArguments(workload, target, template.key, tuner, seed)
+    space = template.space(workload, target).pinned(pins)
+    settings = {PINS: " ".join(f"{name}={value_text(pins[name])}" for name in sorted(pins))} if pins else {}
+    arguments = SessionArguments(workload, target, template.key, tuner, seed, settings)
     with contextlib.ExitStack() as stack:
         database = db or stack.enter_context(open_database())
         prior = None
         if tuner == "model" and cold:
-            arguments = replace(arguments, settings={"start": "cold"})
+            arguments = replace(arguments, settings={**settings, "start": "cold"})
         elif tuner == "model":
-            start = warm_start(database, template, arguments)
+            start = warm_start(database, template, space, arguments)
             arguments, prior = replace(arguments, settings=start.identity), start.prior
             if on_warm is not None:
                 on_warm(start.report)
@@ -79,4 +88,5 @@ def tune(
             on_trial=on_trial,
             template=template,
             prior=prior,
+            pins=pins,
         )

@@ -98,8 +98,8 @@ def of_trial(connection: Connection, trial: str) -> tuple[Verification, ...]:
 
 
 def of_workload(connection: Connection, workload: Workload) -> tuple[Verification, ...]:
-    """All verifications of trials of ``workload``, oldest first."""
-    return _read(connection, _OF_WORKLOAD, {"workload": workload.fingerprint})
+    """All verifications of trials of ``workload``, with any tolerance, oldest first."""
+    return _read(connection, _OF_WORKLOAD, {"problem": workload.problem.fingerprint})
 
 
 def _read(connection: Connection, statement: Select[Any], values: Mapping[str, Any]) -> tuple[Verification, ...]:
@@ -135,7 +135,6 @@ _ALL = (
 )
 _OF_TRIAL = _ALL.where(TRIAL.c.fingerprint == bindparam("trial"))
 _OF_WORKLOAD = _ALL.where(
-    TRIAL.c.workload_id
-    == select(WORKLOAD.c.id).where(WORKLOAD.c.fingerprint == bindparam("workload")).scalar_subquery()
+    TRIAL.c.workload_id.in_(select(WORKLOAD.c.id).where(WORKLOAD.c.problem == bindparam("problem")))
 )
 _TRIAL = select(TRIAL.c.id).where(TRIAL.c.fingerprint == bindparam("trial"))

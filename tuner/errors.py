@@ -20,6 +20,10 @@ class ScheduleError(TunedbError):
     """A schedule step or a configuration that is not legal for its workload."""
 
 
+class KnobError(ScheduleError):
+    """A knob that a space does not have, or a value that a knob cannot have."""
+
+
 class CompileError(TunedbError):
     """A legal loop nest that could not be turned into machine code."""
 

@@ -57,7 +57,8 @@ class Kernel:
     ) -> npt.NDArray[np.float32]:
         """The output for ``operands`` in the order of the workload's; a constant may be given packed or as it is.
 
-        Arrays that are not contiguous are copied; ``out``, if given, must be contiguous float32 of the output's shape.
+        Arrays that are not contiguous, or begin at an address that no float32 has, are copied; ``out``, if given, must
+        be neither, writable, and float32 of the output's shape.
         Raises ArgumentError naming the operand that has a wrong shape or dtype.
         """
         if len(operands) != len(self.inputs):
@@ -74,7 +75,9 @@ class Kernel:
         if out is None:
             out = aligned(self.output.size).reshape(self.output.shape)
         elif not _is_output(out, self.output):
-            raise ArgumentError(f"out must be a writable contiguous float32 array of shape {self.output.shape}")
+            raise ArgumentError(
+                f"out must be a writable, aligned, contiguous float32 array of shape {self.output.shape}"
+            )
         elif any(np.may_share_memory(out, array) for array in arrays):
             raise ArgumentError("out shares memory with an operand, give it memory of its own")
         self.run(arrays, out)
@@ -99,7 +102,7 @@ class Kernel:
 def _is_output(value: object, argument: Argument) -> bool:
     if not isinstance(value, np.ndarray) or value.dtype != np.float32 or value.shape != argument.shape:
         return False
-    return value.flags.c_contiguous and value.flags.writeable
+    return value.flags.carray  # contiguous, aligned and writable
 
 
 def compile_kernel(workload: Workload, schedule: Schedule, target: Target) -> Kernel:
@@ -115,12 +118,15 @@ def aligned(size: int) -> npt.NDArray[np.float32]:
 
 
 def _checked(argument: Argument, value: npt.ArrayLike) -> npt.NDArray[np.float32]:
-    array = np.asarray(value)
+    try:
+        array = np.asarray(value)
+    except ValueError as error:  # a ragged list
+        raise ArgumentError(f"{argument.name}: expected an array of shape {argument.shape}: {error}") from error
     if array.shape != argument.shape:
         raise ArgumentError(f"{argument.name}: expected an array of shape {argument.shape} but got {array.shape}")
     if array.dtype != np.float32:
         raise ArgumentError(f"{argument.name}: expected float32 but got {array.dtype}, use .astype('float32')")
-    return np.ascontiguousarray(array)
+    return array if array.flags.c_contiguous and array.flags.aligned else array.copy()
 
 
 def run_once(kernel: Kernel, arrays: Mapping[str, npt.NDArray[Any]]) -> npt.NDArray[np.float32]:

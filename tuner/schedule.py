@@ -169,6 +169,11 @@ class Schedule:
         """Identity of the content, 64 hexadecimal digits."""
         return fingerprint(self.to_json())
 
+    @property
+    def algorithm(self) -> str:
+        """By which expression the operator is computed."""
+        return next((step.name for step in self.steps if isinstance(step, Algorithm)), "direct")
+
     def __str__(self) -> str:
         return "\n".join(map(str, self.steps))
 

@@ -5,8 +5,9 @@ significant digit, so the size is known and any configuration is reached without
 candidates at once happens on NumPy arrays of indices, of digits (one column a knob) or of values (see ``columns``).
 """
 
+import difflib
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, replace
 from math import prod
 from typing import TypeAlias
 
@@ -14,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from tuner.canonical import fingerprint
-from tuner.errors import ScheduleError
+from tuner.errors import KnobError, ScheduleError
 
 Value: TypeAlias = int | str | tuple[int, ...]
 Config: TypeAlias = Mapping[str, Value]
@@ -26,12 +27,16 @@ Columns: TypeAlias = dict[str, npt.NDArray[np.int64]]
 class Knob:
     """A named choice among distinct values, which are all integers, all strings, or all tuples of one length.
 
+    ``first`` is the number of the first value in columns where values are strings. It is not 0 for a knob that was
+    pinned to a value: that keeps its number, so that what is written for the whole knob is right for the pinned one.
+
     Raises:
         ScheduleError: there are no values, they are of different kinds, or one is given twice.
     """
 
     name: str
     values: tuple[Value, ...]
+    first: int = 0
 
     def __post_init__(self) -> None:
         if not self.values:
@@ -44,8 +49,15 @@ class Knob:
     @property
     def table(self) -> npt.NDArray[np.int64]:
         """The values as numbers, (values, width): a string is its position, a tuple has a column for each item."""
-        rows = [position if isinstance(value, str) else value for position, value in enumerate(self.values)]
+        rows = [number if isinstance(value, str) else value for number, value in enumerate(self.values, self.first)]
         return np.array(rows, dtype=np.int64).reshape(len(rows), -1)
+
+    def pinned(self, wanted: object) -> "Knob":
+        """This knob with one value, which may be given as its text (``8x2`` is a tuple). Raises KnobError."""
+        for position, value in enumerate(self.values):
+            if value_text(value) == value_text(wanted):
+                return replace(self, values=(value,), first=self.first + position)
+        raise KnobError(f"knob {self.name} cannot be {value_text(wanted)}; it is one of {_some(self.values)}")
 
 
 @dataclass(frozen=True)
@@ -53,6 +65,7 @@ class Split(Knob):
     """The factors into which a loop is split, outermost first: a choice among given tuples."""
 
     values: tuple[tuple[int, ...], ...]
+    first: int = 0
 
     @classmethod
     def of(cls, name: str, extent: int, parts: int) -> "Split":
@@ -69,7 +82,7 @@ class Choice(Knob):
 class Flag(Knob):
     """Off (0) or on (1)."""
 
-    values: tuple[Value, ...] = field(default=(0, 1), init=False)
+    values: tuple[Value, ...] = (0, 1)
 
 
 class Space:
@@ -127,6 +140,20 @@ class Space:
             index += position * weight
         return index
 
+    def pinned(self, pins: Mapping[str, object]) -> "Space":
+        """The part of this space where knobs have the values of ``pins``, given as values or as their text.
+
+        Raises:
+            KnobError: there is no such knob, or it has no such value.
+        """
+        names = [knob.name for knob in self.knobs]
+        for name in pins:
+            if name not in names:
+                near = difflib.get_close_matches(name, names, n=4)
+                hint = f"did you mean {' or '.join(near)}?" if near else f"its knobs are {self._names()}"
+                raise KnobError(f"the space has no knob {name!r}; {hint}")
+        return Space(knob.pinned(pins[knob.name]) if knob.name in pins else knob for knob in self.knobs)
+
     def digits(self, indices: npt.ArrayLike) -> npt.NDArray[np.int64]:
         """The position of every knob's value, (N, knobs), for N configurations."""
         return np.asarray(indices, dtype=np.int64)[:, None] // self._weights % self.radices
@@ -138,8 +165,8 @@ class Space:
     def columns(self, indices: npt.ArrayLike) -> Columns:
         """The values of N configurations as int64 columns.
 
-        An integer is itself and a string its position among the knob's values; the items of a tuple knob ``tile`` are
-        the columns ``tile.0``, ``tile.1``, ...
+        An integer is itself and a string its position among the knob's values, those of the whole knob if it is
+        pinned; the items of a tuple knob ``tile`` are the columns ``tile.0``, ``tile.1``, ...
         """
         columns: Columns = {}
         for knob, table, digit in zip(self.knobs, self._tables, self.digits(indices).T, strict=True):
@@ -155,6 +182,11 @@ class Space:
 
     def _names(self) -> str:
         return ", ".join(knob.name for knob in self.knobs)
+
+
+def value_text(value: object) -> str:
+    """The text of a value: ``8x2`` of a tuple."""
+    return "x".join(map(str, value)) if isinstance(value, tuple | list) else str(value)
 
 
 def _factorisations(extent: int, parts: int) -> list[tuple[int, ...]]:
@@ -173,5 +205,5 @@ def _json(value: Value) -> int | str | list[int]:
 
 
 def _some(values: Sequence[Value]) -> str:
-    shown = ", ".join(repr(value) for value in values[:8])
+    shown = ", ".join(value_text(value) for value in values[:8])
     return shown if len(values) <= 8 else f"{shown}, ... ({len(values)} in all)"

@@ -12,11 +12,14 @@ from typing import Any
 from tuner.canonical import fingerprint
 from tuner.errors import TunedbError
 
-ISAS = ("avx512", "avx2", "sse4")  # what the features of an x86 host can be limited to
+ISAS = ("amx", "avx512", "avx2", "sse4")  # what the features of an x86 host can be limited to, the widest first
 
-# The features that need each level of x86 vectors; leaving a level out leaves these out.
-_NEEDS_AVX512 = ("avx512", "avx10", "amx")
-_NEEDS_AVX = ("avx", "amx", "fma", "f16c", "vaes", "vpclmulqdq", "xop", "sha512", "sm3", "sm4")
+# How the names of the features begin that go beyond each of these, and are left out with it as the limit.
+_BEYOND = {
+    "avx512": ("amx",),
+    "avx2": ("avx512", "avx10", "amx"),
+    "sse4": ("avx", "amx", "fma", "f16c", "vaes", "vpclmulqdq", "xop", "sha512", "sm3", "sm4"),
+}
 
 
 class TargetError(TunedbError):
@@ -50,8 +53,15 @@ class Target:
 
     @property
     def isa(self) -> str:
-        """The widest family of vector instructions: avx512, avx2, sse4, sse2 or neon."""
-        levels = {"avx512f": "avx512", "avx2": "avx2", "sse4.1": "sse4", "sse2": "sse2", "neon": "neon"}
+        """The widest family of vector instructions: amx, avx512, avx2, sse4, sse2 or neon."""
+        levels = {
+            "amx-bf16": "amx",
+            "avx512f": "avx512",
+            "avx2": "avx2",
+            "sse4.1": "sse4",
+            "sse2": "sse2",
+            "neon": "neon",
+        }
         return next((level for feature, level in levels.items() if feature in self.features), "scalar")
 
     @property
@@ -62,7 +72,8 @@ class Target:
     @property
     def llvm_features(self) -> str:
         """The features as LLVM reads them; absent vector levels are switched off, as the CPU's name implies them."""
-        absent = [f for f in ("avx", "avx2", "avx512f") if self.triple.startswith("x86_64") and f not in self.features]
+        levels = ("avx", "avx2", "avx512f", "amx-tile") if self.triple.startswith("x86_64") else ()
+        absent = [feature for feature in levels if feature not in self.features]
         return ",".join([*(f"+{feature}" for feature in self.features), *(f"-{feature}" for feature in absent)])
 
     @cached_property
@@ -104,6 +115,30 @@ class Target:
         return target if threads is None else replace(target, threads=threads)
 
 
+def narrower(threads: int) -> tuple[Target, ...]:
+    """This machine with each of the narrower vectors that it can be limited to."""
+    own = Target.host().isa
+    return tuple(Target.host(threads, isa) for isa in ISAS[ISAS.index(own) + 1 :]) if own in ISAS else ()
+
+
+def aarch64(threads: int = 1) -> Target:
+    """Any 64-bit ARM processor: code for it can be generated everywhere, though it runs only there or emulated."""
+    return Target(
+        kind="cpu",
+        triple="aarch64-unknown-linux-gnu",
+        cpu="generic",
+        features=("neon",),
+        model="any AArch64",
+        vector_bits=128,
+        registers=32,
+        l1=32 * 1024,
+        l2=512 * 1024,
+        l3=0,
+        cores=threads,
+        threads=threads,
+    )
+
+
 def _limited(target: Target, isa: str | None) -> Target:
     if isa is None or isa == target.isa:
         return target
@@ -111,8 +146,7 @@ def _limited(target: Target, isa: str | None) -> Target:
         raise TargetError(f"unknown isa {isa!r}; choose one of {', '.join(ISAS)}")
     if target.isa not in ISAS or ISAS.index(isa) < ISAS.index(target.isa):
         raise TargetError(f"this machine has no {isa}; its widest vectors are {target.isa}")
-    dropped = _NEEDS_AVX512 if isa == "avx2" else _NEEDS_AVX
-    features = tuple(feature for feature in target.features if not feature.startswith(dropped))
+    features = tuple(feature for feature in target.features if not feature.startswith(_BEYOND[isa]))
     bits, registers = _vectors(features)
     return replace(target, features=features, vector_bits=bits, registers=registers)
 

@@ -87,12 +87,12 @@ def prior_from(
     template: Template,
     workload: Workload,
     target: Target,
+    space: Space,
 ) -> tuple[GlobalPrior | None, Report]:
     """The prior of ``workload`` on ``target`` from a model, what it was trained on, and the trials that made it.
 
-    None when the verdict is off.
+    ``space`` is the template's, or the part of it that is searched. None when the verdict is off.
     """
-    space = template.space(workload, target)
     coverage = _coverage(data, template, workload, target, space)
     same = [one for one in model.held_out if one.workload.startswith(f"{workload.operator}(")]
     verdict, why = judge(same, model.held_out, coverage)
@@ -156,7 +156,7 @@ def nearest_best(trials: Sequence[Trial], template: Template, workload: Workload
     best: dict[tuple[str, str], Trial] = {}
     for trial in trials:
         if trial.template == template.key and trial.workload.operator == workload.operator and trial.seconds:
-            group = (trial.workload.fingerprint, trial.target.fingerprint)
+            group = (trial.workload.problem.fingerprint, trial.target.fingerprint)
             if group not in best or trial.seconds < (best[group].seconds or 0.0):
                 best[group] = trial
     ranked = sorted(

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from functools import partial
+from types import MappingProxyType
 from typing import Protocol
 
 import numpy as np
@@ -22,11 +23,13 @@ from tuner.measure import Measurement
 from tuner.schedule import Schedule
 from tuner.search.candidates import Candidates, Tuner
 from tuner.search.genetic import Genetic
+from tuner.search.inexact import Inexact
 from tuner.search.model_guided import ModelGuided, Plan
+from tuner.search.nearest import nearest_legal
 from tuner.search.prior import Prior
 from tuner.search.simple import Grid, Random
 from tuner.search.warm import WarmStarted
-from tuner.space import Value
+from tuner.space import Value, value_text
 from tuner.target import Target
 from tuner.templates import Template, template_for
 from tuner.trial import History, Status, Trial
@@ -83,26 +86,31 @@ def tune(
     on_trial: Callable[[Trial], None] | None = None,
     template: Template | None = None,
     prior: Prior | None = None,
+    pins: Mapping[str, object] = MappingProxyType({}),
     settings: Settings = Settings(),
 ) -> Result:
     """Search for a fast schedule of ``workload`` on ``target`` until the session has ``trials`` trials.
 
     The trials that ``history`` already has count and are learned from, not measured again. The first candidate is
     always the default schedule. ``prior`` is what other workloads teach about this one; only the tuner "model" asks it.
+    ``pins`` are values of knobs, or their texts: all candidates have these, and the first is the one most like the
+    default schedule.
     No schedule is measured twice. The session ends early when the space is used up. At the end the best few are
     measured again, if there was a new trial. A KeyboardInterrupt leaves the history complete up to the last finished
     trial.
 
     Raises:
         TunedbError: ``tuner`` is unknown, or ``seed`` is negative.
-        ScheduleError: the history belongs to another template or another version of it.
+        KnobError: ``pins`` names a knob or a value that there is not.
+        ScheduleError: no candidate is legal with these ``pins``, or the history belongs to another template or another
+            version of it.
         MeasureError: the measuring process cannot be kept alive.
     """
     clock = _Clock()
     with clock.part("choose"):
         template = template or template_for(workload, target)
         session = list(history.trials())
-        search = _Search(workload, target, template, tuner, seed, prior, settings, session)
+        search = _Search(workload, target, template, tuner, seed, prior, pins, settings, session)
     known = len(session)
     while len(session) < trials:
         with clock.part("choose"):
@@ -218,11 +226,12 @@ class _Search:
         tuner: str,
         seed: int,
         prior: Prior | None,
+        pins: Mapping[str, object],
         settings: Settings,
         session: Sequence[Trial],
     ) -> None:
         self.workload, self.target, self.template = workload, target, template
-        self.space = template.space(workload, target)
+        self.space = template.space(workload, target).pinned(pins)
         if seed < 0:
             raise TunedbError(f"the seed is {seed}: it has to be zero or more")
         if tuner not in TUNERS:
@@ -239,7 +248,9 @@ class _Search:
         else:
             self.tuner = _SIMPLE[tuner](candidates, rng)
         self.scores: dict[str, float] = {}
-        self.start: int | None = None if session else self.space.index(template.default(workload, target))
+        algorithms = next((knob.values for knob in self.space.knobs if knob.name == "algorithm"), ("direct",))
+        self.inexact = Inexact([str(name) for name in algorithms])
+        self.start: int | None = None if session else _first(candidates, template.default(workload, target), pins)
         for trial in session:
             if trial.template != template.key:
                 raise ScheduleError(
@@ -248,7 +259,7 @@ class _Search:
             self.learn(self.space.index(trial.config), trial)
 
     def next(self) -> tuple[int, dict[str, Value], Schedule] | None:
-        """A candidate whose schedule was not tried yet, or None when there are no more."""
+        """A candidate whose schedule was not tried yet and may be exact enough, or None when there are no more."""
         while True:
             proposed = [self.start] if self.start is not None else self.tuner.propose(1)
             self.start = None
@@ -257,15 +268,27 @@ class _Search:
             index = proposed[0]
             config = self.space.config(index)
             schedule = self.template.schedule(self.workload, self.target, config)
-            if schedule.fingerprint not in self.scores:
+            known = 0.0 if self.inexact.excludes(schedule) else self.scores.get(schedule.fingerprint)
+            if known is None:
                 return index, config, schedule
-            self.tuner.observe([index], [self.scores[schedule.fingerprint]])
+            self.tuner.observe([index], [known])
 
     def learn(self, index: int, trial: Trial) -> None:
         """Tell the tuner how fast a candidate is."""
         score = trial.gflops or 0.0
         self.scores[trial.schedule.fingerprint] = score
+        self.inexact.observe(trial)
         self.tuner.observe([index], [score])
+
+
+def _first(candidates: Candidates, default: Mapping[str, Value], pins: Mapping[str, object]) -> int:
+    """The default configuration; under ``pins`` the legal one that is most like it. Raises ScheduleError."""
+    if not pins:
+        return candidates.space.index(default)
+    if (found := nearest_legal(candidates, default)) is None:
+        wanted = ", ".join(f"{name}={value_text(value)}" for name, value in pins.items())
+        raise ScheduleError(f"no schedule is legal with {wanted}: leave one of these out")
+    return found
 
 
 class _Clock:

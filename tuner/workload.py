@@ -2,13 +2,16 @@
 
 The grammar of keys is in docs/workloads.md. A key states the sizes and every option that differs from its default,
 and the fingerprint covers what the key states; so an option that an operator gains later changes neither.
+
+A workload also says how exact its result has to be: its tolerance. Apart from that it is a *problem*, and what was
+measured for one tolerance may be the answer to another one.
 """
 
 import difflib
 import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache, cached_property
 from types import MappingProxyType
 from typing import Any
@@ -20,7 +23,7 @@ from tuner.canonical import fingerprint
 from tuner.errors import ArgumentError, WorkloadError
 from tuner.operators import OPERATORS
 from tuner.operators.operator import Operand, Operator
-from tuner.operators.parameter import Parameter, Value, value_text
+from tuner.operators.parameter import TOLERANCES, Parameter, Value, tolerance, value_text
 
 __all__ = [
     "Operand",
@@ -48,10 +51,12 @@ class Workload:
 
     ``arguments`` are all parameters of the operator, in the declared order and in normal form: sizes are integers,
     ``k``, ``stride`` and ``dilation`` are (vertical, horizontal), ``pad`` is (top, left, bottom, right).
+    ``tolerance`` is the largest error of a right result: max |output - reference| / max |reference|.
     """
 
     operator: str
     arguments: tuple[tuple[str, Value], ...]
+    tolerance: float
 
     def __getitem__(self, name: str) -> Value:
         return self._values[name]
@@ -87,15 +92,28 @@ class Workload:
         return {p.name: self._values[p.name] for p in parameters if p.states(self._values[p.name])}
 
     @cached_property
+    def _stated_tolerance(self) -> dict[str, str]:
+        return {} if self.tolerance == _default_tolerance(self._values) else {"tolerance": repr(self.tolerance)}
+
+    @cached_property
     def key(self) -> str:
         """The canonical text, which ``parse`` reads back: ``matmul(m=1024,k=1024,n=1024)``."""
-        return f"{self.operator}({_listing(self._stated)})"
+        return f"{self.operator}({_listing({**self._stated, **self._stated_tolerance})})"
 
     @cached_property
     def fingerprint(self) -> str:
         """Identity of the content, 64 hexadecimal digits, the same on every machine."""
         arguments = {name: list(value) if isinstance(value, tuple) else value for name, value in self._stated.items()}
-        return fingerprint({"operator": self.operator, "arguments": arguments})
+        return fingerprint({"operator": self.operator, "arguments": {**arguments, **self._stated_tolerance}})
+
+    @cached_property
+    def problem(self) -> "Workload":
+        """What is computed, apart from how exactly: this workload with the default tolerance."""
+        return replace(self, tolerance=_default_tolerance(self._values))
+
+    def within(self, bound: object) -> "Workload":
+        """This problem with another tolerance, a number or its text. Raises WorkloadError."""
+        return replace(self, tolerance=tolerance(bound))
 
     @cached_property
     def label(self) -> str:
@@ -109,6 +127,7 @@ class Workload:
         if name is None:
             return self.key
         changes = {name: self._values[name] for name in variant if self._values[name] != variant[name]}
+        changes.update(self._stated_tolerance)
         return f"{name}({_listing(changes)})" if changes else name
 
     @cached_property
@@ -129,17 +148,21 @@ class Workload:
 
 
 def make(operator: str, **arguments: object) -> Workload:
-    """A validated workload. Values may be given as numbers, tuples or their text. Raises WorkloadError."""
+    """A validated workload. Values may be given as numbers, tuples or their text. Raises WorkloadError.
+
+    Every operator takes ``tolerance``; None, or none, is the default of the data type.
+    """
     if operator not in OPERATORS:
         raise WorkloadError(f"unknown operator {operator!r}{_near(operator, OPERATORS)}")
     definition = OPERATORS[operator]
+    bound = arguments.pop("tolerance", None)
     for name in arguments:
         _parameter(definition, name)
     missing = [p.name for p in definition.parameters if p.default is None and p.name not in arguments]
     if missing:
         raise WorkloadError(f"{operator} needs {', '.join(missing)}; it takes {_signature(definition)}")
     values = tuple((p.name, p.normal(arguments.get(p.name, p.default))) for p in definition.parameters)
-    workload = Workload(operator, values)
+    workload = Workload(operator, values, _default_tolerance(dict(values)) if bound is None else tolerance(bound))
     definition.check(workload)
     return workload
 
@@ -158,6 +181,7 @@ def conv2d(
     layout: str = "NCHW",
     epilogue: str = "",
     dtype: str = "float32",
+    tolerance: float | None = None,
 ) -> Workload:
     """Convolution of ``n`` images [ci, h, w] with ``co`` kernels. ``pad`` is (top, left, bottom, right) or shorter."""
     return make("conv2d", **locals())
@@ -176,22 +200,25 @@ def depthwise_conv2d(
     layout: str = "NCHW",
     epilogue: str = "",
     dtype: str = "float32",
+    tolerance: float | None = None,
 ) -> Workload:
     """Convolution of each of the ``c`` channels of ``n`` images with a kernel of its own."""
     return make("depthwise_conv2d", **locals())
 
 
-def dense(*, m: int = 1, ci: int, co: int, epilogue: str = "", dtype: str = "float32") -> Workload:
+def dense(
+    *, m: int = 1, ci: int, co: int, epilogue: str = "", dtype: str = "float32", tolerance: float | None = None
+) -> Workload:
     """data [m, ci] times the transposed constant weight [co, ci]."""
     return make("dense", **locals())
 
 
-def matmul(*, m: int, k: int, n: int, dtype: str = "float32") -> Workload:
+def matmul(*, m: int, k: int, n: int, dtype: str = "float32", tolerance: float | None = None) -> Workload:
     """a [m, k] times b [k, n]."""
     return make("matmul", **locals())
 
 
-def batch_matmul(*, b: int, m: int, k: int, n: int, dtype: str = "float32") -> Workload:
+def batch_matmul(*, b: int, m: int, k: int, n: int, dtype: str = "float32", tolerance: float | None = None) -> Workload:
     """``b`` independent products a [m, k] times b [k, n]."""
     return make("batch_matmul", **locals())
 
@@ -289,14 +316,17 @@ def _names() -> dict[tuple[str, tuple[Value, ...]], str]:
     return {(w.operator, tuple(value for _, value in w.arguments)): name for name, w in named().items()}
 
 
+def _default_tolerance(values: Mapping[str, Value]) -> float:
+    return TOLERANCES[str(values.get("dtype", "float32"))]
+
+
 def _listing(arguments: Mapping[str, Value]) -> str:
     return ",".join(f"{name}={value_text(value)}" for name, value in arguments.items())
 
 
 def _signature(definition: Operator) -> str:
-    return ", ".join(
-        p.name if p.default is None else f"{p.name}={value_text(p.default)}" for p in definition.parameters
-    )
+    given = (p.name if p.default is None else f"{p.name}={value_text(p.default)}" for p in definition.parameters)
+    return ", ".join((*given, "tolerance"))
 
 
 def _parameter(definition: Operator, name: str) -> Parameter:
@@ -338,8 +368,8 @@ class _Reader:
             self._expect(r"\Z", "the end")
         return make(definition.name, **{**(dict(layer.arguments) if layer else {}), **given})
 
-    def _arguments(self, definition: Operator) -> dict[str, Value]:
-        given: dict[str, Value] = {}
+    def _arguments(self, definition: Operator) -> dict[str, Value | float]:
+        given: dict[str, Value | float] = {}
         self._expect(r"\(", "'('")
         closed = self._rest().startswith(")")
         if closed:
@@ -347,13 +377,13 @@ class _Reader:
         while not closed:
             name, start = self._expect(r"[A-Za-z_]\w*", "the name of an argument")
             with self._located(start):
-                parameter = _parameter(definition, name)
+                normal = tolerance if name == "tolerance" else _parameter(definition, name).normal
                 if name in given:
                     raise WorkloadError(f"{name} is given twice")
             self._expect(r"=", f"'=' after {name}")
             value, start = self._expect(r"[^\s,()=]+", f"a value for {name}")
             with self._located(start):
-                given[name] = parameter.normal(value)
+                given[name] = normal(value)
             closed = self._expect(r"[,)]", "',' or ')'")[0] == ")"
         return given
 

@@ -161,6 +161,7 @@ def test_a_check_finds_nothing_in_what_was_stored_as_usual(db: Database, other: 
         ("UPDATE trial SET sequence = 7 WHERE sequence = 0", "another fingerprint"),
         ("UPDATE workload SET key = 'matmul(m=1,k=1,n=1)'", "another fingerprint"),
         ("UPDATE workload SET key = 'nonsense'", "cannot be read"),
+        ("UPDATE workload SET problem = 'x'", "another problem"),
         ("UPDATE workload SET flops = 7", "196608 operations, not 7"),
         ("UPDATE session SET key = 'x'", "another key"),
         ("UPDATE environment SET facts = '{}'", "another fingerprint"),

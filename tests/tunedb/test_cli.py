@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import shlex
 import signal
 import sqlite3
 import subprocess
@@ -23,6 +24,7 @@ from tunedb.cli.common import Exit
 from tunedb.cli.tune import TUNERS
 from tunedb.tables import VERSION_TABLE
 from tuner import tune as tuner_tune
+from tuner.target import ISAS, Target
 
 WORKLOAD = "matmul(m=48,k=32,n=64)"
 TRIALS = 6
@@ -239,6 +241,59 @@ def test_quarantine_lists_and_forgets(tmp_path: Path) -> None:
     found = json.loads(call("quarantine", "--json", "--clear").stdout)
     assert (found["quarantined"], found["records"][0]["raw"]) == (1, "nonsense")
     assert call("quarantine").stdout == "0 in quarantine\n"
+
+
+def test_a_tolerance_and_pinned_knobs_make_sessions_of_their_own() -> None:
+    options = ("--trials", "3", "--threads", "1", "--tuner", "random", "--json")
+    pins = ("--set", "unroll_k=1", "--set", "outer=n,m")
+    free = json.loads(call("tune", WORKLOAD, *options).stdout)
+    pinned = json.loads(call("tune", WORKLOAD, *pins, *options).stdout)
+    assert (free["set"], pinned["set"]) == ({}, {"unroll_k": "1", "outer": "n,m"})
+    assert (free["new"], pinned["new"]) == (3, 3)
+    assert json.loads(call("tune", WORKLOAD, *pins[2:], *pins[:2], *options).stdout)["new"] == 0
+    exact = json.loads(call("tune", WORKLOAD, "--tolerance", "1e-5", *options).stdout)
+    assert exact["workload"].endswith(",tolerance=1e-05)")
+    assert exact["new"] == 3
+    trials = json.loads(call("history", WORKLOAD, "--json").stdout)["trials"]
+    assert [(t["config"]["unroll_k"], t["config"]["outer"]) for t in trials[3:6]] == [(1, "n,m")] * 3
+    assert json.loads(call("best", WORKLOAD, "--tolerance", "1e-5", "--json").stdout)["error"] <= 1e-5
+    assert call("best", WORKLOAD, "--tolerance", "1e-12").exit_code == Exit.NOT_FOUND
+    command = json.loads(call("best", WORKLOAD, "--explain", "--json").stdout)["command"]
+    again = call(*shlex.split(command)[1:], "--json")
+    assert json.loads(again.stdout)["new"] == 0
+
+
+@pytest.mark.parametrize(
+    ("option", "message"),
+    [
+        (("--set", "tile_k=4"), "Error: the space has no knob 'tile_k'; did you mean tile_n or tile_m"),
+        (("--set", "outer=up"), "Error: knob outer cannot be up; it is one of "),
+        (("--set", "outer"), "outer is not NAME=VALUE"),
+        (("--set", "unroll_k=1", "--set", "unroll_k=2"), "a name is given twice"),
+        (
+            ("--tolerance", "tight"),
+            "Error: tolerance must be a number above 0 and at most 1, such as 1e-5, not 'tight'",
+        ),
+        (("--target", "avx3"), "'avx3' is not one of"),
+    ],
+)
+def test_a_knob_or_a_tolerance_that_there_is_not_is_one_line(option: tuple[str, ...], message: str) -> None:
+    result = call("tune", WORKLOAD, *option)
+    assert result.exit_code == Exit.USAGE
+    assert message in result.stderr.splitlines()[-1]
+
+
+@pytest.mark.skipif(Target.host().isa not in ISAS[:-1], reason="this machine has no narrower vectors to be limited to")
+def test_a_target_with_fewer_features_is_tuned_shown_and_run_here() -> None:
+    isa = ISAS[ISAS.index(Target.host().isa) + 1]
+    options = ("--target", isa, "--threads", "1")
+    assert json.loads(call("tune", WORKLOAD, "--trials", "2", *options, "--json").stdout)["measured"] == 2
+    assert call("best", WORKLOAD).exit_code == Exit.NOT_FOUND
+    found = json.loads(call("best", WORKLOAD, *options, "--json").stdout)
+    assert found["target"]["vector_bits"] < Target.host().vector_bits or isa == "avx512"
+    assert json.loads(call("top", WORKLOAD, *options, "--json").stdout)["schedules"][0]["trial"] == found["trial"]
+    assert "zmm" not in call("show", WORKLOAD, "--what", "asm", *options).stdout or isa == "avx512"
+    assert json.loads(call("run", WORKLOAD, *options, "--json").stdout)["verified"] is True
 
 
 @pytest.mark.parametrize(

@@ -131,6 +131,33 @@ def test_top_lists_each_schedule_once_by_its_best_trial(db: Database) -> None:
     assert [best.confidence.runner_up for best in top] == [0.375, 0.625]
 
 
+def test_the_best_is_as_exact_as_asked_whatever_tolerance_it_was_tuned_with(db: Database) -> None:
+    tight = samples.WORKLOAD.within(1e-6)
+    store(
+        db,
+        samples.trial(0, (0.125,), error=5e-5),
+        samples.trial(1, (0.25,), error=2e-6),
+        samples.trial(2, (0.375,), error=3e-7),
+        samples.trial(3, (0.5,), error=1e-7, workload=tight),
+        samples.trial(4, (0.0625,), error=2e-4),  # more than it was tuned with: not verified
+    )
+    fastest = {1e-3: 0, 1e-4: 0, 1e-5: 1, 2e-6: 1, 1e-6: 2, 1e-7: 3}
+    for tolerance, sequence in fastest.items():
+        assert db.best(samples.WORKLOAD.within(tolerance), samples.TARGET).trial.sequence == sequence
+    top = db.top(tight, 3, samples.TARGET)
+    assert [best.trial.sequence for best in top] == [2, 3]
+    assert db.best(tight, samples.TARGET).confidence.runner_up == 0.5
+    assert [trial.sequence for trial in db.history(tight)] == [0, 1, 2, 3, 4]
+    explained = db.explain(tight, samples.TARGET)
+    assert (explained.best.trial.sequence, sum(explained.statuses.values())) == (2, 5)
+
+
+def test_a_tolerance_that_nothing_meets_names_the_smallest_error(db: Database) -> None:
+    store(db, samples.trial(0, error=5e-5), samples.trial(1, error=2e-6))
+    with pytest.raises(NotFoundError, match=r"has an error of at most 1e-06: the smallest is 2e-06; tune it with"):
+        db.best(samples.WORKLOAD.within(1e-6), samples.TARGET)
+
+
 def test_history_keeps_workloads_and_targets_apart(db: Database) -> None:
     other = replace(samples.TARGET, threads=1)
     store(db, samples.trial(0), samples.trial(1, target=other), samples.trial(2, workload=matmul(m=1, k=2, n=3)))

@@ -54,7 +54,7 @@ def old(tmp_path: Path, request: pytest.FixtureRequest) -> str:
     return f"sqlite:///{path}"
 
 
-@pytest.mark.parametrize("old", ["0001", "0002"], indirect=True)
+@pytest.mark.parametrize("old", ["0001", "0002", "0003"], indirect=True)
 def test_a_database_of_an_earlier_release_upgrades_and_answers(old: str) -> None:
     with pytest.raises(OutdatedDatabaseError, match="run `tunedb db upgrade`"):
         tunedb.open(old)

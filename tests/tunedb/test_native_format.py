@@ -58,6 +58,16 @@ def test_what_was_exported_and_imported_is_the_same_to_the_last_digit(db: Databa
     assert exported(other) == log
 
 
+def test_a_tolerance_comes_along(db: Database, other: Database) -> None:
+    tight = samples.WORKLOAD.within(1e-6)
+    with db.session(samples.arguments(workload=tight)) as session:
+        session.add(samples.trial(0, error=5e-7, workload=tight))
+    assert imported(other, exported(db).splitlines()).new == 1
+    assert other.best(tight, samples.TARGET).trial.workload == tight
+    assert other.best(samples.WORKLOAD, samples.TARGET) == other.best(tight, samples.TARGET)
+    assert other.check().problems == ()
+
+
 def test_importing_twice_adds_nothing(other: Database, log: str) -> None:
     imported(other, io.StringIO(log))
     before = other.stats()

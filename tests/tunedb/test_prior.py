@@ -68,7 +68,8 @@ def arguments(seed: int = 0) -> SessionArguments:
 
 
 def start(db: Database, seed: int = 0) -> prior.Start:
-    return prior.warm_start(db, template_for(NEW, TARGET), arguments(seed))
+    template = template_for(NEW, TARGET)
+    return prior.warm_start(db, template, template.space(NEW, TARGET), arguments(seed))
 
 
 def test_a_warm_start_says_what_it_learned_from(filled: Database) -> None:

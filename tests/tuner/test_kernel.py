@@ -101,6 +101,26 @@ def test_operands_need_no_alignment(kernel: Kernel, arrays: dict[str, Array]) ->
     np.testing.assert_array_equal(run(kernel, shifted), run(kernel, arrays))
 
 
+def misaligned(array: Array) -> Array:
+    """A copy that begins at an odd address."""
+    room = np.empty(array.nbytes + 1, np.uint8)
+    shifted = room[1:].view(array.dtype).reshape(array.shape)
+    shifted[...] = array
+    assert not shifted.flags.aligned
+    return shifted
+
+
+def test_operands_at_odd_addresses_are_copied(kernel: Kernel, arrays: dict[str, Array]) -> None:
+    odd = {name: misaligned(array) for name, array in arrays.items()}
+    np.testing.assert_array_equal(run(kernel, odd), run(kernel, arrays))
+
+
+@pytest.mark.parametrize("value", [None, "text", [[1.0], [1.0, 2.0]], {}, object()])
+def test_what_is_no_array_is_refused_by_name(kernel: Kernel, arrays: dict[str, Array], value: object) -> None:
+    with pytest.raises(ArgumentError, match=r"^bias: expected an array of shape \(9,\)"):
+        run(kernel, {**arrays, "bias": value})  # type: ignore[dict-item]
+
+
 def run(kernel: Kernel, arrays: dict[str, Array], **options: Any) -> Array:
     return kernel(*(arrays[argument.name] for argument in kernel.inputs), **options)
 
@@ -133,8 +153,9 @@ def test_a_wrong_number_of_operands_is_refused_with_their_names(kernel: Kernel, 
         np.empty((5, 18), np.float32)[:, ::2],
         np.frombuffer(bytes(4 * 5 * 9), np.float32).reshape(5, 9),
         [[0.0] * 9] * 5,
+        np.zeros(4 * 5 * 9 + 1, np.uint8)[1:].view(np.float32).reshape(5, 9),
     ],
-    ids=["shape", "dtype", "transposed", "strided", "read-only", "a list"],
+    ids=["shape", "dtype", "transposed", "strided", "read-only", "a list", "odd address"],
 )
 def test_an_output_that_cannot_be_written_is_refused(kernel: Kernel, arrays: dict[str, Array], out: Any) -> None:
     with pytest.raises(ArgumentError, match=r"^out must be a .*array of shape \(5, 9\)"):

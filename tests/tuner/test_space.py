@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tuner.errors import ScheduleError
-from tuner.space import Choice, Flag, Knob, Space, Split
+from tuner.errors import KnobError, ScheduleError
+from tuner.space import Choice, Flag, Knob, Space, Split, value_text
 
 SPACE = Space(
     [
@@ -31,6 +31,42 @@ def spaces(draw: st.DrawFn) -> Space:
         Choice(f"k{i}", tuple(make[kind](v) for v in range(size)))
         for i, (size, kind) in enumerate(zip(sizes, kinds, strict=True))
     )
+
+
+@given(spaces(), st.data())
+def test_a_pinned_space_is_the_part_with_these_values_and_their_columns(space: Space, data: st.DataObject) -> None:
+    config = space.config(data.draw(st.integers(0, space.size - 1)))
+    names = data.draw(st.sets(st.sampled_from(sorted(config))))
+    as_text = data.draw(st.booleans())
+    part = space.pinned({name: value_text(config[name]) if as_text else config[name] for name in names})
+    assert part.size == prod(len(knob.values) for knob in space.knobs if knob.name not in names)
+    everything = [part.config(index) for index in range(part.size)]
+    wanted = [c for c in map(space.config, range(space.size)) if all(c[name] == config[name] for name in names)]
+    assert everything == wanted
+    columns, same = part.columns(np.arange(part.size)), space.columns([space.index(each) for each in wanted])
+    assert all((columns[name] == same[name]).all() for name in same)
+
+
+def test_a_pinned_flag_is_a_flag() -> None:
+    knob = SPACE.pinned({"pack": "1"}).knobs[3]
+    assert isinstance(knob, Flag)
+    assert knob.values == (1,)
+    assert SPACE.pinned({"tile": "2x6"}).config(0)["tile"] == (2, 6)
+
+
+@pytest.mark.parametrize(
+    ("pins", "message"),
+    [
+        ({"ordr": "inner"}, "the space has no knob 'ordr'; did you mean order?"),
+        ({"colour": 1}, "the space has no knob 'colour'; its knobs are tile, order, unroll, pack, register"),
+        ({"order": "up"}, "knob order cannot be up; it is one of outer, inner, middle"),
+        ({"unroll": 3}, "knob unroll cannot be 3; it is one of 1, 2, 4, 8"),
+        ({"tile": (5, 5)}, "knob tile cannot be 5x5; it is one of 1x12, 2x6, 3x4, 4x3, 6x2, 12x1"),
+    ],
+)
+def test_a_pin_that_there_is_not_names_those_there_are(pins: dict[str, object], message: str) -> None:
+    with pytest.raises(KnobError, match=rf"^{message}$".replace("?", r"\?")):
+        SPACE.pinned(pins)
 
 
 def test_the_size_is_the_product_of_the_knobs() -> None:

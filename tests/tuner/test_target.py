@@ -10,7 +10,8 @@ import llvmlite.binding as llvm
 import pytest
 
 from tuner import environment
-from tuner.target import ISAS, Target, TargetError
+from tuner import target as tuner_target
+from tuner.target import ISAS, Target, TargetError, aarch64
 
 SERVER = Target(
     kind="cpu",
@@ -76,13 +77,31 @@ def test_the_host_is_one_machine() -> None:
     assert Target.host(threads=1) == replace(host, threads=1)
 
 
+def test_a_machine_with_amx_can_be_limited_to_its_vectors(monkeypatch: pytest.MonkeyPatch) -> None:
+    with_amx = replace(SERVER, features=("amx-bf16", "amx-int8", "amx-tile", *SERVER.features))
+    monkeypatch.setattr(tuner_target, "_host", lambda: with_amx)
+    assert Target.host().isa == Target.host(isa="amx").isa == "amx"
+    assert (with_amx.vector_bits, with_amx.registers) == (512, 32)
+    limited = Target.host(isa="avx512")
+    assert limited == SERVER
+    assert "-amx-tile" in limited.llvm_features
+    assert Target.host(isa="avx2").features == ("avx", "avx2", "fma", "sse2", "sse4.1")
+
+
+def test_a_target_of_another_architecture_has_none_of_this_ones_features() -> None:
+    other = aarch64(threads=4)
+    assert other.name == "cpu-generic-neon-4t"
+    assert (other.lanes, other.registers, other.llvm_features) == (4, 32, "+neon")
+    assert Target.from_json(other.to_json()) == other
+
+
 def test_threads_are_at_least_one() -> None:
     with pytest.raises(TargetError, match="threads must be 1 or more, not 0"):
         Target.host(threads=0)
 
 
 def test_an_unknown_isa_is_refused() -> None:
-    with pytest.raises(TargetError, match="unknown isa 'avx1024'; choose one of avx512, avx2, sse4"):
+    with pytest.raises(TargetError, match="unknown isa 'avx1024'; choose one of amx, avx512, avx2, sse4"):
         Target.host(isa="avx1024")
 
 

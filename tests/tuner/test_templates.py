@@ -201,3 +201,13 @@ def test_bodies_are_the_whole_blocks_the_whole_tiles_after_them_and_the_rest(
 ) -> None:
     assert bodies(extent, block, tile) == copies
     assert bodies(extent, np.array([block]), np.array([tile])).tolist() == [copies]
+
+
+def test_the_default_meets_the_tolerance() -> None:
+    """As the algorithms' errors are known, without a measurement."""
+    template = template_for(parse("resnet18.C9"), HOST)
+    defaults = {
+        tolerance: template.default(parse(f"resnet18.C9(tolerance={tolerance})"), HOST)["algorithm"]
+        for tolerance in ("1e-4", "1e-5", "1e-6")
+    }
+    assert defaults == {"1e-4": "winograd4", "1e-5": "winograd2", "1e-6": "direct"}

@@ -221,7 +221,7 @@ def test_a_prior_ranks_the_schedules_of_a_new_workload() -> None:
     new = matmul(m=128, k=256, n=192)
     template = template_for(new, TARGET)
     model = GlobalModel.fit(some, Settings(rounds=60))
-    prior, report = prior_from(model, some, known, {}, template, new, TARGET)
+    prior, report = prior_from(model, some, known, {}, template, new, TARGET, template.space(new, TARGET))
     assert report.verdict == "use"
     assert report.used == len(known)
     assert report.coverage is not None

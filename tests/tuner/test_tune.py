@@ -265,6 +265,25 @@ def test_the_shares_add_up_to_the_cost_of_the_trials() -> None:
     assert result.shares["compile"] == pytest.approx(1e-6 * sum(t.compile_seconds is not None for t in result.trials))
 
 
+@pytest.mark.parametrize("tuner", ["model", "random", "grid", "genetic"])
+def test_a_pinned_knob_has_one_value_in_all_trials(tuner: str) -> None:
+    result = run(tuner=tuner, pins={"j": "16", "unused": 1}, trials=20)
+    assert len(result.trials) == 20
+    assert {(trial.config["j"], trial.config["unused"]) for trial in result.trials} == {(16, 1)}
+    assert result.trials[0].config == DEFAULT | {"j": 16, "unused": 1}
+
+
+def test_a_default_that_a_pin_makes_illegal_gives_way_to_the_one_most_like_it() -> None:
+    default = replace(TEMPLATE, default=lambda workload, target: DEFAULT | {"i": 30})
+    result = run(template=default, pins={"j": 20}, trials=1)
+    assert result.trials[0].config == DEFAULT | {"i": 20, "j": 20}
+
+
+def test_pins_that_leave_nothing_are_refused() -> None:
+    with pytest.raises(ScheduleError, match="no schedule is legal with i=30, j=30: leave one of these out"):
+        run(pins={"i": 30, "j": 30})
+
+
 def test_an_unknown_tuner_is_refused_with_the_known_ones() -> None:
     with pytest.raises(TunedbError, match="no tuner 'bayes': use one of model, random, genetic, grid"):
         run(tuner="bayes")

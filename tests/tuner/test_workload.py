@@ -25,6 +25,7 @@ paddings = st.one_of(sizes, st.tuples(sizes, sizes), st.tuples(*[st.integers(0, 
 epilogues = st.sampled_from(
     ["", "bias", "residual", "relu", "bias+residual", "bias+relu", "residual+relu", "bias+residual+relu"]
 )
+tolerances = st.one_of(st.none(), st.floats(0, 1, exclude_min=True), st.sampled_from([1e-4, "1e-4", "0.0001", 1]))
 layouts = st.sampled_from(["NCHW", "NCHW4c", "NCHW8c", "NCHW16c", "NCHW32c", "NCHW64c"])
 channels = st.sampled_from([1, 2, 3, 64, 128])
 images = {
@@ -42,7 +43,7 @@ workloads = st.one_of(
     st.builds(make, st.just("conv2d"), ci=channels, co=channels, **images),
     st.builds(make, st.just("depthwise_conv2d"), c=channels, **images),
     st.builds(make, st.just("dense"), m=sizes, ci=sizes, co=sizes, epilogue=epilogues),
-    st.builds(make, st.just("matmul"), m=sizes, k=sizes, n=sizes),
+    st.builds(make, st.just("matmul"), m=sizes, k=sizes, n=sizes, tolerance=tolerances),
     st.builds(make, st.just("batch_matmul"), b=sizes, m=sizes, k=sizes, n=sizes),
     st.sampled_from(sorted(named().values(), key=lambda workload: workload.key)),
 )
@@ -136,7 +137,7 @@ def test_fingerprints_never_change() -> None:
         ("matmul(m=1 k=2)", 11, "expected ',' or ')' but found 'k=2)'"),
         ("matmul(m=1,k=2,n=3", 18, "expected ',' or ')' but found the end"),
         ("matmul(m=1,k=2,n=3)x", 19, "expected the end but found 'x'"),
-        ("matmul(m=1,q=2)", 11, "matmul has no argument 'q'; it takes m, k, n, dtype=float32"),
+        ("matmul(m=1,q=2)", 11, "matmul has no argument 'q'; it takes m, k, n, dtype=float32, tolerance"),
         ("matmul(m=1,k=2,m=1)", 15, "m is given twice"),
         ("matmul(m=0,k=1,n=1)", 9, "m must be a whole number from 1"),
         ("matmul(m=-4,k=1,n=1)", 9, "not '-4'"),
@@ -146,11 +147,15 @@ def test_fingerprints_never_change() -> None:
         ("conv2d(k=1x2x3)", 9, "k must be one or two whole numbers above 0, written 3 or 3x5"),
         ("conv2d(stride=0)", 14, "stride must be"),
         ("conv2d(pad=1x2x3)", 11, "pad must be"),
+        ("conv2d(pad=-1)", 11, "pad must be"),
+        ("conv2d(dilation=0)", 16, "dilation must be"),
         ("conv2d(layout=NHWC)", 14, "layout must be one of NCHW, NCHW4c"),
         ("conv2d(layout=NCHW12c)", 14, "not 'NCHW12c'"),
         ("conv2d(epilogue=relu+bias)", 16, "bias, residual, relu, in this order and joined by +"),
         ("conv2d(epilogue=bias+bias)", 16, "not 'bias+bias'"),
         ("conv2d(dtype=float16)", 13, "dtype must be float32, not 'float16'"),
+        ("matmul(m=1,k=2,n=3,tolerance=0)", 29, "tolerance must be a number above 0 and at most 1"),
+        ("resnet18.C7(tolerance=1e-5,tolerance=1e-6)", 27, "tolerance is given twice"),
         ("resnet18.C7(layout=foo)", 19, "layout must be one of"),
     ],
 )
@@ -178,6 +183,29 @@ def test_an_impossible_workload_is_refused(text: str, message: str) -> None:
     with pytest.raises(WorkloadError, match=r"^[^\n]+$") as caught:
         parse(text)
     assert message in str(caught.value)
+
+
+def test_a_tolerance_is_stated_in_its_shortest_form_and_only_when_it_is_not_the_default() -> None:
+    tight = parse("resnet18.C2(layout=NCHW16c, tolerance=0.00001)")
+    assert tight.label == "resnet18.C2(layout=NCHW16c,tolerance=1e-05)"
+    assert tight.key == "conv2d(n=1,ci=64,h=56,w=56,co=64,k=3,pad=1,layout=NCHW16c,tolerance=1e-05)"
+    assert tight == parse("resnet18.C2(layout=NCHW16c)").within(1e-5) == parse(tight.key) != tight.problem
+    assert tight.tolerance == 1e-5
+    assert parse("matmul(m=1,k=2,n=3,tolerance=1e-4)") == parse("matmul(m=1,k=2,n=3)")
+    assert wl.matmul(m=1, k=2, n=3, tolerance=1).key == "matmul(m=1,k=2,n=3,tolerance=1.0)"
+
+
+def test_workloads_that_differ_in_their_tolerance_are_one_problem() -> None:
+    loose, tight = parse(C7_KEY), parse(C7_KEY).within("1e-6")
+    assert loose.fingerprint != tight.fingerprint
+    assert loose.problem == tight.problem == loose
+    assert (tight.flops, tight.operands) == (loose.flops, loose.operands)
+
+
+@pytest.mark.parametrize("value", [0, -1e-4, 1.5, float("nan"), float("inf"), True, "", "1e", "1.2.3", "tight", (1, 2)])
+def test_a_tolerance_is_a_number_above_zero_and_at_most_one(value: object) -> None:
+    with pytest.raises(WorkloadError, match="tolerance must be a number above 0 and at most 1, such as 1e-5, not"):
+        parse(C7_KEY).within(value)
 
 
 @pytest.mark.parametrize("value", [True, 1.0, 0, "", None, (2, 3), [1, 2], np.array([2, 2])])

@@ -1,9 +1,10 @@
 """What the commands share: their options, how an error ends the program, and how numbers are printed."""
 
+import functools
 import json
 import logging
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from enum import IntEnum
 from pathlib import Path
 from typing import Any, NoReturn
@@ -15,7 +16,8 @@ from tunedb.engine import hide_password
 from tunedb.errors import DatabaseError, NotFoundError
 from tunedb.foreign import ForeignWorkload
 from tunedb.formats import FORMATS
-from tuner.errors import TunedbError, WorkloadError
+from tuner.errors import KnobError, TunedbError, WorkloadError
+from tuner.target import ISAS, Target
 from tuner.workload import Workload
 
 
@@ -63,7 +65,7 @@ class _Warnings(logging.Handler):
 
 
 def _exit(error: TunedbError) -> Exit:
-    if isinstance(error, WorkloadError):
+    if isinstance(error, WorkloadError | KnobError):
         return Exit.USAGE
     if isinstance(error, NotFoundError):
         return Exit.NOT_FOUND
@@ -104,6 +106,12 @@ json_option = click.option("--json", "as_json", is_flag=True, help="Print one JS
 threads_option = click.option(
     "--threads", type=click.IntRange(min=1), metavar="N", help="The threads of a kernel; else one a core."
 )
+target_option = click.option(
+    "--target",
+    "isa",
+    type=click.Choice(ISAS),
+    help="This machine as if it had no wider vectors than these; else all that it has.",
+)
 any_threads_option = click.option(
     "--threads",
     type=click.IntRange(min=1),
@@ -121,6 +129,44 @@ def database_of(place: str) -> str:
             f"{place} is no file: give a SQLite file or a URL such as postgresql+psycopg://host/name"
         )
     return f"sqlite:///{place}"
+
+
+def name_values(context: click.Context, parameter: click.Parameter, values: tuple[str, ...]) -> dict[str, str]:
+    """What an option that is given several times says, by name. Each name may be given once."""
+    pairs = [value.partition("=") for value in values]
+    for name, _, text in pairs:
+        if not name or not text:
+            raise click.BadParameter(f"{name or '='}{text} is not {parameter.metavar}", context, parameter)
+    if len({name for name, _, _ in pairs}) < len(pairs):
+        raise click.BadParameter("a name is given twice", context, parameter)
+    return {name: text for name, _, text in pairs}
+
+
+def tolerance_option(command: Callable[..., None]) -> Callable[..., None]:
+    """The option ``--tolerance``, which gives the ``workload`` of a command another tolerance."""
+
+    @functools.wraps(command)
+    def within(*, workload: Workload | ForeignWorkload, tolerance: str | None, **others: Any) -> None:
+        if tolerance is not None:
+            if isinstance(workload, ForeignWorkload):
+                raise click.UsageError(
+                    f"--tolerance is not for {workload.label}: nobody knows the errors of its records"
+                )
+            workload = workload.within(tolerance)
+        command(workload=workload, **others)
+
+    option = click.option(
+        "--tolerance",
+        metavar="NUMBER",
+        help="Largest error of a right result, relative to the largest reference value, such as 1e-5; the same as "
+        "WORKLOAD's own parameter.",
+    )
+    return option(within)
+
+
+def place(threads: int | None, isa: str | None) -> Target | None:
+    """The target that an answer must be for; None for this machine with any number of threads."""
+    return None if threads is None and isa is None else Target.host(threads, isa)
 
 
 def print_json(value: Mapping[str, Any]) -> None:

@@ -15,10 +15,13 @@ from tunedb.cli.common import (
     database_option,
     duration,
     json_option,
+    place,
     print_facts,
     print_json,
     print_table,
     speed,
+    target_option,
+    tolerance_option,
     workload_argument,
 )
 from tunedb.errors import NotFoundError
@@ -28,7 +31,7 @@ from tunedb.foreign import ForeignWorkload
 from tunedb.freshness import LEVELS, Level
 from tunedb.lookup import Best
 from tunedb.verifications import Verification
-from tuner.target import Target
+from tuner.target import ISAS, Target
 from tuner.workload import Workload
 
 freshness_option = click.option(
@@ -53,7 +56,10 @@ freshness_option = click.option(
     "another tool's log says, unverified.",
 )
 @click.option(
-    "--target", metavar="TARGET", help="With --source imported: the target's name, machine, label or fingerprint."
+    "--target",
+    metavar="TARGET",
+    help=f"This machine as if it had no wider vectors than {', '.join(ISAS)}; with --source imported the target's "
+    "name, machine, label or fingerprint.",
 )
 @click.option(
     "--explain", is_flag=True, help="Say what it was chosen from, how surely, and the command that finds it again."
@@ -64,6 +70,7 @@ freshness_option = click.option(
     help="When none was measured, print the schedule that the cost model expects to be the fastest.",
 )
 @freshness_option
+@tolerance_option
 @any_threads_option
 @database_option
 @json_option
@@ -86,24 +93,24 @@ def best(
             )
         _print_imported(workload, target, url, as_json)
         return
-    if target is not None:
-        raise click.UsageError("--target needs --source imported: other answers are for this machine")
+    if target is not None and target not in ISAS:
+        raise click.UsageError(f"--target is one of {', '.join(ISAS)}, or needs --source imported")
     if source != "exact" and (explain or predict):
         raise click.UsageError("--explain and --predict need --source exact: a fallback explains itself")
     if isinstance(workload, ForeignWorkload):
         raise NotFoundError(f"{workload.label} is known from imports only: ask with --source imported")
-    place = Target.host(threads) if threads else None
+    where = place(threads, target)
     with tunedb.open(url) as db:
         if explain:
-            _print_explanation(db.explain(workload, place, freshness=freshness), as_json)
+            _print_explanation(db.explain(workload, where, freshness=freshness), as_json)
             return
         found: Best | Fallback
-        if predict and not _is_measured(db, workload, place):
+        if predict and not _is_measured(db, workload, where):
             from tunedb import prior  # XGBoost takes its time to load
 
-            found = prior.predict(db, workload, Target.host(threads))
+            found = prior.predict(db, workload, Target.host(threads, target))
         else:
-            found = db.best(workload, place, freshness=freshness, source=source)
+            found = db.best(workload, where, freshness=freshness, source=source)
         if isinstance(found, Fallback):
             _print_fallback(found, as_json)
             return
@@ -181,9 +188,9 @@ def _print_imported(workload: Workload | ForeignWorkload, target: str | None, ur
     click.echo(f"\n{json.dumps(found.schedule)}")
 
 
-def _is_measured(db: tunedb.Database, workload: Workload, place: Target | None) -> bool:
+def _is_measured(db: tunedb.Database, workload: Workload, where: Target | None) -> bool:
     try:
-        db.best(workload, place)
+        db.best(workload, where)
     except NotFoundError:
         return False
     return True
@@ -213,13 +220,23 @@ def _print_fallback(found: Fallback, as_json: bool) -> None:
 @workload_argument
 @click.option("--count", "-n", type=click.IntRange(min=1), default=10, show_default=True, help="How many to list.")
 @freshness_option
+@tolerance_option
+@target_option
 @any_threads_option
 @database_option
 @json_option
-def top(workload: Workload, count: int, freshness: Level, threads: int | None, url: str | None, as_json: bool) -> None:
+def top(
+    workload: Workload,
+    count: int,
+    freshness: Level,
+    isa: str | None,
+    threads: int | None,
+    url: str | None,
+    as_json: bool,
+) -> None:
     """List the best verified schedules of WORKLOAD for this machine, the quickest first."""
     with tunedb.open(url) as db:
-        found = db.top(workload, count, Target.host(threads) if threads else None, freshness=freshness)
+        found = db.top(workload, count, place(threads, isa), freshness=freshness)
     if as_json:
         print_json({"schedules": [item.to_json() for item in found]})
         return

@@ -15,9 +15,12 @@ from tunedb.cli.common import (
     duration,
     fail,
     json_option,
+    place,
     print_facts,
     print_json,
     speed,
+    target_option,
+    tolerance_option,
     workload_argument,
 )
 from tuner.build import build, nest_of
@@ -48,12 +51,22 @@ default_option = click.option(
     help="The steps of the schedule, its loop nest, its LLVM IR, or its assembly.",
 )
 @default_option
+@tolerance_option
+@target_option
 @any_threads_option
 @database_option
 @json_option
-def show(workload: Workload, what: str, use_default: bool, threads: int | None, url: str | None, as_json: bool) -> None:
+def show(
+    workload: Workload,
+    what: str,
+    use_default: bool,
+    isa: str | None,
+    threads: int | None,
+    url: str | None,
+    as_json: bool,
+) -> None:
     """Print the best schedule of WORKLOAD for this machine, or what becomes of it."""
-    schedule, target, source = _find(workload, threads, use_default, url)
+    schedule, target, source = _find(workload, threads, isa, use_default, url)
     text = _render(workload, schedule, target, what).rstrip("\n")
     if as_json:
         print_json({"workload": workload.key, "target": target.to_json(), "source": source, "what": what, "text": text})
@@ -67,12 +80,22 @@ def show(workload: Workload, what: str, use_default: bool, threads: int | None, 
 @click.option(
     "--seed", type=click.IntRange(min=0), default=0, show_default=True, metavar="N", help="Seed of the random inputs."
 )
+@tolerance_option
+@target_option
 @any_threads_option
 @database_option
 @json_option
-def run(workload: Workload, use_default: bool, seed: int, threads: int | None, url: str | None, as_json: bool) -> None:
+def run(
+    workload: Workload,
+    use_default: bool,
+    seed: int,
+    isa: str | None,
+    threads: int | None,
+    url: str | None,
+    as_json: bool,
+) -> None:
     """Run the best kernel of WORKLOAD in this process, compare it with the reference, and time it."""
-    schedule, target, source = _find(workload, threads, use_default, url)
+    schedule, target, source = _find(workload, threads, isa, use_default, url)
     kernel = compile_kernel(workload, schedule, target)
     arrays = random_arrays(workload, seed)
     operands = [
@@ -91,7 +114,7 @@ def run(workload: Workload, use_default: bool, seed: int, threads: int | None, u
     with machine_lock():
         seconds = median(take_repeats(timer, protocol, beat=None, first=timer(1)))
     # Only now: the threads of NumPy's matrix product, which the reference uses, spin on for a while when it is done.
-    verdict = verify(output, reference(workload, arrays), protocol.tolerance)
+    verdict = verify(output, reference(workload, arrays), workload.tolerance)
     if verdict.error is None or verdict.problem is not None:
         fail(f"{workload.label}: {verdict.problem}", Exit.FAILED)
     gflops = workload.flops / seconds / 1e9
@@ -105,14 +128,16 @@ def run(workload: Workload, use_default: bool, seed: int, threads: int | None, u
     )
 
 
-def _find(workload: Workload, threads: int | None, use_default: bool, url: str | None) -> tuple[Schedule, Target, str]:
+def _find(
+    workload: Workload, threads: int | None, isa: str | None, use_default: bool, url: str | None
+) -> tuple[Schedule, Target, str]:
     """The schedule that was asked for, what it is for, and where it is from."""
     if use_default:
-        target = Target.host(threads)
+        target = Target.host(threads, isa)
         template = template_for(workload, target)
         return template.schedule(workload, target, template.default(workload, target)), target, "default"
     with tunedb.open(url) as db:
-        best = db.best(workload, Target.host(threads) if threads else None)
+        best = db.best(workload, place(threads, isa))
     return best.schedule, best.target, best.source
 
 

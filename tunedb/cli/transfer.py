@@ -11,20 +11,13 @@ from rich.console import Console
 from rich.progress import Progress
 
 import tunedb
-from tunedb.cli.common import Exit, WorkloadType, database_option, fail, json_option, print_json
+from tunedb.cli.common import Exit, WorkloadType, database_option, fail, json_option, name_values, print_json
 from tunedb.foreign import ForeignWorkload
 from tunedb.formats import FORMATS, Selection, open_writer
 from tuner.workload import Workload
 
 _READABLE = [name for name, each in FORMATS.items() if each.read]
 _WRITABLE = [name for name, each in FORMATS.items() if each.write or each.write_file]
-
-
-def _labels(context: click.Context, parameter: click.Parameter, values: tuple[str, ...]) -> dict[str, str]:
-    for value in values:
-        if not value.partition("=")[0] or not value.partition("=")[2]:
-            raise click.BadParameter(f"{value!r} is not KEY=VALUE", context, parameter)
-    return dict(value.split("=", 1) for value in values)
 
 
 @click.command("import")
@@ -41,7 +34,7 @@ def _labels(context: click.Context, parameter: click.Parameter, values: tuple[st
     "--label",
     "labels",
     multiple=True,
-    callback=_labels,
+    callback=name_values,
     metavar="KEY=VALUE",
     help="What else its targets leave out, such as cpu=3700x; part of their identity. May be given several times.",
 )

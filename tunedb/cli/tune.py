@@ -16,11 +16,14 @@ from tunedb.cli.common import (
     duration,
     fail,
     json_option,
+    name_values,
     print_facts,
     print_json,
     print_table,
     speed,
+    target_option,
     threads_option,
+    tolerance_option,
     workload_argument,
 )
 from tunedb.confidence import Confidence, judge
@@ -57,7 +60,18 @@ TUNERS = ("model", "random", "grid", "genetic")  # those of tuner.tune, which ta
 @click.option(
     "--tuner", type=click.Choice(TUNERS), default="model", show_default=True, help="How to choose candidates."
 )
+@click.option(
+    "--set",
+    "pins",
+    multiple=True,
+    callback=name_values,
+    metavar="NAME=VALUE",
+    help="Search only where this knob of the template has this value, such as algorithm=direct. May be given several "
+    "times; other values are another session.",
+)
 @click.option("--cold", is_flag=True, help="Learn nothing from the other trials in the database.")
+@tolerance_option
+@target_option
 @threads_option
 @database_option
 @json_option
@@ -66,7 +80,9 @@ def tune(
     trials: int,
     seed: int,
     tuner: str,
+    pins: dict[str, str],
     cold: bool,
+    isa: str | None,
     threads: int | None,
     url: str | None,
     as_json: bool,
@@ -80,7 +96,7 @@ def tune(
 
     if cold and tuner != "model":
         raise click.UsageError(f"--cold is for the tuner model: {tuner} learns from no other trials anyway")
-    target = Target.host(threads)
+    target = Target.host(threads, isa)
     reports: list[Report] = []
     with tunedb.open(url) as db:
         try:
@@ -91,7 +107,9 @@ def tune(
                     trials=trials,
                     seed=seed,
                     threads=threads,
+                    isa=isa,
                     tuner=tuner,
+                    pins=pins,
                     cold=cold,
                     on_warm=reports.append,
                     on_start=watch.start,
@@ -106,7 +124,7 @@ def tune(
     confidence = _confidence(result)
     warm = reports[0] if reports else None
     if as_json:
-        arguments = {"workload": workload.key, "target": target.to_json(), "tuner": tuner, "seed": seed}
+        arguments = {"workload": workload.key, "target": target.to_json(), "tuner": tuner, "seed": seed, "set": pins}
         start = {"warm_start": warm.to_json() if warm else None}
         print_json({**arguments, **_summary(result, confidence, peak), **start, "database": place})
     else:
@@ -119,7 +137,7 @@ def tune(
             Exit.FAILED,
         )
     if not as_json:
-        _print_next(workload, url)
+        _print_next(workload, isa, url)
 
 
 class Watch:
@@ -239,8 +257,9 @@ def _print_warm(report: "Report") -> None:
     print_facts(facts)
 
 
-def _print_next(workload: Workload, url: str | None) -> None:
-    name = shlex.quote(workload.label) + (f" --db {shlex.quote(hide_password(url))}" if url else "")
+def _print_next(workload: Workload, isa: str | None, url: str | None) -> None:
+    target = f" --target {isa}" if isa else ""
+    name = shlex.quote(workload.label) + target + (f" --db {shlex.quote(hide_password(url))}" if url else "")
     click.echo("\nNext:")
     print_facts(
         {

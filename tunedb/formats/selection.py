@@ -18,7 +18,10 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Selection:
-    """All trials, or those of one workload, or on the target with that fingerprint, or both; and who hides names."""
+    """All trials, or those of one workload with any tolerance, or on one target, or both; and who hides names.
+
+    ``target`` is a fingerprint.
+    """
 
     workload: Workload | ForeignWorkload | None = None
     target: str | None = None
@@ -30,7 +33,7 @@ class Selection:
 
     def _of_these(self, statement: Select[Any]) -> Select[Any]:
         if self.workload is not None:
-            statement = statement.where(WORKLOAD.c.fingerprint == self.workload.fingerprint)
+            statement = statement.where(WORKLOAD.c.problem == self.workload.problem.fingerprint)
         if self.target is not None:
             statement = statement.where(TARGET.c.fingerprint == self.target)
         return statement

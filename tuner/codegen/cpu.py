@@ -27,14 +27,19 @@ def _initialize() -> None:
         ) from error
 
 
-def machine(target: Target) -> Any:
-    """LLVM's target machine for ``target``."""
+def machine(target: Target, *, jit: bool = True) -> Any:
+    """LLVM's target machine for ``target``: for code that runs in this process, or for object files."""
     _initialize()
     features = target.llvm_features
     if target.vector_bits == 512:  # some processors are told to halve such vectors
         features += ",-prefer-256-bit"
     return llvm.Target.from_triple(target.triple).create_target_machine(
-        cpu=target.cpu, features=features, opt=2, reloc="default", codemodel="jitdefault", jit=True
+        cpu=target.cpu,
+        features=features,
+        opt=2,
+        reloc="default" if jit else "pic",
+        codemodel="jitdefault" if jit else "default",
+        jit=jit,
     )
 
 
@@ -44,12 +49,7 @@ class Module:
     def __init__(self, ir: str, target: Target) -> None:
         """Compile ``ir``. Raises CompileError with LLVM's own words."""
         machine_of_target = machine(target)
-        try:
-            module = llvm.parse_assembly(ir)
-            module.verify()
-        except RuntimeError as error:
-            raise CompileError(f"LLVM refused the program: {str(error).strip()}") from error
-        _optimize(module, machine_of_target)
+        module = _optimized(ir, machine_of_target)
         self._module = module
         self._machine = machine_of_target
         self._engine = llvm.create_mcjit_compiler(module, machine_of_target)
@@ -72,13 +72,27 @@ def load(ir: str, target: Target) -> Module:
 def assembly(ir: str, target: Target) -> str:
     """The assembly text that ``ir`` becomes on ``target``. Raises CompileError."""
     machine_of_target = machine(target)
+    return str(machine_of_target.emit_assembly(_optimized(ir, machine_of_target)))
+
+
+def object_code(ir: str, target: Target) -> bytes:
+    """The object file that ``ir`` becomes on ``target``, which may be another machine. It needs libgomp to be linked.
+
+    Raises CompileError.
+    """
+    machine_of_target = machine(target, jit=False)
+    return bytes(machine_of_target.emit_object(_optimized(ir, machine_of_target)))
+
+
+def _optimized(ir: str, machine_of_target: Any) -> Any:
+    """The checked module of ``ir``, ready for code generation. Raises CompileError with LLVM's own words."""
     try:
         module = llvm.parse_assembly(ir)
         module.verify()
     except RuntimeError as error:
         raise CompileError(f"LLVM refused the program: {str(error).strip()}") from error
     _optimize(module, machine_of_target)
-    return str(machine_of_target.emit_assembly(module))
+    return module
 
 
 def _optimize(module: Any, machine_of_target: Any) -> None:

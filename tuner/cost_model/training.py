@@ -16,12 +16,12 @@ MOST = 400  # and those beyond which more add little (docs/transfer-learning.md)
 
 @dataclass(frozen=True)
 class TrainingSet:
-    """N trials. ``groups`` numbers the pair of workload and target of each; times are compared within a group only."""
+    """N trials. ``groups`` numbers the pair of problem and target of each; times are compared within a group only."""
 
     features: npt.NDArray[np.float32]  # (N, F)
     seconds: npt.NDArray[np.float64]  # (N,)
     groups: npt.NDArray[np.int64]  # (N,), from 0
-    workloads: tuple[str, ...]  # of each group, the workload's key
+    workloads: tuple[str, ...]  # of each group, the problem's key
     targets: tuple[str, ...]  # of each group, the target's name
 
     @property
@@ -54,7 +54,7 @@ class TrainingSet:
         """The timed ``trials`` as a training set, and which of them are in it: not those that cannot be lowered."""
         members: dict[tuple[str, str], list[int]] = {}
         for number, trial in enumerate(trials):
-            members.setdefault((trial.workload.fingerprint, trial.target.fingerprint), []).append(number)
+            members.setdefault((trial.workload.problem.fingerprint, trial.target.fingerprint), []).append(number)
         blocks: list[npt.NDArray[np.float32]] = []
         seconds: list[npt.NDArray[np.float64]] = []
         groups: list[npt.NDArray[np.int64]] = []
@@ -71,7 +71,7 @@ class TrainingSet:
             blocks.append(features[good])
             seconds.append(np.array([some[row].seconds for row in good], dtype=np.float64))
             groups.append(np.full(len(good), len(workloads)))
-            workloads.append(some[0].workload.key)
+            workloads.append(some[0].workload.problem.key)
             targets.append(some[0].target.name)
         if not blocks:
             empty = np.empty(0)

@@ -17,7 +17,7 @@ from tuner.build import expression_of
 from tuner.errors import ScheduleError
 from tuner.features.invariant import NAMES, invariant_features
 from tuner.lower import lower
-from tuner.schedule import Algorithm, Schedule, Split, Step
+from tuner.schedule import Schedule, Split, Step
 from tuner.space import Columns, Flag, Knob, Space
 from tuner.target import Target
 from tuner.templates import Template
@@ -43,14 +43,17 @@ def sketch_features(
 
 def describes(schedule: Schedule) -> bool:
     """Whether the invariant features say what ``schedule`` does: they know no chains of stages, such as Winograd."""
-    return not any(isinstance(step, Algorithm) for step in schedule.steps)
+    return schedule.algorithm == "direct"
 
 
 def described(space: Space, columns: Columns) -> npt.NDArray[np.bool_]:
     """Which configurations the invariant features describe: those that compute the operator directly, (N,)."""
     rows = len(next(iter(columns.values())))
-    choices = next((knob.values for knob in space.knobs if knob.name == "algorithm"), None)
-    return columns["algorithm"] == choices.index("direct") if choices else np.ones(rows, dtype=np.bool_)
+    for knob in space.knobs:
+        if knob.name == "algorithm":
+            direct = knob.first + knob.values.index("direct") if "direct" in knob.values else -1
+            return np.asarray(columns["algorithm"] == direct)
+    return np.ones(rows, dtype=np.bool_)
 
 
 def is_structural(knob: Knob) -> bool:
@@ -69,7 +72,8 @@ def _group(
     config: dict[str, Any] = {}
     for knob in space.knobs:
         if is_structural(knob):
-            config[knob.name] = knob.values[int(columns[knob.name][members[0]])]
+            number = int(columns[knob.name][members[0]])
+            config[knob.name] = knob.values[number - knob.first] if isinstance(knob.values[0], str) else number
         elif isinstance(knob.values[0], tuple):
             config[knob.name] = tuple(columns[f"{knob.name}.{item}"][members] for item in range(len(knob.values[0])))
         else:

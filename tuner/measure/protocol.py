@@ -23,7 +23,6 @@ class Protocol:
     slow: float = 1.5  # a candidate that takes this many times as long as the one to beat gets one repeat only
     long: float = 0.05  # a first call that takes so long counts: a cold start is less than a per cent of it
     budget: float = 1.0  # no repeat begins after so much timing; the first one is always taken
-    tolerance: float = 1e-4  # of max |output - reference| / max |reference|
     seed: int = 0  # of the random inputs
 
 

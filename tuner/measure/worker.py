@@ -44,6 +44,7 @@ class Inputs:
         self._arrays = random_arrays(workload, seed)
         self._buffers: dict[str, Buffer] = {}
         self.reference = reference(workload, self._arrays)
+        self.tolerance = workload.tolerance
         self.output = Buffer(self.reference.shape)
 
     def buffer(self, argument: Argument) -> Buffer:
@@ -174,7 +175,7 @@ class Worker:
         for name, buffer in (("output", inputs.output), ("workspace", loaded.workspace)):
             if not buffer.intact():
                 raise CandidateError(Status.CORRECTNESS, f"it writes out of bounds, next to its {name}")
-        verdict = verify(inputs.output.array, inputs.reference, self._protocol.tolerance)
+        verdict = verify(inputs.output.array, inputs.reference, inputs.tolerance)
         if verdict.problem:
             raise CandidateError(Status.CORRECTNESS, verdict.problem, verdict.error)
         return verdict

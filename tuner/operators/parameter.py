@@ -2,9 +2,12 @@
 
 import re
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from operator import index
 from typing import TypeAlias
+
+import numpy as np
 
 from tuner.errors import WorkloadError
 
@@ -13,6 +16,10 @@ Value: TypeAlias = int | str | tuple[int, ...]
 EPILOGUES = ("bias", "residual", "relu")  # in the order in which they are applied
 BLOCKS = (4, 8, 16, 32, 64)
 LARGEST = 2**31 - 1
+TOLERANCES = {  # by dtype, what a workload allows that does not say: of max |output - reference| / max |reference|
+    "float32": 1e-4,
+    "bfloat16": 2e-2,
+}
 
 
 @dataclass(frozen=True)
@@ -52,6 +59,16 @@ def value_text(value: Value) -> str:
     if len(set(value)) == 1:
         value = value[:1]
     return "x".join(map(str, value))
+
+
+def tolerance(value: object) -> float:
+    """A tolerance, given as a number or its text. Raises WorkloadError unless it is above 0 and at most 1."""
+    is_number = isinstance(value, (int, float, np.number)) and not isinstance(value, bool)
+    if is_number or (isinstance(value, str) and re.fullmatch(r"[0-9.]{1,30}([eE][+-]?[0-9]{1,3})?", value)):
+        with suppress(ValueError):  # "1.2.3"
+            if 0 < (number := float(value)) <= 1:  # type: ignore[arg-type]  # it is a number, or looks like one
+                return number
+    raise WorkloadError(f"tolerance must be a number above 0 and at most 1, such as 1e-5, not {value!r}")
 
 
 def block(layout: str) -> int | None:

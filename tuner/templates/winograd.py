@@ -214,7 +214,7 @@ def default(workload: Workload, target: Target, space: Space) -> tuple[dict[str,
         "tile_co": lambda value: value * shape.parts > 1 or shape.vectors == 1,
         "split_ci": lambda value: value <= 4,
         "outer": lambda value: value != _OTHER_PHASES,
-        "algorithm": lambda value: _TYPICAL_ERROR.get(value, 1.0) < 1e-4 / 3,
+        "algorithm": lambda value: _TYPICAL_ERROR.get(value, 1.0) < workload.tolerance / 3,
     }
     choices = [
         [i for i, value in enumerate(knob.values) if knob.name in allowed and allowed[knob.name](value)] or [0]
