@@ -17,7 +17,7 @@ from tunedb.dialect import cursor_for_reading
 class Prepared:
     """A SELECT. Its rows have the names and types of its columns.
 
-    Its parameters are text and whole numbers. A tuple makes another text each time, and goes SQLAlchemy's way.
+    Its parameters are text and numbers. A tuple makes another text each time, and goes SQLAlchemy's way.
     """
 
     def __init__(self, statement: Select[Any]) -> None:
