@@ -9,7 +9,7 @@ WORKLOAD ?= resnet18.C7
 TRIALS   ?= 96
 
 .DEFAULT_GOAL := help
-.PHONY: help tune test experiments experiment-data bench-kernels lint format clean
+.PHONY: help tune test experiments experiment-data bench-kernels soak lint format clean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-15s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -35,6 +35,9 @@ bench-kernels: $(VENV)/.runtime $(PEERS)/.ready ## compare our kernels with thos
 $(PEERS)/.ready: benchmarks/peers/setup.sh benchmarks/peers/requirements.txt benchmarks/peers/onednn.cpp
 	@PYTHON=$(PYTHON) benchmarks/peers/setup.sh $(PEERS)
 	@touch $@
+
+soak: $(VENV)/.dev ## many processes at one database, and 200 that are killed, some minutes: ARGS="--url URL"
+	@$(BIN)/python -m benchmarks.soak $(ARGS)
 
 lint: $(VENV)/.dev ## check style, formatting and types
 	$(BIN)/ruff check .

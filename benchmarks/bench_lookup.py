@@ -1,94 +1,137 @@
-"""How long ``db.best(workload)`` takes in a large database: ``python benchmarks/bench_lookup.py [TRIALS]``.
+"""How long the questions take in a large database: ``python benchmarks/bench_lookup.py [--trials N] [--url URL]``.
 
-The database has 100,000 trials unless told otherwise, of 50 workloads on 4 targets, one in ten of them a failure.
-Printed are the time to import it, to open it, and the median and the 99th percentile of the lookups.
+Makes made-up trials, 10 million unless told otherwise, of 250 workloads on 4 targets of this machine, one in ten a
+failure, in SQLite (a temporary file of 6 GB) or in the empty database at URL. Then questions come in random order to
+one open Database object, and their median and 99th percentile are printed, in microseconds.
 """
 
+import argparse
 import json
 import random
+import sqlite3
 import statistics
-import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+import sqlalchemy
+from sqlalchemy import bindparam, text
+
 import tunedb
-from tunedb.formats.native import Record, encode
+from tunedb import Database
+from tunedb.records import Writer
+from tunedb.tables import UtcDateTime
 from tuner.schedule import Schedule, Split, Vectorize
 from tuner.target import Target, cpu_model
-from tuner.trial import Environment, Status, Trial
+from tuner.trial import Environment
 from tuner.workload import Workload, matmul
 
-LOOKUPS = 5000
+WORKLOADS = [matmul(m=64 * (i + 1), k=256, n=256) for i in range(250)]
+TARGETS = [replace(Target.host(threads=1), threads=threads) for threads in (1, 2, 4, 8)]
+SESSIONS = len(WORKLOADS) * len(TARGETS)
+LOOKUPS = 20_000
+
+NUMBERS = (
+    "WITH RECURSIVE series(n) AS (SELECT CAST(:first AS BIGINT) UNION ALL SELECT n + 1 FROM series WHERE n < :last) "
+)
+FINGERPRINT = f"substr('{'0' * 64}' || n, length('{'0' * 64}' || n) - 63)"
+SCHEDULES = f"""
+INSERT INTO schedule (id, fingerprint, steps) {NUMBERS}
+SELECT n, {FINGERPRINT}, json(replace(:steps, '4321', '' || n)) FROM series"""
+TRIALS = f"""
+INSERT INTO trial (fingerprint, workload_id, target_id, environment_id, template_id, schedule_id, session_id, sequence,
+    config, status, verified, seconds, spread, repeats, times, error, message, compile_seconds, run_seconds, created)
+{NUMBERS},
+measured(n, seconds) AS
+    (SELECT n, CASE WHEN n % 10 > 0 THEN 0.0001 + n * 7919 % 1000003 / 1000000000.0 END FROM series)
+SELECT {FINGERPRINT}, :workload, :target, :environment, :template, 1 + n % :schedules, :session, n - :first,
+    json('{{"tile":[' || n || ',4,16,1],"unroll": 16}}'),
+    CASE WHEN n % 10 > 0 THEN 'correct' ELSE 'runtime' END, n % 10 > 0, seconds,
+    CASE WHEN n % 10 > 0 THEN 0.000001 END, CASE WHEN n % 10 > 0 THEN 5 ELSE 0 END,
+    json(CASE WHEN n % 10 > 0 THEN '[[' || (seconds - 0.000002) || ',' || (seconds - 0.000001) || ',' || seconds ||
+        ',' || (seconds + 0.000001) || ',' || (seconds + 0.00001) || ']]' ELSE '[]' END),
+    CASE WHEN n % 10 > 0 THEN 0.000001 END, CASE WHEN n % 10 > 0 THEN NULL ELSE 'signal 11' END, 0.02, 0.03, :created
+FROM measured"""
 
 
-def lines(trials: int, workloads: list[Workload], targets: list[Target]) -> Iterator[str]:
-    """A log of made-up trials: a session for each workload on each target."""
-    rng = random.Random(0)
+def fill(db: Database, trials: int) -> None:
+    """A session of as many trials for each workload on each target; ten trials share a schedule."""
+    of_session = -(-trials // SESSIONS)
     start = datetime(2026, 1, 1, tzinfo=UTC)
-    environment = Environment((("llvm", "20.1.8"), ("protocol", "1")))
-    for number in range(trials):
-        session, sequence = divmod(number, -(-trials // (len(workloads) * len(targets))))
-        factors = tuple(rng.choice((1, 2, 4, 8, 16, 32)) for _ in range(4))
-        failed = rng.random() < 0.1
-        trial = Trial(
-            workload=workloads[session % len(workloads)],
-            target=targets[session // len(workloads)],
-            environment=environment,
-            template="matmul/1",
-            config={"tile": factors},
-            schedule=Schedule((Split("matmul", "m", factors), Vectorize("matmul", "n.1"))),
-            status=Status.RUNTIME if failed else Status.CORRECT,
-            times=() if failed else tuple(rng.lognormvariate(-7, 1) for _ in range(5)),
-            error=None if failed else 1e-6,
-            message="signal 11" if failed else None,
-            compile_seconds=0.02,
-            run_seconds=0.03,
-            sequence=sequence,
-            created=start + timedelta(seconds=number),
-        )
-        rounds = (trial.times,) if trial.times else ()
-        yield encode(Record(trial, rounds, {"session": session}, start))
+    schedules = max(trials // 10, 1)
+    steps = json.dumps(Schedule((Split("matmul", "m", (4321, 8)), Vectorize("matmul", "n.1"))).to_json())
+    with db.write() as connection:
+        connection.execute(text(SCHEDULES), {"first": 1, "last": schedules, "steps": steps})
+    statement = text(TRIALS).bindparams(bindparam("created", type_=UtcDateTime))
+    for session in range(SESSIONS):
+        created = start + timedelta(hours=session)
+        with db.write() as connection:
+            writer = Writer(connection)
+            parameters = {
+                "workload": writer.workload(WORKLOADS[session % len(WORKLOADS)]),
+                "target": writer.target(TARGETS[session // len(WORKLOADS)]),
+                "environment": writer.environment(Environment((("llvm", "20.1.8"), ("protocol", "1")))),
+                "template": writer.template("matmul/1"),
+                "session": writer.session({"session": session}, created)[1],
+                "schedules": schedules,
+                "first": session * of_session,
+                "last": (session + 1) * of_session - 1,
+                "created": created,
+            }
+            connection.execute(statement, parameters)
+    with db.engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
+        connection.exec_driver_sql("ANALYZE")
+
+
+def latencies(ask: Callable[[Workload, Target], Any], lookups: int) -> dict[str, float]:
+    """Microseconds, after every question was asked once."""
+    for workload in WORKLOADS:
+        for target in TARGETS:
+            ask(workload, target)
+    rng = random.Random(1)
+    times = []
+    for _ in range(lookups):
+        workload, target = rng.choice(WORKLOADS), rng.choice(TARGETS)
+        begun = time.perf_counter()
+        ask(workload, target)
+        times.append((time.perf_counter() - begun) * 1e6)
+    return {"p50": round(statistics.median(times), 1), "p99": round(statistics.quantiles(times, n=100)[98], 1)}
+
+
+def measure(db: Database) -> Mapping[str, dict[str, float]]:
+    """By question."""
+    return {
+        "best of a target": latencies(db.best, LOOKUPS),
+        "best of this machine": latencies(lambda workload, _: db.best(workload), LOOKUPS),
+        "top 10 of a target": latencies(lambda workload, target: db.top(workload, 10, target), SESSIONS),
+    }
 
 
 def main() -> None:
-    trials = int(sys.argv[1]) if len(sys.argv) > 1 else 100_000
-    workloads = [matmul(m=64 * (i + 1), k=256, n=256) for i in range(50)]
-    host = Target.host(threads=1)
-    targets = [replace(host, threads=threads) for threads in (1, 2, 4, 8)]
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--trials", type=int, default=10_000_000, metavar="N")
+    parser.add_argument("--url", help="an empty database; else SQLite in a temporary folder")
+    arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
-        url = f"sqlite:///{Path(folder) / 'trials.sqlite'}"
-        log = Path(folder) / "log.jsonl"
-        log.write_text("\n".join(lines(trials, workloads, targets)), encoding="utf-8")
-        with tunedb.open(url) as db:
+        path = Path(folder) / "trials.sqlite"
+        with tunedb.open(arguments.url or f"sqlite:///{path}") as db:
             begun = time.perf_counter()
-            db.import_log(str(log))
-            imported = time.perf_counter() - begun
-        begun = time.perf_counter()
-        db = tunedb.open(url)
-        opened = time.perf_counter() - begun
-        report: dict[str, Any] = {
-            "cpu": cpu_model(),
-            "trials": db.stats().trials,
-            "import_seconds": imported,
-            "open_seconds": opened,
-        }
-        rng = random.Random(1)
-        questions: dict[str, Target | None] = {"best_of_target": targets[0], "best_of_machine": None}
-        for name, target in questions.items():
-            times = []
-            for _ in range(LOOKUPS):
-                workload = rng.choice(workloads)
-                begun = time.perf_counter()
-                db.best(workload, target)
-                times.append(time.perf_counter() - begun)
-            report[f"{name}_median_ms"] = statistics.median(times) * 1e3
-            report[f"{name}_p99_ms"] = statistics.quantiles(times, n=100)[98] * 1e3
-        db.close()
+            fill(db, arguments.trials)
+            filled = time.perf_counter() - begun
+            report = {
+                "cpu": cpu_model(),
+                "database": db.engine.dialect.name,
+                "sqlalchemy": sqlalchemy.__version__,
+                "sqlite": sqlite3.sqlite_version,
+                "trials": db.stats().trials,
+                "database_mib": path.stat().st_size >> 20 if path.exists() else None,
+                "fill_seconds": round(filled),
+                "microseconds": measure(db),
+            }
     print(json.dumps(report, indent=2))
 
 

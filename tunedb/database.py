@@ -10,6 +10,7 @@ from sqlalchemy import Connection, Engine
 
 from tunedb import care, dialect, interrupts, lookup, migrate, quarantine
 from tunedb.care import Merged
+from tunedb.compact import Compacted, compact
 from tunedb.compare import Measured, stored_trial
 from tunedb.engine import default_url, describe, make_engine, plain_errors
 from tunedb.explain import Explanation, explain
@@ -256,6 +257,10 @@ class Database:
         """Copy a SQLite database to a new file while others may write to it. Raises DatabaseError."""
         care.backup(self, Path(path))
 
+    def compact(self) -> Compacted:
+        """Make the database as small as its content. Raises DatabaseError when another process has the file open."""
+        return compact(self)
+
     def check(self) -> Checked:
         """Work everything out anew from its content, and say what differs from what is stored."""
         with self.read() as connection:
@@ -267,8 +272,10 @@ class Database:
             return lookup.stats(connection)
 
 
-def open(url: str | None = None, *, bases: Sequence[str] | None = None) -> Database:
-    """The database at ``url``, else at ``TUNEDB_URL``, else a file in the user's data folder. An empty one is set up.
+def open(url: str | None = None, *, bases: Sequence[str] | None = None, existing: bool = False) -> Database:
+    """The database at ``url``, else at ``TUNEDB_URL``, else a file in the user's data folder.
+
+    One without our tables is set up, unless it has to be an ``existing`` one.
 
     ``bases``, else those of ``TUNEDB_BASE_URLS``, are databases that answers come from too, and that nothing is ever
     written to. Raises DatabaseError, with what to do, when it cannot be used.
@@ -278,7 +285,7 @@ def open(url: str | None = None, *, bases: Sequence[str] | None = None) -> Datab
     engine = make_engine(url or default_url())
     try:
         with plain_errors(engine.url):
-            migrate.prepare(engine)
+            migrate.prepare(engine, existing=existing)
     except BaseException:
         engine.dispose()
         raise

@@ -7,6 +7,7 @@ refused at once when another process wrote in between, and no time limit helps. 
 """
 
 import contextlib
+import json
 import os
 import sqlite3
 import time
@@ -17,6 +18,7 @@ from typing import Any
 
 from sqlalchemy import URL, Connection, Engine, Table, event
 from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.exc import OperationalError
 from sqlalchemy.pool import ConnectionPoolEntry
 
 from tunedb.errors import DatabaseError
@@ -32,10 +34,11 @@ _UPGRADE_LOCK = 0x74756E656462  # "tunedb": the key of the advisory lock that up
 
 def set_up(engine: Engine, *, read_only: bool = False) -> None:
     """Put a new engine's connections into the mode this project relies on."""
-    if engine.dialect.name != "sqlite":
-        return
-    event.listen(engine, "connect", _configure_sqlite_reader if read_only else _configure_sqlite)
-    event.listen(engine, "begin", _begin_sqlite)
+    if engine.dialect.name == "postgresql":
+        event.listen(engine, "connect", _configure_postgresql)
+    if engine.dialect.name == "sqlite":
+        event.listen(engine, "connect", _configure_sqlite_reader if read_only else _configure_sqlite)
+        event.listen(engine, "begin", _begin_sqlite)
 
 
 def read_only_options(url: URL) -> dict[str, Any]:
@@ -84,10 +87,21 @@ def insert_many(
     return connection.exec_driver_sql(sql, list(rows)).rowcount
 
 
+def ids_of(connection: Connection, table: Table, fingerprints: Sequence[str]) -> dict[str, int]:
+    """The ids of the rows with these fingerprints, by fingerprint."""
+    if connection.dialect.name == "postgresql":
+        these = "= ANY (SELECT json_array_elements_text(%s::json))"
+    else:
+        these = "IN (SELECT value FROM json_each(?))"
+    statement = f"SELECT fingerprint, id FROM {table.name} WHERE fingerprint {these}"
+    found = connection.exec_driver_sql(statement, (json.dumps(fingerprints),))
+    return {row[0]: row[1] for row in found}
+
+
 def stored_date(connection: Connection) -> Callable[[datetime], str]:
     """How a date in UTC is written for ``insert_many``."""
     zone = "+00" if connection.dialect.name == "postgresql" else ""
-    return lambda date: date.replace(tzinfo=None).isoformat(" ", "microseconds") + zone
+    return lambda date: date.isoformat(" ", "microseconds")[:26] + zone  # without the zone that it may name
 
 
 def _copy_many(
@@ -117,6 +131,24 @@ def _copy_many(
     ).rowcount
 
 
+@contextlib.contextmanager
+def cursor_for_reading(connection: Connection) -> Iterator[Any]:
+    """The driver's own cursor, for one statement.
+
+    PostgreSQL takes ten times as long to plan a lookup as to run it. psycopg has a statement that comes again and again
+    prepared, but forgets that whenever a transaction is rolled back, as the pool does: hence outside of one, if we are.
+    """
+    driver: Any = connection.connection.driver_connection
+    if connection.dialect.name != "postgresql" or connection.in_transaction():
+        yield driver.cursor()
+        return
+    driver.autocommit = True
+    try:
+        yield driver.cursor()
+    finally:
+        driver.autocommit = False
+
+
 def back_up(connection: Connection, path: Path) -> None:
     """Copy a SQLite database, as it is at one moment, to the file ``path``. Raises DatabaseError for a server's."""
     source = connection.connection.driver_connection
@@ -136,6 +168,42 @@ def damages(connection: Connection) -> list[str]:
     found = [row[0] for row in connection.exec_driver_sql("PRAGMA integrity_check") if row[0] != "ok"]
     orphans = connection.exec_driver_sql("PRAGMA foreign_key_check").all()
     return [*found, *(f"row {row[1]} of {row[0]} refers to a row of {row[2]} that is not there" for row in orphans)]
+
+
+def size(connection: Connection) -> int:
+    """Bytes that the database takes, those of SQLite's log among them."""
+    if connection.dialect.name == "postgresql":
+        return int(connection.exec_driver_sql("SELECT pg_database_size(current_database())").scalar_one())
+    path = connection.exec_driver_sql("PRAGMA database_list").all()[0][2]
+    return sum(part.stat().st_size for part in (Path(path), Path(f"{path}-wal")) if path and part.exists())
+
+
+def compact(engine: Engine, clean: Callable[[Connection], None]) -> None:
+    """Make the database as small as its content. On SQLite ``clean`` may drop rows first, foreign keys being off.
+
+    Raises DatabaseError when another process has the SQLite file open: it may be about to refer to such a row.
+    """
+    if engine.dialect.name == "postgresql":
+        with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
+            connection.exec_driver_sql("VACUUM ANALYZE")
+        return
+    engine.dispose()  # our own idle connections would be in the way
+    try:
+        with engine.connect().execution_options(**WRITE_OPTIONS) as connection:
+            for pragma in ("busy_timeout = 1000", "foreign_keys = OFF", "locking_mode = EXCLUSIVE"):
+                _outside_of_a_transaction(connection, f"PRAGMA {pragma}")
+            # Only one who is alone may leave the write-ahead log. Who is killed here leaves a file that is whole.
+            _outside_of_a_transaction(connection, "PRAGMA journal_mode = DELETE")
+            with connection.begin():
+                clean(connection)
+            for command in ("VACUUM", "ANALYZE", "PRAGMA journal_mode = WAL"):
+                _outside_of_a_transaction(connection, command)
+    except sqlite3.OperationalError as error:
+        if error.sqlite_errorcode & 0xFF == sqlite3.SQLITE_BUSY:
+            raise DatabaseError("another process has the database open: compact it when nobody uses it") from error
+        raise OperationalError("compact", None, error) from error
+    finally:
+        engine.dispose()  # the next connection shares the file again
 
 
 @contextlib.contextmanager
@@ -159,10 +227,17 @@ def upgrading(engine: Engine) -> Iterator[Connection]:
                 _outside_of_a_transaction(connection, "PRAGMA foreign_keys = ON")
 
 
-def _outside_of_a_transaction(connection: Connection, pragma: str) -> None:
+def _outside_of_a_transaction(connection: Connection, command: str) -> None:
     cursor = connection.connection.cursor()
-    cursor.execute(pragma)
+    cursor.execute(command)
     cursor.close()
+
+
+def _configure_postgresql(dbapi_connection: Any, record: ConnectionPoolEntry) -> None:
+    cursor = dbapi_connection.cursor()
+    cursor.execute("SET plan_cache_mode = force_generic_plan")  # the plan of a lookup is the same for every key
+    cursor.close()
+    dbapi_connection.commit()
 
 
 def _configure_sqlite(dbapi_connection: sqlite3.Connection, record: ConnectionPoolEntry) -> None:

@@ -30,7 +30,7 @@ from tunedb.records import (
 from tuner.trial import Status
 from tuner.workload import Workload
 
-_REMEMBERED = 200_000  # schedules that are known to be stored
+_REMEMBERED = 200_000  # schedules whose ids are known
 _IDS = ("workload_id", "target_id", "environment_id", "template_id", "session_id")
 _VALUES = ("status", "verified", "seconds", "spread", "repeats", "times", "message", "compile_seconds", "run_seconds")
 _COLUMNS = ("fingerprint", *_IDS, "schedule_id", *_VALUES, "created", "details")
@@ -44,22 +44,21 @@ class ForeignWriter:
 
     def __init__(self) -> None:
         self._origins: dict[str, tuple[int, ...]] = {}
-        self._schedules: set[str] = set()
+        self._schedules: dict[str, int] = {}
 
     def add(self, connection: Connection, records: Sequence[ForeignRecord]) -> int:
         """Store those of ``records`` that are not there yet; their number."""
-        date = dialect.stored_date(connection)
-        rows = [self._row(connection, date, each) for each in records]
+        if len(self._schedules) > _REMEMBERED:
+            self._schedules.clear()
         unknown = {
             each.schedule_fingerprint: (each.schedule_fingerprint, each.origin.format, each.schedule)
             for each in records
             if each.schedule_fingerprint not in self._schedules
         }
         dialect.insert_many(connection, SCHEDULE, ("fingerprint", "kind", "steps"), list(unknown.values()))
-        if len(self._schedules) > _REMEMBERED:
-            self._schedules.clear()
-        self._schedules.update(unknown)
-        return dialect.insert_many(connection, TRIAL, _COLUMNS, rows, {"schedule_id": SCHEDULE})
+        self._schedules.update(dialect.ids_of(connection, SCHEDULE, list(unknown)))
+        date = dialect.stored_date(connection)
+        return dialect.insert_many(connection, TRIAL, _COLUMNS, [self._row(connection, date, each) for each in records])
 
     def _row(self, connection: Connection, date: Callable[[datetime], str], record: ForeignRecord) -> tuple[Any, ...]:
         """The values of ``_COLUMNS``."""
@@ -72,7 +71,7 @@ class ForeignWriter:
         return (
             digest(f"{identity}{record.schedule_fingerprint}".encode() + record.content),
             *ids,
-            record.schedule_fingerprint,
+            self._schedules[record.schedule_fingerprint],
             record.status.value,
             False,
             seconds,
@@ -175,6 +174,8 @@ def _store_origin(connection: Connection, origin: Origin) -> tuple[int, ...]:
 
 def _median(times: Sequence[float]) -> float:
     """As statistics.median, in a fifth of the time, which an import spends twice a record."""
+    if len(times) == 1:
+        return times[0]
     ordered = sorted(times)
     middle = len(ordered) // 2
     return ordered[middle] if len(ordered) % 2 else (ordered[middle - 1] + ordered[middle]) / 2

@@ -14,7 +14,6 @@ from sqlalchemy import (
     ColumnElement,
     Connection,
     FromClause,
-    Row,
     ScalarSelect,
     Select,
     Table,
@@ -27,6 +26,7 @@ from sqlalchemy import (
 from tunedb.confidence import Confidence, judge
 from tunedb.errors import NotFoundError
 from tunedb.freshness import Demand, Level, demand, freshness, is_fresh
+from tunedb.prepared import Prepared
 from tunedb.records import (
     SCHEDULE,
     SESSION,
@@ -133,10 +133,10 @@ def best(connection: Connection, workload: Workload, target: Target | None, leve
     """
     wanted = demand(connection, level, workload, target or Target.host())
     statement = _BEST[_where(target), wanted is not None]
-    row = connection.execute(statement, _question(workload, target, wanted)).one_or_none()
-    if row is None:
+    rows = statement.all(connection, **_question(workload, target, wanted))
+    if not rows:
         raise NotFoundError(_what_is_stored(connection, workload, target, level))
-    return _answer(row, row.runner_up)
+    return _answer(rows[0], rows[0].runner_up)
 
 
 def top(
@@ -145,7 +145,7 @@ def top(
     """The ``n`` fastest schedules, each by its best trial and compared with the next one. Otherwise as ``best``."""
     wanted = demand(connection, level, workload, target or Target.host())
     statement = _TOP[_where(target), wanted is not None]
-    rows = connection.execute(statement, {**_question(workload, target, wanted), "n": n + 1}).all()
+    rows = statement.all(connection, **_question(workload, target, wanted), n=n + 1)
     if not rows:
         raise NotFoundError(_what_is_stored(connection, workload, target, level))
     following = [*(row.times for row in rows[1:]), None]
@@ -192,14 +192,14 @@ def _question(workload: Workload, target: Target | None, wanted: Demand | None) 
     return {**asked, **(wanted.parameters() if wanted else {})}
 
 
-def _answer(row: Row[Any], runner_up: list[list[float]] | None) -> Best:
+def _answer(row: Any, runner_up: list[list[float]] | None) -> Best:
     trial = read_trial(row)
     confidence = judge(trial.times, flatten(runner_up) if runner_up else None)
     return Best(trial=trial, fingerprint=row.fingerprint, confidence=confidence, source="exact")
 
 
-def _any_best(connection: Connection, workload: Workload, target: Target | None) -> Row[Any] | None:
-    return connection.execute(_BEST[_where(target), False], _question(workload, target, None)).one_or_none()
+def _any_best(connection: Connection, workload: Workload, target: Target | None) -> Any | None:
+    return next(iter(_BEST[_where(target), False].all(connection, **_question(workload, target, None))), None)
 
 
 def _what_is_stored(connection: Connection, workload: Workload, target: Target | None, level: Level) -> str:
@@ -313,5 +313,5 @@ def _top_statement(where: str, fresh: bool) -> Select[Any]:
 
 
 _KINDS = [(where, fresh) for where in ("fingerprint", "machine") for fresh in (False, True)]
-_BEST = {kind: _best_statement(*kind) for kind in _KINDS}
-_TOP = {kind: _top_statement(*kind) for kind in _KINDS}
+_BEST = {kind: Prepared(_best_statement(*kind)) for kind in _KINDS}
+_TOP = {kind: Prepared(_top_statement(*kind)) for kind in _KINDS}

@@ -11,7 +11,7 @@ from sqlalchemy import Connection, Engine, inspect, text
 
 from tunedb import dialect
 from tunedb.engine import describe
-from tunedb.errors import NewerDatabaseError, OutdatedDatabaseError
+from tunedb.errors import DatabaseError, NewerDatabaseError, OutdatedDatabaseError
 from tunedb.tables import REVISION, VERSION_TABLE
 
 if TYPE_CHECKING:
@@ -26,13 +26,15 @@ def current(connection: Connection) -> str | None:
     return revision
 
 
-def prepare(engine: Engine) -> None:
-    """Make an empty database ready; refuse one of another age.
+def prepare(engine: Engine, *, existing: bool = False) -> None:
+    """Make an empty database ready, unless it has to be an ``existing`` one; refuse one of another age.
 
-    Raises NewerDatabaseError or OutdatedDatabaseError with what to do about it.
+    Raises NewerDatabaseError or OutdatedDatabaseError with what to do about it, and DatabaseError.
     """
     with engine.connect() as connection:
         found = current(connection)
+    if found is None and existing:
+        raise DatabaseError(f"{describe(engine.url)} has no tables of tunedb: is it another program's database?")
     if found is None:
         upgrade(engine)
     elif found != REVISION:

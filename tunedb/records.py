@@ -94,6 +94,7 @@ def flatten(rounds: Rounds) -> tuple[float, ...]:
     return tuple(itertools.chain.from_iterable(rounds))
 
 
+@lru_cache(256)
 def machine_fingerprint(target: Target) -> str:
     """Identity of a target apart from its number of threads."""
     return fingerprint({name: value for name, value in target.to_json().items() if name != "threads"})
@@ -137,7 +138,7 @@ class Writer:
         values = {
             "fingerprint": identity,
             "workload_id": self.workload(trial.workload),
-            "target_id": self._target(trial.target),
+            "target_id": self.target(trial.target),
             "environment_id": self.environment(trial.environment),
             "template_id": self.template(trial.template),
             "schedule_id": self._schedule(trial.schedule),
@@ -202,7 +203,8 @@ class Writer:
             },
         )
 
-    def _target(self, target: Target) -> int:
+    def target(self, target: Target) -> int:
+        """The id of a target."""
         return self.id_of(
             TARGET,
             target.fingerprint,

@@ -225,3 +225,35 @@ def test_an_import_that_is_killed_loses_no_finished_batch(tmp_path: Path) -> Non
         assert (done.new, done.duplicate) == (30_000 - stored, stored)
         with db.read() as connection:
             assert connection.exec_driver_sql("PRAGMA integrity_check").scalar() == "ok"
+
+
+def test_a_compact_database_has_lost_nothing_but_what_nobody_refers_to(db: Database) -> None:
+    fill(db, 0, *(1 + number for number in range(300)))
+    with db.write() as connection:
+        connection.exec_driver_sql("DELETE FROM trial WHERE sequence >= 10")
+    done = db.compact()
+    best, stored = db.best(*BEST), db.stats()
+    assert (best.seconds, stored.trials) == (1.0, 10)
+    assert db.check().problems == ()
+    if db.engine.dialect.name == "sqlite":
+        assert (done.schedules, done.environments, stored.schedules) == (290, 0, 10)
+        assert done.after < done.before / 2
+        with db.read() as connection:
+            assert connection.exec_driver_sql("PRAGMA journal_mode").scalar() == "wal"
+            assert connection.exec_driver_sql("PRAGMA foreign_keys").scalar() == 1
+    fill(db, 1, 0.5)
+    assert db.best(*BEST).seconds == 0.5
+
+
+def test_a_file_that_another_process_has_open_is_not_compacted(other: Database) -> None:
+    fill(other, 0, 0.5)
+    writer = start(samples.__file__, other.url, "1", "100000")
+    assert writer.stdout is not None
+    writer.stdout.readline()
+    with pytest.raises(DatabaseError, match="another process has the database open"):
+        other.compact()
+    writer.stdout.readline()
+    writer.kill()
+    writer.communicate()
+    other.compact()
+    assert other.check().problems == ()

@@ -147,7 +147,20 @@ def test_a_bad_record_is_reported_and_the_others_are_kept(
     assert reason in result.rejected[0].reason
 
 
-@pytest.mark.parametrize("line", ["{", "[]", "[" * 100_000, '{"error": NaN}', "\udcff\udcfe", "null", '"\udcff"'])
+@pytest.mark.parametrize(
+    "line",
+    [
+        "{",
+        "[]",
+        "[" * 100_000,
+        "[" * 400 + "]" * 400,
+        '{"a": 1, "a": 2}',
+        '{"error": NaN}',
+        "\udcff\udcfe",
+        "null",
+        '"\udcff"',
+    ],
+)
 def test_a_line_that_is_no_record_is_reported(other: Database, line: str) -> None:
     assert imported(other, [line]).quarantined == 1
 

@@ -34,6 +34,7 @@ for command in (
     care.merge,
     care.retract,
     care.check,
+    care.compact,
     care.backup,
     lookup.stats,
     model.model,

@@ -1,4 +1,4 @@
-"""``tunedb history``, ``merge``, ``retract`` and ``backup``: what is stored, and care of it."""
+"""``tunedb history``, ``merge``, ``retract``, ``check``, ``compact`` and ``backup``: what is stored, and care of it."""
 
 from dataclasses import asdict
 from pathlib import Path
@@ -75,7 +75,7 @@ def _verification_line(found: Verification) -> tuple[str, ...]:
 @json_option
 def merge(other: str, url: str | None, as_json: bool) -> None:
     """Add what OTHER, a database's URL or a SQLite file, has and this database lacks."""
-    with tunedb.open(url) as db, tunedb.open(database_of(other)) as there:
+    with tunedb.open(url) as db, tunedb.open(database_of(other), existing=True) as there:
         done = db.merge(there)
     if as_json:
         print_json(asdict(done))
@@ -117,6 +117,20 @@ def check(url: str | None, as_json: bool) -> None:
         fail(f"{len(found.problems)} problems in {found.rows} rows", Exit.FAILED)
     if not as_json:
         click.echo(f"{found.rows} rows are what they say")
+
+
+@click.command()
+@database_option
+@json_option
+def compact(url: str | None, as_json: bool) -> None:
+    """Drop the schedules and environments that no trial refers to, and give the room back that nothing fills."""
+    with tunedb.open(url) as db:
+        done = db.compact()
+    if as_json:
+        print_json(asdict(done))
+    else:
+        click.echo(f"{done.before} bytes -> {done.after} bytes")
+        print_facts({"schedules dropped": str(done.schedules), "environments dropped": str(done.environments)})
 
 
 @click.command()

@@ -111,24 +111,31 @@ def preview(line: bytes) -> str:
 
 
 def load(line: bytes) -> Any:
-    """The value of a line of JSON. Raises FormatError, also for NaN and for names given twice."""
+    """The value of a line of JSON. Raises FormatError, also for NaN, names given twice and 250 levels of nesting."""
     try:
         value = orjson.loads(line)
     except orjson.JSONDecodeError as error:
         raise FormatError(f"not JSON: {error.msg} at column {error.colno}") from None
     if b"\\u0000" in line:
         raise FormatError("a text has a NUL character, which no database keeps")
+    try:
+        written = orjson.dumps([[[[[[[[value]]]]]]]])  # with room for what a value is stored in: it writes 254 levels
+    except TypeError:
+        raise FormatError("lists and objects are nested too deeply") from None
     # orjson keeps the last of two equal names. A lost one has taken its colon with it; what else may have, json tells.
-    if orjson.dumps(value).count(b":") != line.count(b":"):
-        json.loads(line, object_pairs_hook=_unique)
+    if written.count(b":") != line.count(b":"):
+        json.loads(line, object_pairs_hook=unique)
     return value
 
 
-def _unique(pairs: list[tuple[str, Any]]) -> None:
-    names = [name for name, _ in pairs]
-    if len(set(names)) != len(names):
+def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """The object of these names and values. Raises FormatError for a name that is given twice."""
+    found = dict(pairs)
+    if len(found) != len(pairs):
+        names = [name for name, _ in pairs]
         twice = next(name for name in names if names.count(name) > 1)
         raise FormatError(f"{twice!r:.40} is given twice")
+    return found
 
 
 def times_of(costs: Any) -> list[float]:

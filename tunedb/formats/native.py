@@ -13,7 +13,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, NoReturn, TextIO
 
 from tunedb.errors import FormatError
-from tunedb.formats.common import About, Parsed, Rejected, parse_lines
+from tunedb.formats.common import About, Parsed, Rejected, parse_lines, unique
 from tunedb.formats.selection import Selection
 from tunedb.formats.source import Source
 from tunedb.records import (
@@ -39,6 +39,8 @@ if TYPE_CHECKING:
 
 NAME = "tunedb"
 VERSION = 1
+
+_DEEPEST = 50  # levels of lists and objects; a record has six
 
 
 @dataclass(frozen=True)
@@ -158,14 +160,22 @@ _FIELDS = frozenset(
 
 def _parse(line: str) -> dict[str, Any]:
     try:
-        data = json.loads(line, parse_constant=_no_constant)
+        data = json.loads(line, parse_constant=_no_constant, object_pairs_hook=unique)
         if not line.isascii() or "\\u" in line:
             json.dumps(data, ensure_ascii=False).encode()
     except UnicodeEncodeError as error:
         raise FormatError("the line is not UTF-8") from error
     except json.JSONDecodeError as error:
         raise FormatError(f"not JSON: {error.msg} at column {error.colno}") from error
+    if _deeper(data, _DEEPEST):
+        raise FormatError("lists and objects are nested too deeply")
     return _dictionary(data, "the line")
+
+
+def _deeper(value: Any, levels: int) -> bool:
+    """Whether lists and objects are nested in more than so many levels."""
+    inner = value.values() if isinstance(value, dict) else value if isinstance(value, list) else None
+    return inner is not None and (levels == 0 or any(_deeper(each, levels - 1) for each in inner))
 
 
 def _no_constant(name: str) -> NoReturn:
