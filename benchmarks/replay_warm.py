@@ -82,7 +82,7 @@ def main() -> None:
     parser.add_argument("--rows", type=int, default=0, help="records of each source workload; 0 is all")
     options = parser.parse_args()
     with tunedb.open(options.db) as db, db.read() as connection:
-        known = training(connection).trials
+        known = training([connection]).trials
     groups: dict[str, list[Trial]] = {}
     for trial in known:
         groups.setdefault(trial.workload.label, []).append(trial)

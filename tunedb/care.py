@@ -22,6 +22,7 @@ from tunedb.records import (
     TARGET,
     TEMPLATE,
     TRIAL,
+    VERIFICATION,
     WORKLOAD,
     is_right,
     read_trial,
@@ -68,7 +69,9 @@ def merge(into: "Database", other: "Database") -> Merged:
             _copy(into, source, table, {})
         nobody = dict.fromkeys(("owner", "host", "pid", "heartbeat"), null())
         _copy(into, source, SESSION, {"state": _ENDED, **nobody})
-        return _merge_trials(into, source, _templates(into, source))
+        merged = _merge_trials(into, source, _templates(into, source))
+        _merge_verifications(into, source)
+        return merged
 
 
 def retract(connection: Connection, trial: str, reason: str) -> str:
@@ -147,6 +150,23 @@ def _merge_trials(into: "Database", source: Connection, templates: Mapping[int, 
                         extended, retracted = extended + more, retracted + withdrawn
             read, duplicate = read + len(batch), duplicate + len(known)
     return Merged(read, new, duplicate, read - new - duplicate, extended, retracted)
+
+
+def _merge_verifications(into: "Database", source: Connection) -> None:
+    columns = [column.name for column in VERIFICATION.c if column.name != "id"]
+    fingerprints = {"trial_id": TRIAL, "environment_id": ENVIRONMENT}
+    values = [
+        fingerprints[name].c.fingerprint.label(name) if name in fingerprints else _read(VERIFICATION, name)
+        for name in columns
+    ]
+    joined = VERIFICATION.join(TRIAL, VERIFICATION.c.trial_id == TRIAL.c.id)
+    joined = joined.join(ENVIRONMENT, VERIFICATION.c.environment_id == ENVIRONMENT.c.id)
+    with source.execute(select(*values).select_from(joined).execution_options(yield_per=_BATCH)) as rows:
+        for batch in rows.partitions():
+            with into.write() as connection:
+                known = _known(connection, [row.trial_id for row in batch])  # a conflicting trial was left out
+                ready = _writable(connection, VERIFICATION, columns, [row for row in batch if row.trial_id in known])
+                dialect.insert_many(connection, VERIFICATION, columns, ready, fingerprints)
 
 
 def _known(connection: Connection, fingerprints: Sequence[str]) -> dict[str, tuple[int, str | None]]:

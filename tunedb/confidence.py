@@ -70,6 +70,36 @@ def judge(times: Sequence[float], runner_up: Sequence[float] | None) -> Confiden
     )
 
 
+@dataclass(frozen=True)
+class Ratio:
+    """How many times as long ``other`` takes as ``one``; above 1, ``one`` is the faster one.
+
+    ``low`` and ``high`` enclose the ratio of the true medians with at least probability ``coverage``: both medians lie
+    in their intervals unless one of them does not (Bonferroni). ``different`` is as in Confidence.
+    """
+
+    value: float
+    low: float
+    high: float
+    coverage: float
+    different: Literal["yes", "no", "undecided"]
+
+    def to_json(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+def ratio(one: Sequence[float], other: Sequence[float]) -> Ratio:
+    """The ratio of the medians of two sets of repeats, and how sure it is."""
+    mine, theirs = _interval(one), _interval(other)
+    return Ratio(
+        value=statistics.median(other) / statistics.median(one),
+        low=theirs[0] / mine[1],
+        high=theirs[1] / mine[0],
+        coverage=max(mine[2] + theirs[2] - 1, 0.0),
+        different=_compare(*sorted((mine, theirs))),
+    )
+
+
 def _compare(best: tuple[float, float, float], other: tuple[float, float, float]) -> Literal["yes", "no", "undecided"]:
     if min(best[2], other[2]) < _LOWEST:
         return "undecided"

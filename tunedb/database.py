@@ -10,6 +10,7 @@ from sqlalchemy import Connection, Engine
 
 from tunedb import care, dialect, interrupts, lookup, migrate, quarantine
 from tunedb.care import Merged
+from tunedb.compare import Measured, stored_trial
 from tunedb.engine import default_url, describe, make_engine, plain_errors
 from tunedb.explain import Explanation, explain
 from tunedb.fallback import Fallback, Source
@@ -23,8 +24,10 @@ from tunedb.importing import import_log
 from tunedb.integrity import Checked, check
 from tunedb.lookup import Best, Stats
 from tunedb.quarantine import Quarantined
+from tunedb.redact import Redactor, redactor
 from tunedb.sessions import DatabaseHistory, SessionArguments
 from tunedb.stale import Stale, stale
+from tunedb.verifications import Verification, of_workload
 from tuner.target import Target
 from tuner.trial import Trial
 from tuner.workload import Workload
@@ -56,6 +59,11 @@ class Database:
     def engine(self) -> Engine:
         return self._engine
 
+    @property
+    def layers(self) -> "tuple[Database, ...]":
+        """The databases that answers come from, this one first; see docs/layers.md."""
+        return (self,)
+
     def close(self) -> None:
         self._engine.dispose()
 
@@ -64,6 +72,12 @@ class Database:
         """A connection to read from, which keeps no writer waiting. Raises DatabaseError for what the driver raises."""
         with plain_errors(self._engine.url), self._engine.connect() as connection:
             yield connection
+
+    @contextlib.contextmanager
+    def read_layers(self) -> Iterator[tuple[Connection, ...]]:
+        """A connection to each layer, this database's first. Raises as ``read``."""
+        with contextlib.ExitStack() as stack:
+            yield tuple(stack.enter_context(layer.read()) for layer in self.layers)
 
     @contextlib.contextmanager
     def write(self) -> Iterator[Connection]:
@@ -144,6 +158,16 @@ class Database:
         with self.read() as connection:
             return lookup.history(connection, workload, target)
 
+    def trial(self, name: str) -> Measured:
+        """The trial whose fingerprint begins with ``name``, 8 or more characters of it. Raises NotFoundError."""
+        with self.read() as connection:
+            return stored_trial(connection, name)
+
+    def verifications(self, workload: Workload) -> tuple[Verification, ...]:
+        """What measuring trials of ``workload`` again has found (``tunedb verify``), oldest first."""
+        with self.read() as connection:
+            return of_workload(connection, workload)
+
     def import_log(
         self,
         path: str,
@@ -190,6 +214,11 @@ class Database:
         """The fingerprint of the stored target that ``name`` names, as in ``imported``. Raises NotFoundError."""
         with self.read() as connection:
             return target_named(connection, name)
+
+    def redactor(self) -> Redactor:
+        """What replaces the names that this machine and the database know, for an export that tells none of them."""
+        with self.read() as connection:
+            return redactor(connection)
 
     def quarantine(self, n: int = 20) -> tuple[int, Sequence[Quarantined]]:
         """How many records could not be imported, and the first ``n`` of them."""
@@ -238,11 +267,14 @@ class Database:
             return lookup.stats(connection)
 
 
-def open(url: str | None = None) -> Database:
+def open(url: str | None = None, *, bases: Sequence[str] | None = None) -> Database:
     """The database at ``url``, else at ``TUNEDB_URL``, else a file in the user's data folder. An empty one is set up.
 
-    Raises DatabaseError, with what to do, when it cannot be used.
+    ``bases``, else those of ``TUNEDB_BASE_URLS``, are databases that answers come from too, and that nothing is ever
+    written to. Raises DatabaseError, with what to do, when it cannot be used.
     """
+    from tunedb.layers import Layered, base_urls
+
     engine = make_engine(url or default_url())
     try:
         with plain_errors(engine.url):
@@ -250,4 +282,5 @@ def open(url: str | None = None) -> Database:
     except BaseException:
         engine.dispose()
         raise
-    return Database(engine)
+    places = base_urls() if bases is None else tuple(bases)
+    return Layered(engine, places) if places else Database(engine)

@@ -7,6 +7,7 @@ refused at once when another process wrote in between, and no time limit helps. 
 """
 
 import contextlib
+import os
 import sqlite3
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -14,7 +15,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import Connection, Engine, Table, event
+from sqlalchemy import URL, Connection, Engine, Table, event
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.pool import ConnectionPoolEntry
 
@@ -29,12 +30,27 @@ WRITE_OPTIONS = {"sqlite_begin": "IMMEDIATE"}
 _UPGRADE_LOCK = 0x74756E656462  # "tunedb": the key of the advisory lock that upgrades take on PostgreSQL
 
 
-def set_up(engine: Engine) -> None:
+def set_up(engine: Engine, *, read_only: bool = False) -> None:
     """Put a new engine's connections into the mode this project relies on."""
     if engine.dialect.name != "sqlite":
         return
-    event.listen(engine, "connect", _configure_sqlite)
+    event.listen(engine, "connect", _configure_sqlite_reader if read_only else _configure_sqlite)
     event.listen(engine, "begin", _begin_sqlite)
+
+
+def read_only_options(url: URL) -> dict[str, Any]:
+    """The options of an engine through which nothing can be written.
+
+    SQLite needs its two helper files even to read a database in WAL mode. Where it may not make them, it reads the
+    file as one that nobody changes, which is right as long as there are no changes beside the file.
+    """
+    if url.get_backend_name() != "sqlite":
+        return {"execution_options": {"postgresql_readonly": True}}
+    path = Path(url.database or "").absolute()
+    beside = path.with_name(path.name + "-wal")
+    fixed = not os.access(path.parent, os.W_OK) and not (beside.exists() and beside.stat().st_size)
+    place = f"{path.as_uri()}?mode=ro{'&immutable=1' if fixed else ''}"
+    return {"creator": lambda: sqlite3.connect(place, uri=True, check_same_thread=False)}
 
 
 def insert_if_new(connection: Connection, table: Table, values: Mapping[str, Any]) -> int | None:
@@ -161,6 +177,12 @@ def _configure_sqlite(dbapi_connection: sqlite3.Connection, record: ConnectionPo
     cursor.execute("PRAGMA cache_size = -65536")  # KiB: the upper levels of the indexes of a large database
     cursor.execute("PRAGMA wal_autocheckpoint = 16384")  # pages: an import changes the same ones again and again
     cursor.close()
+
+
+def _configure_sqlite_reader(dbapi_connection: sqlite3.Connection, record: ConnectionPoolEntry) -> None:
+    dbapi_connection.isolation_level = None
+    dbapi_connection.execute(f"PRAGMA busy_timeout = {round(BUSY_SECONDS * 1000)}").close()
+    dbapi_connection.execute("PRAGMA query_only = ON").close()
 
 
 def _switch_to_wal(cursor: Any) -> None:

@@ -3,6 +3,7 @@
 import contextlib
 import json
 import os
+import re
 import sqlite3
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,11 +14,14 @@ from sqlalchemy import URL, Engine, create_engine, make_url
 from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError, OperationalError
 
 from tunedb import dialect
-from tunedb.errors import DatabaseError
+from tunedb.errors import DatabaseError, UnreachableDatabaseError
 
 _NETWORK_FILE_SYSTEMS = frozenset(
     ("afs", "beegfs", "ceph", "cifs", "fuse.sshfs", "glusterfs", "gpfs", "lustre", "nfs", "nfs4", "smb3", "smbfs")
 )
+
+_PASSWORD = re.compile(r"(\w:/*[^\s:/@]*:)\S*@")
+_QUERY_PASSWORD = re.compile(r"([?&][a-z]*password=)[^&\s]*")
 
 
 def default_url() -> str:
@@ -34,31 +38,44 @@ def default_url() -> str:
     return f"sqlite:///{folder / 'tunedb.sqlite'}"
 
 
-def make_engine(url: str) -> Engine:
-    """The engine of a database. Raises DatabaseError for a URL that cannot work; connects to nothing yet."""
+def make_engine(url: str, *, read_only: bool = False) -> Engine:
+    """The engine of a database. Raises DatabaseError for a URL that cannot work; connects to nothing yet.
+
+    Through a ``read_only`` one nothing can be written, and no file comes into being.
+    """
     try:
         parsed = make_url(url)
-    except ArgumentError as error:
+    except (ArgumentError, ValueError) as error:  # a port that is no number is the latter
         raise DatabaseError(
-            f"{url!r} is not a database URL: write sqlite:///tuning.sqlite or postgresql://user@host/name"
+            f"{hide_password(url)!r} is not a database URL: write sqlite:///tuning.sqlite or postgresql://user@host/name"
         ) from error
     if parsed.get_backend_name() == "sqlite":
-        _check_place(parsed)
+        _check_place(parsed, read_only=read_only)
+    options = dialect.read_only_options(parsed) if read_only else {}
     try:
-        engine = create_engine(parsed, json_serializer=_dump_json, json_deserializer=json.loads)
+        engine = create_engine(parsed, json_serializer=_dump_json, json_deserializer=json.loads, **options)
     except NoSuchModuleError as error:
         raise DatabaseError(f"{parsed.drivername} is not a database tunedb knows: use sqlite or postgresql") from error
     except ModuleNotFoundError as error:
         raise DatabaseError(
             f"the driver for {parsed.drivername} is missing ({error.name}): pip install 'tunedb[postgres]'"
         ) from error
-    dialect.set_up(engine)
+    dialect.set_up(engine, read_only=read_only)
     return engine
 
 
 def describe(url: URL) -> str:
     """The URL for people: without its password."""
-    return url.render_as_string(hide_password=True)
+    return hide_password(url.render_as_string(hide_password=False))
+
+
+def hide_password(text: str) -> str:
+    """A text with ``***`` for the password of each URL in it, wherever a URL may have one.
+
+    It goes as far as the last @ of the URL: a password that should have been written in per cent escapes and was not
+    would otherwise be taken for a host, and shown.
+    """
+    return _QUERY_PASSWORD.sub(r"\1***", _PASSWORD.sub(r"\1***@", text))
 
 
 @contextlib.contextmanager
@@ -67,25 +84,28 @@ def plain_errors(url: URL) -> Iterator[None]:
     try:
         yield
     except DBAPIError as error:
-        raise DatabaseError(f"{describe(url)}: {_advice(error)}") from error
+        kind = UnreachableDatabaseError if _is_unreachable(error) else DatabaseError
+        raise kind(f"{describe(url)}: {_advice(error)}") from error
 
 
 def _dump_json(value: Any) -> str:
     return json.dumps(value, separators=(",", ":"), allow_nan=False)
 
 
-def _check_place(url: URL) -> None:
+def _check_place(url: URL, *, read_only: bool) -> None:
     """Refuse what is known to go wrong before SQLite says only "unable to open database file"."""
     if not url.database or url.database == ":memory:":
         return
     path = Path(url.database).absolute()
+    if read_only and not path.exists():
+        raise UnreachableDatabaseError(f"{path} is not there: name another file")
     if not path.parent.is_dir():
         raise DatabaseError(f"the folder {path.parent} does not exist: make it, or name another database")
     if path.is_dir():
         raise DatabaseError(f"{path} is a folder: name a file in it")
-    if not os.access(path.parent, os.W_OK):
+    if not read_only and not os.access(path.parent, os.W_OK):
         raise DatabaseError(f"the folder {path.parent} is read-only: copy the database to one you may write in")
-    if path.exists() and not os.access(path, os.W_OK):
+    if not read_only and path.exists() and not os.access(path, os.W_OK):
         raise DatabaseError(f"{path} is read-only: make it writable or copy it")
     kind = _file_system(path.parent)
     if kind in _NETWORK_FILE_SYSTEMS:
@@ -124,9 +144,16 @@ def _advice(error: DBAPIError) -> str:
     }
     if code is not None and code & 0xFF in advice:
         return advice[code & 0xFF]
-    if code is None and isinstance(error, OperationalError):  # of a server, nearly always about the way to it
+    if _is_unreachable(error):
         return f"the database cannot be reached: {_first_line(cause)}"
     return _first_line(cause)
+
+
+def _is_unreachable(error: DBAPIError) -> bool:
+    code = getattr(error.orig, "sqlite_errorcode", None)
+    if code is not None:
+        return bool(code & 0xFF == sqlite3.SQLITE_CANTOPEN)
+    return isinstance(error, OperationalError)  # of a server, it is nearly always about the way to it
 
 
 def _first_line(error: BaseException | None) -> str:

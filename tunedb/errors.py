@@ -7,6 +7,10 @@ class DatabaseError(TunedbError):
     """The database cannot be reached, read or written; the message says why and what to do."""
 
 
+class UnreachableDatabaseError(DatabaseError):
+    """There is no way to the database now: a server that does not answer, a file that is not there."""
+
+
 class NewerDatabaseError(DatabaseError):
     """The database was written by a newer tunedb than this one."""
 
@@ -17,6 +21,10 @@ class OutdatedDatabaseError(DatabaseError):
 
 class NotFoundError(TunedbError):
     """Nothing stored answers the question; the message says what is stored instead."""
+
+
+class AmbiguousError(NotFoundError):
+    """Several things answer to what was named; the message says which."""
 
 
 class SessionBusyError(TunedbError):

@@ -12,6 +12,7 @@ from tunedb.freshness import Freshness, Level, freshness
 from tunedb.lookup import Best
 from tunedb.records import SESSION, TARGET, TRIAL, WORKLOAD
 from tunedb.sessions import PINS
+from tunedb.verifications import Verification, of_trial
 from tuner.target import Target, narrower
 from tuner.workload import Workload
 
@@ -27,6 +28,7 @@ class Explanation:
     first: datetime
     last: datetime
     freshness: Freshness
+    verifications: tuple[Verification, ...]  # of the best one, oldest first
     command: str  # that tunes the same, and would find it again
 
     def to_json(self) -> dict[str, Any]:
@@ -39,6 +41,7 @@ class Explanation:
             "last": self.last.isoformat(),
             "measured": self.best.trial.created.isoformat(),
             "freshness": self.freshness.to_json(),
+            "verifications": [each.to_json() for each in self.verifications],
             "command": self.command,
         }
 
@@ -66,6 +69,7 @@ def explain(connection: Connection, workload: Workload, target: Target | None, l
         first=min(row.first for row in rows),
         last=max(row.last for row in rows),
         freshness=freshness(connection, best.trial, best.fingerprint),
+        verifications=of_trial(connection, best.fingerprint),
         command=tuning_command(
             best.workload, session.arguments, size, session.arguments.get("seed", 0), best.target.threads
         ),

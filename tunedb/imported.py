@@ -4,7 +4,7 @@ from typing import Any
 
 from sqlalchemy import Connection, Row, bindparam, select
 
-from tunedb.errors import NotFoundError
+from tunedb.errors import AmbiguousError, NotFoundError
 from tunedb.foreign import ForeignTrial, ForeignWorkload
 from tunedb.foreign_records import read_foreign, select_foreign
 from tunedb.records import TARGET, TRIAL, WORKLOAD
@@ -40,7 +40,7 @@ def _one_target(connection: Connection, workload: Workload | ForeignWorkload, ta
     if target is not None:
         return _matching(rows, target, f"has imported records of {workload.label}")
     if len(rows) > 1:
-        raise NotFoundError(
+        raise AmbiguousError(
             f"{len(rows)} targets have imported records of {workload.label}: name one with --target: {_listing(rows)}"
         )
     return rows[0]
@@ -51,7 +51,9 @@ def _matching(rows: list[Row[Any]], name: str, what: str) -> Row[Any]:
     if not matching:
         raise NotFoundError(f"no target {name!r} {what}; there are: {_listing(rows)}")
     if len(matching) > 1:
-        raise NotFoundError(f"{name!r} names {len(matching)} targets: {_listing(matching)}: take more of a fingerprint")
+        raise AmbiguousError(
+            f"{name!r} names {len(matching)} targets: {_listing(matching)}: take more of a fingerprint"
+        )
     return matching[0]
 
 

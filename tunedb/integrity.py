@@ -3,6 +3,7 @@
 The fingerprint of another tool's record covers its log's own words, which are not all kept, and is left out.
 """
 
+import statistics
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -18,6 +19,7 @@ from tunedb.records import (
     SESSION,
     TARGET,
     TRIAL,
+    VERIFICATION,
     WORKLOAD,
     is_right,
     read_trial,
@@ -25,6 +27,7 @@ from tunedb.records import (
     session_fingerprint,
     trial_fingerprint,
 )
+from tunedb.verifications import verification_fingerprint
 from tuner.canonical import fingerprint
 from tuner.errors import TunedbError
 from tuner.schedule import Schedule
@@ -109,6 +112,13 @@ def _trial(row: Row[Any]) -> Iterator[str]:
         yield "it counts as verified and is not"
 
 
+def _verification(row: Row[Any]) -> Iterator[str]:
+    environment = Environment(tuple(sorted(row.facts.items())))
+    yield from _same(row, verification_fingerprint(row.trial, environment, row.created))
+    if row.seconds != (statistics.median(row.times) if row.times else None):
+        yield f"{row.seconds} is not the median of its times"
+
+
 _Check = tuple[str, Select[Any], Callable[[Row[Any]], Iterator[str]]]
 
 _CHECKS: tuple[_Check, ...] = (
@@ -123,5 +133,14 @@ _CHECKS: tuple[_Check, ...] = (
             TRIAL.c.seconds, TRIAL.c.verified, TRIAL.c.retracted, SESSION.c.fingerprint.label("session")
         ).join(SESSION, TRIAL.c.session_id == SESSION.c.id),
         _trial,
+    ),
+    (
+        "verification",
+        select(VERIFICATION, TRIAL.c.fingerprint.label("trial"), ENVIRONMENT.c.facts).select_from(
+            VERIFICATION.join(TRIAL, VERIFICATION.c.trial_id == TRIAL.c.id).join(
+                ENVIRONMENT, VERIFICATION.c.environment_id == ENVIRONMENT.c.id
+            )
+        ),
+        _verification,
     ),
 )

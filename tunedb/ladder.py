@@ -77,7 +77,9 @@ def _propose(question: _Question, source: Source, workload: Workload, target: Ta
     if source == "default":
         return _Proposal(question.template.default(workload, target))
     algorithms = _algorithms(question.template, workload, target)
-    others = [place for place in question.neighbours if (place.workload == workload) == (source == "related")]
+    others = [
+        place for place in question.neighbours if (place.workload.problem == workload.problem) == (source == "related")
+    ]
     others = [place for place in others if (place.workload, place.target) != (workload, target)]
     # A layer with other algorithms to choose from says little about which is the best one here, however alike it is.
     others.sort(
@@ -87,7 +89,9 @@ def _propose(question: _Question, source: Source, workload: Workload, target: Ta
         )
     )
     for place in others:
-        best = fastest(question.connection, place, question.template.key, algorithms, question.wanted)
+        best = fastest(
+            question.connection, place, question.template.key, algorithms, workload.tolerance, question.wanted
+        )
         if best is not None:
             return _Proposal(best.trial.config, best, apart_from(place, workload, target))
     return None

@@ -55,6 +55,7 @@ class Best:
     fingerprint: str  # of the trial
     confidence: Confidence
     source: str  # "exact": this workload was measured on this target
+    layer: str | None = None  # of several layers, the database that answered
 
     @property
     def workload(self) -> Workload:
@@ -98,6 +99,7 @@ class Best:
             "workload": self.workload.key,
             "target": self.target.to_json(),
             "source": self.source,
+            "layer": self.layer,
             "seconds": self.seconds,
             "gflops": self.gflops,
             "error": self.error,

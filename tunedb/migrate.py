@@ -42,6 +42,22 @@ def prepare(engine: Engine) -> None:
         )
 
 
+def require(engine: Engine) -> None:
+    """Refuse a database that is not at this program's revision, and leave it as it is.
+
+    Raises NewerDatabaseError or OutdatedDatabaseError, also for one without tables.
+    """
+    with engine.connect() as connection:
+        found = current(connection)
+    if found is not None:
+        _refuse_newer(engine, found)
+    if found != REVISION:
+        raise OutdatedDatabaseError(
+            f"{describe(engine.url)} is at revision {found or 'none'}, this tunedb needs {REVISION}: have who keeps it "
+            "run `tunedb db upgrade`, or leave it out"
+        )
+
+
 def upgrade(engine: Engine) -> str | None:
     """Upgrade to this program's revision; returns the one found before. Raises NewerDatabaseError."""
     from alembic import command

@@ -48,14 +48,19 @@ def targets_apart(first: Target, second: Target) -> float:
 
 
 def fastest(
-    connection: Connection, place: Place, template: str, algorithms: Sequence[str], wanted: Demand | None
+    connection: Connection,
+    place: Place,
+    template: str,
+    algorithms: Sequence[str],
+    tolerance: float,
+    wanted: Demand | None,
 ) -> Best | None:
-    """The fastest verified trial there of that template, by one of those algorithms, that meets the demand."""
+    """The fastest verified trial there of that template, by those algorithms, so exact, that meets the demand."""
     values = {**_there(place, template), **(wanted.parameters() if wanted else {})}
     statement = (_FASTEST_FRESH if wanted else _FASTEST).execution_options(yield_per=20)
     with connection.execute(statement, values) as rows:
         for row in rows:
-            if row.config.get("algorithm", "direct") in algorithms:
+            if row.config.get("algorithm", "direct") in algorithms and row.error <= tolerance:
                 trial = read_trial(row)
                 return Best(trial, row.fingerprint, judge(trial.times, None), "exact")
     return None

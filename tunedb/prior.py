@@ -4,14 +4,14 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from sqlalchemy import Connection, select
 
 from tunedb import registry
 from tunedb.fallback import Prediction
-from tunedb.records import SCHEDULE, SESSION, TRIAL, WORKLOAD, read_trial, select_trials
+from tunedb.records import SCHEDULE, SESSION, TARGET, TRIAL, WORKLOAD, read_trial, select_trials
 from tunedb.sessions import SessionArguments
 from tuner.canonical import fingerprint
 from tuner.cost_model.global_model import GlobalModel, HeldOut, Settings, judge
@@ -50,31 +50,20 @@ class Training:
         return stored.model() if stored else GlobalModel.fit(self.data, settings)
 
 
-def training(connection: Connection, until: datetime | None = None) -> Training:
-    """All that can be learned from; ``until`` leaves out what was begun later."""
-    columns = (
-        TRIAL.c.id,
-        TRIAL.c.fingerprint,
-        WORKLOAD.c.problem,
-        TRIAL.c.target_id,
-        TRIAL.c.seconds,
-        TRIAL.c.created,
-    )
-    statement = select(*columns).select_from(TRIAL.join(SCHEDULE).join(WORKLOAD)).order_by(TRIAL.c.fingerprint)
-    statement = statement.where(SCHEDULE.c.kind == "steps", TRIAL.c.retracted.is_(None))
-    if until is not None:
-        statement = statement.where(TRIAL.c.created <= until)
-    rows = connection.execute(statement).all()
-    groups = [(row.problem, row.target_id) for row in rows]
+def training(connections: Sequence[Connection], until: datetime | None = None) -> Training:
+    """All that can be learned from the layers of a database; ``until`` leaves out what was begun later."""
+    rows = _candidates(connections, until)
+    groups = [row.group for row in rows]
     seconds = np.array([np.nan if row.seconds is None else row.seconds for row in rows], dtype=np.float64)
     positions, reasons = choose(groups, seconds)
     left_out = Counter(reasons)
     chosen = [rows[position] for position in positions.tolist()]
     found: dict[str, Trial] = {}
-    for start in range(0, len(chosen), _CHUNK):
-        ids = [row.id for row in chosen[start : start + _CHUNK]]
-        for row in connection.execute(select_trials().where(TRIAL.c.id.in_(ids))):
-            found[row.fingerprint] = read_trial(row)
+    for connection in connections:
+        ids = [row.id for row in chosen if row.layer is connection]
+        for start in range(0, len(ids), _CHUNK):
+            some = select_trials().where(TRIAL.c.id.in_(ids[start : start + _CHUNK]))
+            found |= {trial.fingerprint: read_trial(trial) for trial in connection.execute(some)}
     scheduled = {name: trial for name, trial in sorted(found.items()) if trial.schedule.steps}
     left_out["stored without a schedule"] += len(found) - len(scheduled)
     direct = {name: trial for name, trial in scheduled.items() if describes(trial.schedule)}
@@ -92,10 +81,43 @@ def training(connection: Connection, until: datetime | None = None) -> Training:
     )
 
 
+class _Candidate(NamedTuple):
+    fingerprint: str
+    layer: Connection
+    id: int  # in its layer
+    group: tuple[str, str]  # problem and target: what its time may be compared with
+    seconds: float | None
+    created: datetime
+
+
+def _candidates(connections: Sequence[Connection], until: datetime | None) -> list[_Candidate]:
+    """What there is to choose from, by fingerprint: each trial once, and none that a layer has retracted."""
+    columns = ("id", "fingerprint", "workload_id", "target_id", "seconds", "created", "retracted")
+    statement = select(*(TRIAL.c[name] for name in columns)).join_from(TRIAL, SCHEDULE)
+    statement = statement.where(SCHEDULE.c.kind == "steps")
+    if until is not None:
+        statement = statement.where(TRIAL.c.created <= until)
+    found: dict[str, _Candidate] = {}
+    retracted: set[str] = set()
+    for layer in connections:
+        workloads, targets = ({row.id: row.fingerprint for row in layer.execute(s)} for s in (_WORKLOADS, _TARGETS))
+        for row in layer.execute(statement):
+            if row.retracted is not None:
+                retracted.add(row.fingerprint)
+            group = (workloads[row.workload_id], targets[row.target_id])
+            candidate = _Candidate(row.fingerprint, layer, row.id, group, row.seconds, row.created)
+            found.setdefault(row.fingerprint, candidate)
+    return [found[name] for name in sorted(found.keys() - retracted)]
+
+
+_WORKLOADS = select(WORKLOAD.c.id, WORKLOAD.c.problem.label("fingerprint"))
+_TARGETS = select(TARGET.c.id, TARGET.c.fingerprint)
+
+
 def train(database: "Database", name: str, settings: Settings) -> registry.StoredModel:
     """Train a model on all that the database holds and store it. Raises ModelError when there is nothing to learn."""
-    with database.read() as connection:
-        known = training(connection)
+    with database.read_layers() as connections:
+        known = training(connections)
     model = GlobalModel.fit(known.data, settings)
     stored = registry.pack(name, model, known.digest, settings, known.data)
     with database.write() as connection:
@@ -129,9 +151,9 @@ def _start(
     database: "Database", template: Template, space: Space, arguments: SessionArguments, until: str | None
 ) -> Start:
     settings = Settings()
-    with database.read() as connection:
-        known = training(connection, datetime.fromisoformat(until) if until else None)
-        stored = registry.of_training(connection, known.digest, settings)
+    with database.read_layers() as connections:
+        known = training(connections, datetime.fromisoformat(until) if until else None)
+        stored = registry.of_training(connections[0], known.digest, settings)
     made, report = None, nothing("nothing is stored that could be learned from", known.left_out)
     if any(knob.name == "algorithm" and knob.values != ("direct",) for knob in space.knobs):
         report = nothing("this workload has algorithms that the features do not describe", known.left_out)
@@ -172,8 +194,8 @@ def evaluate(database: "Database", stored: registry.StoredModel) -> Sequence[tup
     Raises ModelError when the program has other features than the model.
     """
     model = stored.model()
-    with database.read() as connection:
-        data = training(connection).data
+    with database.read_layers() as connections:
+        data = training(connections).data
     groups = [data.part([group]) for group in range(len(data.workloads))]
     seen = set(stored.parameters["workloads"])
     return [(judge(group, model.predict(group.features)), group.workloads[0] in seen) for group in groups]

@@ -19,6 +19,12 @@ def postgres_url() -> Iterator[str]:
         yield url
 
 
+@pytest.fixture(autouse=True)
+def no_bases(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Answers must not come from the databases of whoever runs the tests."""
+    monkeypatch.delenv("TUNEDB_BASE_URLS", raising=False)
+
+
 @pytest.fixture(params=BACKENDS)
 def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
     """An empty database of each kind."""

@@ -39,6 +39,7 @@ def fill(
     seed: int = 0,
     environment: Environment | None = None,
     verified: bool = True,
+    error: float = 0.0,
 ) -> None:
     """Store the default schedule and random ones, with made-up times: each takes twice as long as the one before."""
     template = template_for(workload, target)
@@ -58,7 +59,7 @@ def fill(
                     template.schedule(workload, target, config),
                     Status.CORRECT,
                     times=(1e-3 * 2.0**sequence,) * 3,
-                    error=0.0 if verified else None,
+                    error=error if verified else None,
                     sequence=sequence,
                     compile_seconds=0.25,
                     run_seconds=0.5,
@@ -158,6 +159,12 @@ def test_a_target_of_another_family_is_not_related(db: Database, elsewhere: dict
 def test_only_verified_trials_are_built_on(db: Database) -> None:
     fill(db, NEAR, verified=False)
     assert fallback(db, "default").source == "default"
+
+
+def test_what_is_built_on_must_be_as_exact_as_was_asked(db: Database) -> None:
+    fill(db, NEAR, error=5e-5)
+    assert ask(db, "default").source == "nearest"
+    assert ask(db, "default", WORKLOAD.within(1e-6)).source == "default"
 
 
 def test_what_is_built_on_must_be_as_fresh_as_was_asked(db: Database) -> None:

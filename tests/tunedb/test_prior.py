@@ -136,7 +136,7 @@ def test_training_again_gives_the_same_model(filled: Database) -> None:
 def test_a_stored_model_of_the_same_trials_is_used(filled: Database) -> None:
     stored = prior.train(filled, "mine", Settings())
     with filled.read() as connection:
-        known = prior.training(connection)
+        known = prior.training([connection])
         found = registry.of_training(connection, known.digest, Settings())
         assert registry.of_training(connection, known.digest, SETTINGS) is None
     assert found is not None

@@ -92,7 +92,7 @@ def random_schedule(rng: Random, workload: Workload) -> Schedule:
 
 def random_winograd(rng: Random) -> tuple[Workload, Schedule]:
     """A small convolution by a chain of five sums, each computed somewhere in the loops of those after it."""
-    block = rng.choice((4, 8))
+    layout, block = rng.choice((("NCHW", 16), ("NCHW4c", 4), ("NCHW8c", 8)))
     workload = make(
         "conv2d",
         n=rng.choice((1, 1, 2)),
@@ -102,7 +102,7 @@ def random_winograd(rng: Random) -> tuple[Workload, Schedule]:
         w=rng.randint(3, 9),
         k=3,
         pad=rng.choice(((0, 0, 0, 0), (1, 1, 1, 1), tuple(rng.randint(0, 2) for _ in range(4)))),
-        layout=f"NCHW{block}c",
+        layout=layout,
         epilogue=rng.choice(EPILOGUES),
     )
     algorithm = rng.choice(("winograd2", "winograd4"))
@@ -113,7 +113,7 @@ def random_winograd(rng: Random) -> tuple[Workload, Schedule]:
         if number:
             stage.steps.append(ComputeAt(stage.name, at))
         stage.split(tails=("cut",))
-        stage.order(tile=True)
+        stage.order(tile=bool(definition.reduce))  # a copy has no sum to keep
         tasks = stage.parallel() if not at and rng.random() < 0.5 else 0
         stage.annotate()
         for access in _accesses(definition.body):
@@ -136,7 +136,8 @@ class _Stage:
         self.dot = ""
         self.rng = rng
         self.name = stage.name
-        self.last = stage.axes[-1].name
+        # What has conditions may be vectorized along it; the pixels of what is packed lie side by side.
+        self.last = "kx" if stage.name == "pack" else stage.axes[-1].name
         self.conditional = isinstance(stage.place, ex.Inside) or any(map(_is_inside, _factors(stage.body)))
         self.steps: list[Step] = []
         self.extents = {axis.name: axis.extent for axis in stage.all_axes}

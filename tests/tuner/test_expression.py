@@ -62,6 +62,7 @@ def test_an_expression_computes_the_reference(key: str) -> None:
     [
         "conv2d(ci=1,h=6,w=6,co=2,k=3,layout=NCHW4c)",
         "conv2d(ci=4,h=3,w=4,co=4,k=3,pad=1x0x2x1,layout=NCHW4c,epilogue=bias+residual+relu)",
+        "conv2d(ci=2,h=4,w=3,co=3,k=3,pad=1x0x2x1,epilogue=bias+residual+relu)",
     ],
 )
 def test_winograd_computes_the_reference(key: str, algorithm: str) -> None:
@@ -74,14 +75,14 @@ def test_winograd_computes_the_reference(key: str, algorithm: str) -> None:
 @pytest.mark.parametrize(
     "key",
     [
-        "conv2d(ci=4,h=6,w=6,co=4,k=3)",
+        "conv2d(ci=20,h=6,w=6,co=4,k=3)",
         "conv2d(ci=4,h=6,w=6,co=4,k=3,stride=2,layout=NCHW4c)",
         "conv2d(ci=4,h=6,w=6,co=4,k=3,dilation=2,layout=NCHW4c)",
         "conv2d(ci=4,h=6,w=6,co=4,k=3x1,layout=NCHW4c)",
     ],
 )
 def test_winograd_refuses_what_it_is_not_for(key: str) -> None:
-    with pytest.raises(ScheduleError, match="winograd is for 3x3 kernels with stride=1 and dilation=1 in a blocked"):
+    with pytest.raises(ScheduleError, match="winograd is for 3x3 kernels with stride=1 and dilation=1, and in NCHW"):
         expression_of(parse(key), "winograd4")
 
 

@@ -122,10 +122,28 @@ def test_winograd_is_offered_where_it_applies() -> None:
         if any(k.name == "algorithm" for k in template_for(parse(key), HOST).space(parse(key), HOST).knobs)
     }
     assert offered == {
+        "conv2d(ci=13,h=7,w=7,co=13,k=3,pad=1)",
         "conv2d(ci=32,h=7,w=7,co=32,k=3,pad=1,layout=NCHW16c)",
         "conv2d(n=2,ci=16,h=9,w=11,co=16,k=3,pad=1x0x2x1,layout=NCHW8c,epilogue=bias+residual+relu)",
         "conv2d(ci=32,h=7,w=9,co=32,k=3,pad=1,layout=NCHW16c,epilogue=bias+residual+relu,dtype=bfloat16)",
     }
+
+
+@pytest.mark.parametrize("layout", ["NCHW", "NCHW16c"])
+@pytest.mark.parametrize(
+    ("name", "algorithms"),
+    [
+        ("resnet18.C2", {"winograd4"}),
+        ("resnet18.C9", {"winograd2", "winograd4"}),
+        ("vgg16.V1", {"direct"}),  # three channels: the transforms would take longer than they save
+    ],
+)
+def test_the_default_is_winograd_where_that_saves_more_than_it_costs(
+    name: str, algorithms: set[str], layout: str
+) -> None:
+    workload = parse(f"{name}(layout={layout})")
+    for target in TARGETS.values():
+        assert template_for(workload, target).default(workload, target).get("algorithm") in algorithms
 
 
 @pytest.mark.parametrize("key", ["resnet18.C2(layout=NCHW16c)", "resnet18.C12(layout=NCHW16c)"])
@@ -194,3 +212,13 @@ def test_bodies_are_the_whole_blocks_the_whole_tiles_after_them_and_the_rest(
 ) -> None:
     assert bodies(extent, block, tile) == copies
     assert bodies(extent, np.array([block]), np.array([tile])).tolist() == [copies]
+
+
+def test_the_default_meets_the_tolerance() -> None:
+    """As the algorithms' errors are known, without a measurement."""
+    template = template_for(parse("resnet18.C9"), HOST)
+    defaults = {
+        tolerance: template.default(parse(f"resnet18.C9(tolerance={tolerance})"), HOST)["algorithm"]
+        for tolerance in ("1e-4", "1e-5", "1e-6")
+    }
+    assert defaults == {"1e-4": "winograd4", "1e-5": "winograd2", "1e-6": "direct"}

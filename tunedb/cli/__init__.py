@@ -3,7 +3,7 @@
 import click
 
 from tunedb import __version__
-from tunedb.cli import care, database, lookup, model, show, stale, transfer, tune
+from tunedb.cli import care, compare, database, lookup, model, next, show, stale, transfer, tune, verify
 from tunedb.cli.common import Commands
 
 
@@ -23,6 +23,9 @@ for command in (
     lookup.top,
     stale.stale,
     care.history,
+    next.next_,
+    compare.compare_,
+    verify.verify,
     show.show,
     show.run,
     transfer.import_,

@@ -8,6 +8,7 @@ import click
 import tunedb
 from tunedb.cli.common import (
     Exit,
+    database_of,
     database_option,
     duration,
     fail,
@@ -17,7 +18,8 @@ from tunedb.cli.common import (
     print_table,
     workload_argument,
 )
-from tuner.trial import describe
+from tunedb.verifications import Verification
+from tuner.trial import Trial, describe
 from tuner.workload import Workload
 
 
@@ -29,30 +31,42 @@ from tuner.workload import Workload
 def history(workload: Workload, count: int, url: str | None, as_json: bool) -> None:
     """List the latest trials of WORKLOAD on all machines, failures too, the latest last."""
     with tunedb.open(url) as db:
-        trials = db.history(workload)
+        trials, again = db.history(workload), db.verifications(workload)
     shown = trials[-count:]
     if as_json:
-        print_json({"trials": [describe(trial) for trial in shown], "stored": len(trials)})
-        return
-    click.echo(f"{len(shown)} of {len(trials)} trials of {workload.label}")
-    if shown:
-        print_table(
-            [
-                ("", "when (UTC)", "status", "time", "target", "what"),
-                *(
-                    (
-                        str(trial.sequence),
-                        f"{trial.created:%Y-%m-%d %H:%M:%S}",
-                        trial.status.value,
-                        duration(trial.seconds) if trial.seconds else "-",
-                        trial.target.name,
-                        trial.message
-                        or " ".join(f"{name}={value}" for name, value in describe(trial)["config"].items()),
-                    )
-                    for trial in shown
-                ),
-            ]
+        verifications = [each.to_json() for each in again]
+        print_json(
+            {"trials": [describe(trial) for trial in shown], "stored": len(trials), "verifications": verifications}
         )
+        return
+    click.echo(f"{len(shown)} of {len(trials)} trials of {workload.label}, {len(again)} measured again")
+    lines = [(trial.created, _trial_line(trial)) for trial in shown]
+    lines += [(each.created, _verification_line(each)) for each in again if shown and each.created > shown[0].created]
+    if lines:
+        ordered = [line for _, line in sorted(lines, key=lambda each: each[0])]
+        print_table([("", "when (UTC)", "status", "time", "what"), *ordered])
+
+
+def _trial_line(trial: Trial) -> tuple[str, ...]:
+    config = " ".join(f"{name}={value}" for name, value in describe(trial)["config"].items())
+    return (
+        str(trial.sequence),
+        f"{trial.created:%Y-%m-%d %H:%M:%S}",
+        trial.status.value,
+        duration(trial.seconds) if trial.seconds else "-",
+        f"{trial.target.name}  {trial.message or config}",
+    )
+
+
+def _verification_line(found: Verification) -> tuple[str, ...]:
+    before = f" (before: {duration(found.before)})" if found.before else ""
+    return (
+        "again",
+        f"{found.created:%Y-%m-%d %H:%M:%S}",
+        found.status.value,
+        duration(found.seconds) if found.seconds else "-",
+        f"trial {found.trial[:12]}{before} {found.message or ''}".rstrip(),
+    )
 
 
 @click.command()
@@ -61,8 +75,7 @@ def history(workload: Workload, count: int, url: str | None, as_json: bool) -> N
 @json_option
 def merge(other: str, url: str | None, as_json: bool) -> None:
     """Add what OTHER, a database's URL or a SQLite file, has and this database lacks."""
-    source = other if "://" in other else f"sqlite:///{_existing(other)}"
-    with tunedb.open(url) as db, tunedb.open(source) as there:
+    with tunedb.open(url) as db, tunedb.open(database_of(other)) as there:
         done = db.merge(there)
     if as_json:
         print_json(asdict(done))
@@ -118,10 +131,3 @@ def backup(file: Path, url: str | None, as_json: bool) -> None:
         print_json({"written": str(file)})
     else:
         click.echo(f"wrote {file}")
-
-
-def _existing(path: str) -> str:
-    """``path``; opening a database that is not there would make an empty one."""
-    if not Path(path).is_file():
-        raise click.UsageError(f"{path} is no file: give a SQLite file or a URL such as postgresql+psycopg://host/name")
-    return path

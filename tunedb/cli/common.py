@@ -2,13 +2,17 @@
 
 import functools
 import json
+import logging
+import re
 from collections.abc import Callable, Iterable, Mapping
 from enum import IntEnum
+from pathlib import Path
 from typing import Any, NoReturn
 
 import click
 
 import tunedb
+from tunedb.engine import hide_password
 from tunedb.errors import DatabaseError, NotFoundError
 from tunedb.foreign import ForeignWorkload
 from tunedb.formats import FORMATS
@@ -29,7 +33,7 @@ class Exit(IntEnum):
 
 def fail(message: str, code: Exit) -> NoReturn:
     """End the program with one line on standard error and this exit code."""
-    click.echo("Error: " + " ".join(message.split()), err=True)
+    click.echo("Error: " + hide_password(" ".join(message.split())), err=True)
     raise SystemExit(code)
 
 
@@ -41,12 +45,23 @@ class Commands(click.Group):
         return list(self.commands)
 
     def invoke(self, ctx: click.Context) -> Any:
+        logger = logging.getLogger("tunedb")
+        logger.handlers = [_Warnings()]
         try:
             return super().invoke(ctx)
+        except click.UsageError as error:
+            raise click.UsageError(hide_password(error.format_message()), error.ctx) from None  # it says what was typed
         except TunedbError as error:
             fail(str(error), _exit(error))
         except KeyboardInterrupt:
             fail("interrupted", Exit.INTERRUPTED)
+
+
+class _Warnings(logging.Handler):
+    """A warning of the library is one line on standard error."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        click.echo("Warning: " + hide_password(" ".join(record.getMessage().split())), err=True)
 
 
 def _exit(error: TunedbError) -> Exit:
@@ -69,6 +84,15 @@ class WorkloadType(click.ParamType[Workload | ForeignWorkload]):
         if colon and format_name in FORMATS:
             return ForeignWorkload(value.partition("(")[0], value)
         return tunedb.workload(value)  # whose errors say what is wrong, and where
+
+
+class WorkloadOrTrial(click.ParamType[Workload | str]):
+    """A workload, or the beginning of a trial's fingerprint: 8 or more hexadecimal digits."""
+
+    name = "workload or trial"
+
+    def convert(self, value: str, param: click.Parameter | None, ctx: click.Context | None) -> Workload | str:
+        return value if re.fullmatch("[0-9a-f]{8,64}", value) else tunedb.workload(value)
 
 
 workload_argument = click.argument("workload", type=tunedb.workload)
@@ -94,6 +118,17 @@ any_threads_option = click.option(
     metavar="N",
     help="Only kernels with so many threads; else with any number.",
 )
+
+
+def database_of(place: str) -> str:
+    """The URL of a database that has to be there: ``place`` is one, or a SQLite file. Opening it must not make it."""
+    if "://" in place:
+        return place
+    if not Path(place).is_file():
+        raise click.UsageError(
+            f"{place} is no file: give a SQLite file or a URL such as postgresql+psycopg://host/name"
+        )
+    return f"sqlite:///{place}"
 
 
 def name_values(context: click.Context, parameter: click.Parameter, values: tuple[str, ...]) -> dict[str, str]:

@@ -1,6 +1,7 @@
 """``tunedb best``, ``top`` and ``stats``: what the database knows."""
 
 import json
+from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Literal
 
@@ -29,6 +30,7 @@ from tunedb.fallback import SOURCES, Fallback, Prediction, Source
 from tunedb.foreign import ForeignWorkload
 from tunedb.freshness import LEVELS, Level
 from tunedb.lookup import Best
+from tunedb.verifications import Verification
 from tuner.target import ISAS, Target
 from tuner.workload import Workload
 
@@ -122,7 +124,8 @@ def best(
             "time": f"{duration(found.seconds)}, {speed(found.gflops)}",
             "sure": str(found.confidence),
             "error": f"{accuracy(found.error)}: correct",
-            "source": f"{found.source}, trial {found.fingerprint[:12]} of {found.trial.created:%Y-%m-%d %H:%M} UTC",
+            "source": f"{found.source}, trial {found.fingerprint[:12]} of {found.trial.created:%Y-%m-%d %H:%M} UTC"
+            + (f", in {found.layer}" if found.layer else ""),
             "fresh": str(fresh),
             "template": found.trial.template,
         }
@@ -139,7 +142,8 @@ def _print_explanation(found: Explanation, as_json: bool) -> None:
     statuses = ", ".join(f"{number} {status}" for status, number in found.statuses.items())
     print_facts(
         {
-            "best": f"{duration(best.seconds)}, trial {best.fingerprint[:12]}",
+            "best": f"{duration(best.seconds)}, trial {best.fingerprint[:12]}"
+            + (f", in {best.layer}" if best.layer else ""),
             "runner-up": f"{duration(other.seconds)}, trial {other.fingerprint[:12]}" if other else "none",
             "sure": str(best.confidence),
             "error": f"{accuracy(best.error)}: correct",
@@ -148,8 +152,19 @@ def _print_explanation(found: Explanation, as_json: bool) -> None:
             "where": ", ".join(f"{name} {fact}" for name, fact in best.environment.facts),
             "chosen from": f"{sum(found.statuses.values())} trials ({statuses}), {found.retracted} retracted, "
             f"{found.first:%Y-%m-%d} to {found.last:%Y-%m-%d}",
+            "verified": _last_word(found.verifications),
             "again": found.command,
         }
+    )
+
+
+def _last_word(found: Sequence[Verification]) -> str:
+    if not found:
+        return "not measured again since"
+    last = found[-1]
+    ratio = f", {last.ratio:.3f} times as long" if last.ratio else ""
+    return f"{last.status} on {last.created:%Y-%m-%d %H:%M} UTC{ratio}" + (
+        f", the last of {len(found)} times" if len(found) > 1 else ""
     )
 
 
@@ -226,9 +241,10 @@ def top(
         print_json({"schedules": [item.to_json() for item in found]})
         return
     click.echo(f"{workload.label} on this machine")
+    layered = found[0].layer is not None
     print_table(
         [
-            ("", "time", "speed", "repeats", "threads", "trial", "configuration"),
+            ("", "time", "speed", "repeats", "threads", "trial", *(["layer"] if layered else []), "configuration"),
             *(
                 (
                     str(place),
@@ -237,6 +253,7 @@ def top(
                     str(item.confidence.repeats),
                     str(item.target.threads),
                     item.fingerprint[:12],
+                    *([item.layer or ""] if layered else []),
                     " ".join(f"{name}={value}" for name, value in item.to_json()["config"].items()),
                 )
                 for place, item in enumerate(found, 1)
@@ -251,9 +268,12 @@ def top(
 def stats(url: str | None, as_json: bool) -> None:
     """Print how much is stored."""
     with tunedb.open(url) as db:
-        found, place = asdict(db.stats()), db.url
+        (found, *bases) = [{**asdict(layer.stats()), "database": layer.url} for layer in db.layers]
     if as_json:
-        print_json({**found, "database": place})
+        print_json({**found, "bases": bases})
         return
-    statuses = ", ".join(f"{number} {status}" for status, number in found.pop("statuses").items() if number)
-    print_facts({**{name: str(number) for name, number in found.items()}, "ended": statuses or "-", "database": place})
+    for layer in (found, *bases):
+        statuses = ", ".join(f"{number} {status}" for status, number in layer.pop("statuses").items() if number)
+        place = layer.pop("database")
+        counts = {name: str(number) for name, number in layer.items()}
+        print_facts({**counts, "ended": statuses or "-", "database" if layer is found else "base": place})

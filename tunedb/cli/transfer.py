@@ -90,6 +90,7 @@ def import_(
     default="-",
     help="Where to write; gzipped when it ends in .gz; else, or with -, standard output.",
 )
+@click.option("--redact", is_flag=True, help="Replace the names of hosts and users by hashes that nobody can guess.")
 @database_option
 @json_option
 def export(
@@ -97,6 +98,7 @@ def export(
     workload: Workload | ForeignWorkload | None,
     target: str | None,
     file: str,
+    redact: bool,
     url: str | None,
     as_json: bool,
 ) -> None:
@@ -105,7 +107,8 @@ def export(
         raise click.UsageError("--json needs --output FILE: standard output is taken by the trials")
     chosen = FORMATS[format]
     with tunedb.open(url) as db:
-        selection = Selection(workload, None if target is None else db.target_named(target))
+        place = None if target is None else db.target_named(target)
+        selection = Selection(workload, place, db.redactor() if redact else None)
         if chosen.write_file is not None:
             if file == "-":
                 raise click.UsageError(f"{format} needs --output FILE: it is no text")

@@ -27,6 +27,7 @@ from tunedb.cli.common import (
     workload_argument,
 )
 from tunedb.confidence import Confidence, judge
+from tunedb.engine import hide_password
 from tuner.target import Target
 from tuner.trial import Trial
 from tuner.workload import Workload
@@ -257,9 +258,8 @@ def _print_warm(report: "Report") -> None:
 
 
 def _print_next(workload: Workload, isa: str | None, url: str | None) -> None:
-    name = (
-        shlex.quote(workload.label) + (f" --target {isa}" if isa else "") + (f" --db {shlex.quote(url)}" if url else "")
-    )
+    target = f" --target {isa}" if isa else ""
+    name = shlex.quote(workload.label) + target + (f" --db {shlex.quote(hide_password(url))}" if url else "")
     click.echo("\nNext:")
     print_facts(
         {

@@ -118,7 +118,8 @@ def write(database: "Database", stream: TextIO, selection: Selection) -> int:
     with database.read() as connection:
         for row in connection.execute(selection.narrow(statement).execution_options(yield_per=1000)):
             rounds = tuple(map(tuple, row.times))
-            stream.write(encode(Record(read_trial(row), rounds, row.arguments, row.session_created)) + "\n")
+            trial = read_trial(row) if selection.redactor is None else selection.redactor.own(read_trial(row))
+            stream.write(encode(Record(trial, rounds, row.arguments, row.session_created)) + "\n")
             written += 1
     return written
 

@@ -9,6 +9,7 @@ from sqlalchemy import Select, select
 from tunedb.foreign import ForeignTrial, ForeignWorkload
 from tunedb.foreign_records import read_all, select_foreign
 from tunedb.records import SESSION, TARGET, TRIAL, WORKLOAD
+from tunedb.redact import Redactor
 from tuner.workload import Workload
 
 if TYPE_CHECKING:
@@ -17,10 +18,14 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Selection:
-    """All trials, or those of one workload with any tolerance, or on the target with that fingerprint, or both."""
+    """All trials, or those of one workload with any tolerance, or on one target, or both; and who hides names.
+
+    ``target`` is a fingerprint.
+    """
 
     workload: Workload | ForeignWorkload | None = None
     target: str | None = None
+    redactor: Redactor | None = None
 
     def narrow(self, statement: Select[Any]) -> Select[Any]:
         """``statement`` for these trials only, the oldest first."""
@@ -50,7 +55,10 @@ class Selection:
             .join(TARGET, TARGET.c.id == chosen.c.target_id)
         )
         with database.read() as connection:
-            return [(row.key, row.description["target"]) for row in connection.execute(statement)]
+            places = [(row.key, row.description["target"]) for row in connection.execute(statement)]
+        if self.redactor is None:
+            return places
+        return [(self.redactor.text(key), self.redactor.text(device)) for key, device in places]
 
     def foreign(self, database: "Database", *formats: str) -> Generator[ForeignTrial, None, None]:
         """The records of other tools, or those in these formats, in bounded memory."""
@@ -58,4 +66,5 @@ class Selection:
         if formats:
             statement = statement.where(SESSION.c.origin.in_(formats))
         with database.read() as connection:
-            yield from read_all(connection, self.narrow(statement))
+            for trial in read_all(connection, self.narrow(statement)):
+                yield trial if self.redactor is None else self.redactor.foreign(trial)

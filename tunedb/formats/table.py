@@ -2,7 +2,7 @@
 
 import csv
 import itertools
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
@@ -10,8 +10,10 @@ import orjson
 from sqlalchemy import select
 
 from tunedb.errors import FormatError
+from tunedb.foreign import ForeignTarget
 from tunedb.formats.selection import Selection
 from tunedb.records import ENVIRONMENT, SCHEDULE, SESSION, TARGET, TEMPLATE, TRIAL, WORKLOAD
+from tunedb.redact import Redactor
 
 if TYPE_CHECKING:
     from tunedb.database import Database
@@ -21,6 +23,8 @@ _NUMBERS = ("seconds", "spread", "error", "compile_seconds", "run_seconds")
 _JSON = ("times", "config", "schedule", "target_description", "environment")
 COLUMNS = (*_TEXT, "verified", "repeats", *_NUMBERS, "message", "retracted", "created", *_JSON)
 """The columns. Seconds throughout; ``times`` to ``environment`` are JSON; what is unknown is empty."""
+
+_NAMING = ("message", "retracted", "target_description", "environment")  # where names may be
 
 _ROWS = 10_000  # a group of rows of a Parquet file
 
@@ -60,9 +64,20 @@ def _rows(database: "Database", selection: Selection) -> Iterator[dict[str, Any]
     with database.read() as connection:
         for row in connection.execute(statement):
             values = row._asdict()
+            if selection.redactor is not None:
+                values |= _redacted(values, selection.redactor)
             for name in _JSON:
                 values[name] = None if values[name] is None else orjson.dumps(values[name]).decode()
             yield {name: values[name] for name in COLUMNS}
+
+
+def _redacted(values: Mapping[str, Any], redactor: Redactor) -> dict[str, Any]:
+    """The columns that may hold a name; and the fingerprint, against which guesses of one could be checked."""
+    hidden = {name: redactor.value(values[name]) for name in _NAMING}
+    if values["origin"] != "tunedb":
+        hidden["target"] = ForeignTarget.from_json(hidden["target_description"]).name
+        hidden |= {name: redactor.text(values[name]) for name in ("workload", "operator")}
+    return hidden | {"trial": redactor.name(values["trial"])}
 
 
 _STATEMENT = select(

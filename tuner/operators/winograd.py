@@ -1,4 +1,4 @@
-"""Convolution by Winograd's minimal filtering F(m x m, 3 x 3), for images in blocks of channels.
+"""Convolution by Winograd's minimal filtering F(m x m, 3 x 3), on images in blocks of channels.
 
 A tile of m x m outputs takes (m + 2)^2 products a channel instead of 9 m^2: 2.25 times fewer with m = 2, 4 times fewer
 with m = 4. With the matrices A, B and G of A. Lavin and S. Gray, Fast Algorithms for Convolutional Neural Networks
@@ -7,6 +7,7 @@ with m = 4. With the matrices A, B and G of A. Lavin and S. Gray, Fast Algorithm
     output = A^T (sum over channels of (G g G^T) * (B^T d B)) A
 
 The weights are transformed once, when they are packed. The transforms of the tiles are done one dimension at a time.
+Images in NCHW are first packed into blocks; the output is written where it belongs.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from typing import TYPE_CHECKING
 
 from tuner.errors import ScheduleError
 from tuner.expression import Axis, Expression, Inside, Scalar, Stage, Tensor
+from tuner.loopnest import Affine
 from tuner.operators.image import channel_block, output_size
 from tuner.operators.operator import epilogue_expression, tensors
 
@@ -52,10 +54,22 @@ _OUTPUT: dict[int, Matrix] = {
 }
 
 
+_PACKED_BLOCK = 16  # channels, of images that come in none: a vector of AVX-512, two of AVX2, four of NEON
+
+
 def applies(workload: Workload) -> bool:
     """Whether ``winograd`` has an expression for a convolution."""
     window = (workload.sizes("k"), workload.sizes("stride"), workload.sizes("dilation"))
-    return window == ((3, 3), (1, 1), (1, 1)) and workload.text("layout") != "NCHW"
+    whole = all(workload.size(name) % block == 0 for name, block in zip(("ci", "co"), blocks(workload), strict=True))
+    return window == ((3, 3), (1, 1), (1, 1)) and whole
+
+
+def blocks(workload: Workload) -> tuple[int, int]:
+    """The sizes of the blocks of input and output channels: those of the layout, or of the packed copy of NCHW."""
+    layout = workload.text("layout")
+    channels = workload.size("ci"), workload.size("co")
+    ci, co = (channel_block(layout, number) or min(_PACKED_BLOCK, number) for number in channels)
+    return ci, co
 
 
 def tile_counts(workload: Workload, m: int) -> tuple[int, int]:
@@ -67,23 +81,30 @@ def tile_counts(workload: Workload, m: int) -> tuple[int, int]:
 def winograd(workload: Workload, m: int) -> Expression:
     """The expression of F(m x m, 3 x 3), m = 2 or 4. Raises ScheduleError when the workload is not one for it."""
     if not applies(workload):
-        raise ScheduleError("winograd is for 3x3 kernels with stride=1 and dilation=1 in a blocked layout")
+        raise ScheduleError(
+            "winograd is for 3x3 kernels with stride=1 and dilation=1, and in NCHW for channels in whole blocks of "
+            f"{_PACKED_BLOCK}"
+        )
     known, points = tensors(workload), m + 2
     (height, width), (rows, columns) = output_size(workload), tile_counts(workload, m)
     n, all_ci, all_co = workload.size("n"), workload.size("ci"), workload.size("co")
-    block_ci, block_co = (channel_block(workload.text("layout"), channels) or 1 for channels in (all_ci, all_co))
+    block_ci, block_co = blocks(workload)
     blocks_ci, blocks_co = all_ci // block_ci, all_co // block_co
     top, left, _, _ = workload.sizes("pad")
     from_data, to_output = _table("input.matrix", _INPUT[m]), _table("output.matrix", _OUTPUT[m])
 
     # Rows of points, (n, block of channels, row of tiles, point, column, channel); beyond the image there are zeros.
-    axes = _axes(an=n, ac=blocks_ci, ay=rows, ap=points, ax=m * columns + 2, al=block_ci)
-    an, ac, ay, ap, ax, al = axes
+    axes = an, ac, ay, ap, ax, al = _axes(an=n, ac=blocks_ci, ay=rows, ap=points, ax=m * columns + 2, al=block_ci)
     ak = Axis("ak", points, reduce=True)
-    y, x = ay * m + (ak - top), ax - left
-    data = Inside(((y, workload.size("h")), (x, workload.size("w"))), known["data"][an, ac, y, x, al])
     half = _intermediate("input.half", axes)
-    input_rows = Stage("input_rows", half, axes, (ak,), from_data[ap, ak] * data)
+    row, packing, data = ay * m + ak.affine, [], known["data"]
+    if blocked := channel_block(workload.text("layout"), all_ci) is not None:
+        y, x = row + Affine(constant=-top), ax - left
+        pixel: Scalar = Inside(((y, workload.size("h")), (x, workload.size("w"))), data[an, ac, y, x, al])
+    else:
+        packing.append(_pack(workload, data, m * rows + 2, m * columns + 2))
+        pixel = packing[0].output[an, ac, row, ax, al]
+    input_rows = Stage("input_rows", half, axes, (ak,), from_data[ap, ak] * pixel)
 
     # The points of each tile: (point, point, n, block of channels, row, column, channel).
     axes = bp, bq, bn, bc, by, bx, bl = _axes(
@@ -91,7 +112,7 @@ def winograd(workload: Workload, m: int) -> Expression:
     )
     bk = Axis("bk", points, reduce=True)
     tiles = _intermediate("input.tiles", axes)
-    body: Scalar = from_data[bq, bk] * half[bn, bc, by, bp, bx * m + bk.affine, bl]
+    body = from_data[bq, bk] * half[bn, bc, by, bp, bx * m + bk.affine, bl]
     input_tiles = Stage("input_tiles", tiles, axes, (bk,), body)
 
     # At each point a matrix product over the channels.
@@ -118,13 +139,27 @@ def winograd(workload: Workload, m: int) -> Expression:
     row, column = ty * m + i.affine, tx * m + j.affine
     conditions = tuple((index, size) for index, size in ((row, height), (column, width)) if size % m)
 
-    place = (on, cob, row, column, co)
+    channel = cob * block_co + co.affine
+    place = (on, cob, row, column, co) if blocked else (on, channel, row, column)
     output = known["output"][place]
     written = Inside(conditions, output) if conditions else output
     body = to_output[j, k] * output_half[on, cob, ty, tx, i, k, co]
-    epilogue = epilogue_expression(workload, known, cob * block_co + co.affine, place)
+    epilogue = epilogue_expression(workload, known, channel, place)
     main = Stage("conv2d", known["output"], axes, (k,), body, epilogue, written)
-    return Expression((input_rows, input_tiles, product, output_rows, main))
+    return Expression((*packing, input_rows, input_tiles, product, output_rows, main))
+
+
+def _pack(workload: Workload, data: Tensor, height: int, width: int) -> Stage:
+    """All pixels under the tiles of images in NCHW, zeros around them: (n, block of channels, row, column, channel)."""
+    block, _ = blocks(workload)
+    axes = kn, kc, ky, kx, kl = _axes(
+        kn=workload.size("n"), kc=workload.size("ci") // block, ky=height, kx=width, kl=block
+    )
+    top, left, _, _ = workload.sizes("pad")
+    y, x = ky - top, kx - left
+    pixel = data[kn, kc * block + kl.affine, y, x]
+    body = Inside(((y, workload.size("h")), (x, workload.size("w"))), pixel)
+    return Stage("pack", _intermediate("packed", axes), axes, (), body)
 
 
 def _table(name: str, matrix: Matrix) -> Tensor:

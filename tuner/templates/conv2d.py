@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from tuner.codegen.instructions import instructions_of
 from tuner.codegen.matrix import LARGEST, REGISTERS
 from tuner.dtype import item_bytes
 from tuner.operators import split
@@ -344,6 +345,11 @@ def _default(workload: Workload, target: Target) -> dict[str, Any]:
         config |= {"algorithm": "split", **_matrices(_Shape(workload, target, "split"), values)}
     elif shape.tiles:
         config |= _matrices(shape, values)
+    elif "winograd4" in values.get("algorithm", ()):
+        other, cycles = winograd.default(workload, target, space)
+        dots = 2 if shape.pairs and target.lanes in instructions_of(target).dots else 1  # multiply-adds in one
+        if other is not None and cycles < winograd.direct_cycles(workload, target) / dots:
+            return other
     return config
 
 

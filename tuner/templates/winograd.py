@@ -9,13 +9,14 @@ the tiles. The other knobs change nothing, and are legal at every value: so a st
 configuration to Winograd ones and back, and the tuner does not try a schedule twice.
 """
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from tuner.operators.image import channel_block, output_size
-from tuner.operators.winograd import tile_counts
+from tuner.operators.winograd import blocks, tile_counts
 from tuner.schedule import (
     Algorithm,
     CacheWrite,
@@ -30,13 +31,18 @@ from tuner.schedule import (
     Unroll,
     Vectorize,
 )
-from tuner.space import Columns, Config
+from tuner.space import Columns, Config, Space, Value
 from tuner.target import Target
 from tuner.templates.template import CODE_LIMIT, UNROLL_LIMIT, bodies, ceil, least
 from tuner.workload import Workload
 
 ALGORITHMS = ("direct", "winograd2", "winograd4")
 _BY_TASK = 2  # position of "oh" among the values of ``outer``
+_OTHER_PHASES = "oh,co"  # the same schedules as "co,oh"
+
+_TYPICAL_ERROR = {"winograd2": 1e-6, "winograd4": 2.5e-5}  # at most, seen on layers of up to 512 channels
+_TRANSFORM_CYCLES = 5.0  # for a vector between the transforms: made, read, and its loads and stores
+_FAR_BYTES = 16.0  # a cycle, from the third-level cache
 
 
 class _Shape:
@@ -45,8 +51,8 @@ class _Shape:
     def __init__(self, workload: Workload, target: Target, m: int) -> None:
         self.m, self.points = m, m + 2
         self.n, self.ci, self.co = workload.size("n"), workload.size("ci"), workload.size("co")
-        layout = workload.text("layout")
-        self.block_ci, self.block_co = channel_block(layout, self.ci) or 1, channel_block(layout, self.co) or 1
+        self.blocked = channel_block(workload.text("layout"), self.ci) is not None
+        self.block_ci, self.block_co = blocks(workload)
         self.lanes = min(target.lanes, self.block_co)
         self.parts = ceil(self.block_co, self.lanes)
         self.vectors = self.co // self.block_co
@@ -78,6 +84,7 @@ def schedule(workload: Workload, target: Target, config: Config) -> Schedule:
             *_output(block, by_task),
             *_product(shape, values, by_task),
             *_input(by_task),
+            *([] if shape.blocked else _packing(target, shape.m * shape.columns + 2)),
         )
     )
 
@@ -140,6 +147,18 @@ def _input(by_task: bool) -> list[Step]:
     ]
 
 
+def _packing(target: Target, width: int) -> list[Step]:
+    """Rows of pixels are read, and turned into blocks of channels in registers."""
+    return [
+        ComputeAt("pack", ""),
+        Split("pack", "kx", (min(target.lanes, width),)),
+        Reorder("pack", ("kn", "kc", "ky", "kx.0", "kl", "kx.1")),
+        Parallel("pack", ("kn", "kc", "ky")),
+        Unroll("pack", ("kl",)),
+        Vectorize("pack", "kx.1"),
+    ]
+
+
 def quantities(workload: Workload, target: Target, columns: Columns) -> dict[str, npt.NDArray[np.float64]]:
     """The same as for direct convolution, by name, for columns of N candidates; of no meaning for direct ones."""
     two, four = (_quantities(_Shape(workload, target, m), target, columns) for m in (2, 4))
@@ -184,6 +203,56 @@ def illegal(workload: Workload, target: Target, columns: Columns) -> npt.NDArray
     """For columns of N candidates; of no meaning for direct ones."""
     two, four = (_illegal(_Shape(workload, target, m), target, columns) for m in (2, 4))
     return np.where(columns["algorithm"] == ALGORITHMS.index("winograd4"), four, two)
+
+
+def default(workload: Workload, target: Target, space: Space) -> tuple[dict[str, Value] | None, float]:
+    """The configuration to use before anything is measured, None if there is none, and its estimated cycles."""
+    shape = _Shape(workload, target, 2)
+    allowed: dict[str, Callable[[Any], bool]] = {
+        **dict.fromkeys(("tile_oh", "tile_ow"), lambda value: True),
+        # one register of weights at a time waits for its broadcasts
+        "tile_co": lambda value: value * shape.parts > 1 or shape.vectors == 1,
+        "split_ci": lambda value: value <= 4,
+        "outer": lambda value: value != _OTHER_PHASES,
+        "algorithm": lambda value: _TYPICAL_ERROR.get(value, 1.0) < workload.tolerance / 3,
+    }
+    choices = [
+        [i for i, value in enumerate(knob.values) if knob.name in allowed and allowed[knob.name](value)] or [0]
+        for knob in space.knobs
+    ]
+    digits = np.stack(np.meshgrid(*choices, indexing="ij"), axis=-1).reshape(-1, len(choices))
+    indices = space.indices(digits)
+    columns = space.columns(indices)
+    two, four = (_cycles(_Shape(workload, target, m), target, columns) for m in (2, 4))
+    cycles = np.where(columns["algorithm"] == ALGORITHMS.index("winograd4"), four, two)
+    cycles[illegal(workload, target, columns)] = np.inf
+    best = int(np.argmin(cycles))
+    return (space.config(int(indices[best])) if cycles[best] < np.inf else None), float(cycles[best])
+
+
+def _cycles(shape: _Shape, target: Target, columns: Columns) -> npt.NDArray[np.float64]:
+    """An estimate by counting: products from registers, transforms, and what comes from beyond the second-level cache.
+
+    Only good enough to choose a default by; see docs/winograd.md for how good.
+    """
+    known = _quantities(shape, target, columns)
+    vectors, tiles = columns["tile_co"] * shape.parts, columns["tile_oh"] * columns["tile_ow"]
+    step = np.maximum(np.maximum(vectors * tiles / 2, (vectors + tiles) / 2), 4)
+    placed = known["waste"] * 9 * shape.oh * shape.ow / tiles * ceil(shape.vectors, columns["tile_co"])
+    step = step + np.where(known["weights"] * target.l2 > target.l1, vectors, 0)  # read from the second-level cache
+    steps = shape.n * placed * (shape.ci + 4 / columns["split_ci"])
+    between = shape.n * shape.rows * shape.columns * shape.column_bytes
+    weights = 4.0 * shape.points**2 * shape.ci * shape.co
+    by_task = columns["outer"] == _BY_TASK
+    far = np.where(by_task, weights * known["tasks"], weights + 2 * between)
+    transforms = between / 4 / shape.lanes * _TRANSFORM_CYCLES
+    return np.asarray((steps * step * known["idle"] + transforms + far / _FAR_BYTES) / target.threads)
+
+
+def direct_cycles(workload: Workload, target: Target) -> float:
+    """The same for direct convolution, which takes its multiply-adds and its weights."""
+    weights = 4.0 * 9 * workload.size("ci") * workload.size("co")
+    return (workload.flops / 2 / target.lanes / 2 + weights / _FAR_BYTES) / target.threads
 
 
 def _illegal(shape: _Shape, target: Target, columns: Columns) -> npt.NDArray[np.bool_]:

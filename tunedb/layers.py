@@ -1,0 +1,215 @@
+"""A database over others that are only read: a person's own over the team's, say. docs/layers.md explains it.
+
+Answers come from all layers. The better one wins, of equally good ones that of the upper layer, and it says which layer
+it is from. What is new goes into the top. A retraction in any layer counts in all.
+"""
+
+import logging
+import os
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import Any, Literal, TypeVar, overload
+
+from sqlalchemy import Engine, select
+
+from tunedb import migrate
+from tunedb.compare import Measured
+from tunedb.confidence import judge
+from tunedb.database import Database
+from tunedb.engine import make_engine, plain_errors
+from tunedb.errors import AmbiguousError, DatabaseError, NotFoundError, UnreachableDatabaseError
+from tunedb.explain import Explanation
+from tunedb.fallback import SOURCES, Fallback, Source
+from tunedb.foreign import ForeignTrial, ForeignWorkload
+from tunedb.freshness import Freshness, Level
+from tunedb.lookup import Best
+from tunedb.records import TRIAL, WORKLOAD
+from tunedb.verifications import Verification
+from tuner.target import Target
+from tuner.trial import Trial
+from tuner.workload import Workload
+
+_LOG = logging.getLogger("tunedb")
+T = TypeVar("T")
+
+
+def base_urls() -> tuple[str, ...]:
+    """The URLs in ``TUNEDB_BASE_URLS``, which semicolons separate; the upper layer first."""
+    urls = os.environ.get("TUNEDB_BASE_URLS", "").split(";")
+    return tuple(url.strip() for url in urls if url.strip())
+
+
+class Layered(Database):
+    """A database whose answers also come from ``bases``. All else is that of the database alone."""
+
+    def __init__(self, engine: Engine, bases: Sequence[str]) -> None:
+        super().__init__(engine)
+        self._urls = tuple(bases)
+        self._layers: tuple[Database, ...] | None = None
+
+    @property
+    def layers(self) -> tuple[Database, ...]:
+        """This database alone, then those bases that can be reached. They are opened when they are first needed.
+
+        One that cannot be reached is left out, with a warning. Raises DatabaseError for one of another revision.
+        """
+        if self._layers is None:
+            bases = [base for url in self._urls if (base := _open(url)) is not None]
+            self._layers = (Database(self._engine), *bases)
+        return self._layers
+
+    def close(self) -> None:
+        for layer in self._layers or ():
+            layer.close()
+        super().close()
+
+    @overload
+    def best(
+        self,
+        workload: Workload,
+        target: Target | None = None,
+        *,
+        freshness: Level = "any",
+        source: Literal["exact"] = "exact",
+    ) -> Best: ...
+
+    @overload
+    def best(
+        self, workload: Workload, target: Target | None = None, *, freshness: Level = "any", source: Source
+    ) -> Best | Fallback: ...
+
+    def best(
+        self,
+        workload: Workload,
+        target: Target | None = None,
+        *,
+        freshness: Level = "any",
+        source: Source = "exact",
+    ) -> Best | Fallback:
+        """As of a single database; an exact answer of any layer goes before all others."""
+        try:
+            return self.top(workload, 1, target, freshness=freshness)[0]
+        except NotFoundError:
+            if source == "exact":
+                raise
+        answers = self._ask(lambda layer: layer.best(workload, target, freshness=freshness, source=source))
+        _, found = min(answers, key=lambda each: _risk(each[1]))
+        return found
+
+    def top(
+        self, workload: Workload, n: int = 10, target: Target | None = None, *, freshness: Level = "any"
+    ) -> tuple[Best, ...]:
+        """As of a single database."""
+        withdrawn = self._retracted(workload)
+        ask = n + 1 + len(withdrawn)
+        fastest: dict[tuple[str, str], Best] = {}
+        answers = self._ask(lambda layer: layer.top(workload, ask, target, freshness=freshness))
+        found = [replace(best, layer=layer.url) for layer, listed in answers for best in listed]
+        for best in sorted(found, key=lambda best: best.seconds):  # of equal ones, the upper layer's stays first
+            if best.fingerprint not in withdrawn:
+                fastest.setdefault((best.schedule.fingerprint, best.target.fingerprint), best)
+        if not fastest:
+            raise NotFoundError(f"every verified trial of {workload.label} is retracted in one of the layers")
+        ranking = list(fastest.values())
+        following = [*(best.trial.times for best in ranking[1:]), None]
+        pairs = list(zip(ranking, following, strict=True))[:n]
+        return tuple(replace(best, confidence=judge(best.trial.times, times)) for best, times in pairs)
+
+    def freshness(self, best: Best) -> Freshness:
+        """How the environment in which an answer was measured differs from this one."""
+        return self._layer_of(best).freshness(best)
+
+    def explain(self, workload: Workload, target: Target | None = None, *, freshness: Level = "any") -> Explanation:
+        """``best``, and what stands behind it in the layer that it is from."""
+        best = self.best(workload, target, freshness=freshness)
+        there = self._layer_of(best).explain(workload, best.target, freshness=freshness)
+        return replace(there, best=best)
+
+    def history(self, workload: Workload, target: Target | None = None) -> tuple[Trial, ...]:
+        """All trials of ``workload`` in any layer, oldest first; one that several have, with the most repeats."""
+        found: dict[tuple[Any, ...], Trial] = {}
+        for layer in self.layers:
+            for trial in layer.history(workload, target):
+                identity = (trial.created, trial.sequence, trial.schedule.fingerprint, trial.target.fingerprint)
+                known = found.get(identity)
+                if known is None or len(known.times) < len(trial.times):
+                    found[identity] = trial
+        return tuple(sorted(found.values(), key=lambda trial: trial.created))
+
+    def trial(self, name: str) -> Measured:
+        """The trial whose fingerprint begins with ``name``, from the first layer that has it. Raises NotFoundError."""
+        return self._ask(lambda layer: layer.trial(name))[0][1]
+
+    def verifications(self, workload: Workload) -> tuple[Verification, ...]:
+        """What measuring trials of ``workload`` again has found, oldest first."""
+        found = {each.fingerprint: each for layer in self.layers for each in layer.verifications(workload)}
+        return tuple(sorted(found.values(), key=lambda each: each.created))
+
+    def imported(
+        self, workload: Workload | ForeignWorkload, target: str | None = None, n: int = 1
+    ) -> tuple[ForeignTrial, ...]:
+        """As of a single database."""
+        answers = self._ask(lambda layer: layer.imported(workload, target, n))
+        found = {trial.fingerprint: trial for _, trials in reversed(answers) for trial in trials}
+        names = sorted({trial.target.name for trial in found.values()})
+        if len(names) > 1:
+            raise AmbiguousError(f"{len(names)} targets in the layers: name one with --target: {', '.join(names)}")
+        return tuple(sorted(found.values(), key=lambda trial: (trial.seconds or 0.0, trial.fingerprint))[:n])
+
+    def _ask(self, question: Callable[[Database], T]) -> list[tuple[Database, T]]:
+        """The answers of the layers that have one. Raises AmbiguousError, and the top's NotFoundError when none has."""
+        answers: list[tuple[Database, T]] = []
+        missing: list[NotFoundError] = []
+        for layer in self.layers:
+            try:
+                answers.append((layer, question(layer)))
+            except AmbiguousError:
+                raise
+            except NotFoundError as error:
+                missing.append(error)
+        if not answers:
+            more = len(missing) - 1
+            raise NotFoundError(f"{missing[0]}; nor is there an answer in {more} base{'s' * (more != 1)}")
+        return answers
+
+    def _layer_of(self, best: Best) -> Database:
+        return next(layer for layer in self.layers if layer.url == best.layer)
+
+    def _retracted(self, workload: Workload) -> set[str]:
+        """The fingerprints of the trials of ``workload`` that any layer has retracted."""
+        found: set[str] = set()
+        for layer in self.layers:
+            with layer.read() as connection:
+                found.update(
+                    connection.scalars(
+                        select(TRIAL.c.fingerprint)
+                        .join(WORKLOAD, TRIAL.c.workload_id == WORKLOAD.c.id)
+                        .where(WORKLOAD.c.fingerprint == workload.fingerprint, TRIAL.c.retracted.is_not(None))
+                    )
+                )
+        return found
+
+
+def _risk(answer: Best | Fallback) -> tuple[int, float]:
+    """The surer way to answer first, then the smaller expected loss; an unknown one is the largest."""
+    if isinstance(answer, Best):
+        return 0, 0.0
+    return SOURCES.index(answer.source), 1.0 if answer.expected_loss is None else answer.expected_loss
+
+
+def _open(url: str) -> Database | None:
+    """A base; None, with a warning, when there is no way to it now."""
+    try:
+        engine = make_engine(url, read_only=True)
+        try:
+            with plain_errors(engine.url):
+                migrate.require(engine)
+        except BaseException:
+            engine.dispose()
+            raise
+    except UnreachableDatabaseError as error:
+        _LOG.warning("a base of TUNEDB_BASE_URLS is left out: %s", error)
+        return None
+    except DatabaseError as error:
+        raise type(error)(f"a base of TUNEDB_BASE_URLS: {error}") from error
+    return Database(engine)
