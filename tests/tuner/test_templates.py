@@ -39,7 +39,7 @@ KEYS = [
     "conv2d(ci=1,h=9,w=9,co=20,k=5x3,pad=1,dtype=bfloat16)",
     "conv2d(ci=13,h=7,w=7,co=13,k=1,dtype=bfloat16)",
     "conv2d(ci=32,h=7,w=9,co=32,k=3,pad=1,layout=NCHW16c,epilogue=bias+residual+relu,dtype=bfloat16)",
-    "conv2d(ci=64,h=5,w=5,co=32,k=3,pad=1,stride=2,layout=NCHW32c,dtype=bfloat16)",
+    "conv2d(ci=32,h=5,w=5,co=32,k=3,pad=1,stride=2,layout=NCHW16c,dtype=bfloat16)",
     "depthwise_conv2d(c=32,h=7,w=7,k=3,pad=1,layout=NCHW16c,epilogue=bias+relu,dtype=bfloat16)",
     "depthwise_conv2d(c=5,h=9,w=35,k=3,stride=2,pad=0x0x1x1,dtype=bfloat16)",
     "dense(m=5,ci=13,co=35,epilogue=bias+residual+relu,dtype=bfloat16)",

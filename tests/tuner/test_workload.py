@@ -335,11 +335,12 @@ def test_every_operator_and_layer_is_documented() -> None:
         assert name in page or re.search(rf"{name.partition('.')[0]}\.\w+, {name.partition('.')[2]} ", page), name
 
 
-def test_the_measuring_process_needs_only_numpy_for_workloads() -> None:
+def test_the_measuring_process_needs_only_numpy_and_its_bfloat16_for_workloads() -> None:
     code = "import sys, tuner.workload; print(*{name.partition('.')[0] for name in sys.modules})"
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     loaded = set(result.stdout.split()) - sys.stdlib_module_names
     assert {name for name in loaded if not name.startswith("_")} <= {
+        "ml_dtypes",
         "numpy",
         "tuner",
         "sitecustomize",

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from tuner.codegen.instructions import instructions_of
 from tuner.codegen.matrix import LARGEST, REGISTERS
 from tuner.dtype import item_bytes
 from tuner.operators import split
@@ -341,13 +342,15 @@ def _default(workload: Workload, target: Target) -> dict[str, Any]:
         config["unit"] = "vectors"
     if "algorithm" in values:
         config["algorithm"] = "direct"
-        other, cycles = winograd.default(workload, target, space)
-        if other is not None and cycles < winograd.direct_cycles(workload, target):
-            config = dict(other)
     if "split" in values.get("algorithm", ()) and workload.tolerance >= SPLIT_ERROR:
         config |= {"algorithm": "split", **_matrices(_Shape(workload, target, "split"), values)}
     elif shape.tiles:
         config |= _matrices(shape, values)
+    elif "winograd4" in values.get("algorithm", ()):
+        other, cycles = winograd.default(workload, target, space)
+        dots = 2 if shape.pairs and target.lanes in instructions_of(target).dots else 1  # multiply-adds in one
+        if other is not None and cycles < winograd.direct_cycles(workload, target) / dots:
+            return other
     return config
 
 
