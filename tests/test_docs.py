@@ -16,6 +16,7 @@ from tunedb.cli.common import Exit
 ROOT = Path(__file__).parent.parent
 README = ROOT / "README.md"
 CLI = ROOT / "docs" / "cli.md"
+COMPARISON = ROOT / "docs" / "comparison.md"
 PAGES = [README, ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").glob("*.md"))]
 
 
@@ -74,6 +75,37 @@ def test_the_readme_names_only_commands_that_exist() -> None:
     named = set(re.findall(r"^    (tunedb \w+)", README.read_text(encoding="utf-8"), flags=re.MULTILINE))
     assert named
     assert named <= set(COMMANDS)
+
+
+def claims() -> list[tuple[str, str]]:
+    """The answer (yes, partly, no) and the last column of each row of docs/comparison.md."""
+    rows = re.findall(
+        r"^\|.*\| (yes|partly|no) \| (.*) \|$", COMPARISON.read_text(encoding="utf-8"), flags=re.MULTILINE
+    )
+    return [(answer, shown) for answer, shown in rows]
+
+
+def test_every_row_of_the_comparison_has_an_answer() -> None:
+    rows = [line for line in COMPARISON.read_text(encoding="utf-8").splitlines() if line.startswith("|")]
+    headings = 2 * 2  # of two tables, the names of the columns and the line under them
+    assert len(claims()) == len(rows) - headings > 0
+
+
+@pytest.mark.parametrize(("answer", "shown"), claims(), ids=lambda text: text[:60])
+def test_what_the_comparison_says_is_shown_by_tests_and_commands_that_exist(answer: str, shown: str) -> None:
+    quoted = re.findall(r"`([^`]+)`", shown)
+    tests = [item.split("::") for item in quoted if "::" in item]
+    programs = [item for item in quoted if item.startswith("tunedb ")]
+    targets = [item.removeprefix("make ") for item in quoted if item.startswith("make ")]
+    assert answer == "no" or tests or programs or targets
+    for file, name in tests:
+        assert re.search(rf"^def {name}\(", (ROOT / "tests" / file).read_text(encoding="utf-8"), flags=re.MULTILINE)
+    for program in programs:
+        command, *options = program.split(" --")
+        assert command in COMMANDS
+        assert all(f"--{option}" in COMMANDS[command].get_help(click.Context(COMMANDS[command])) for option in options)
+    for target in targets:
+        assert re.search(rf"^{target}:", (ROOT / "Makefile").read_text(encoding="utf-8"), flags=re.MULTILINE)
 
 
 def test_the_python_example_of_the_readme_runs(tmp_path: Path) -> None:
