@@ -45,6 +45,7 @@ from tuner.templates.template import (
     Template,
     bodies,
     ceil,
+    logarithms,
     register_tile,
     tiles,
     up_to,
@@ -301,9 +302,7 @@ def _features(workload: Workload, target: Target, columns: Columns) -> npt.NDArr
         else:
             other = winograd.quantities(workload, target, columns)
         known = {name: np.where(columns["algorithm"] == number, other[name], known[name]) for name in known}
-    derived = [np.log2(value) for value in known.values()]
-    knobs = [np.log2(column + 1.0) for column in columns.values()]
-    return np.stack([*derived, *knobs], axis=1).astype(np.float32)
+    return logarithms(known, columns)
 
 
 def _default(workload: Workload, target: Target) -> dict[str, Any]:

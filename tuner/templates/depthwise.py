@@ -22,7 +22,7 @@ from tuner.schedule import (
 )
 from tuner.space import Choice, Columns, Config, Flag, Knob, Space
 from tuner.target import Target
-from tuner.templates.template import CODE_LIMIT, UNROLL_LIMIT, Template, bodies, ceil, tiles, up_to
+from tuner.templates.template import CODE_LIMIT, UNROLL_LIMIT, Template, bodies, ceil, logarithms, tiles, up_to
 from tuner.workload import Workload
 
 STAGE = "depthwise_conv2d"
@@ -147,9 +147,7 @@ def _illegal(workload: Workload, target: Target, columns: Columns) -> npt.NDArra
 
 
 def _features(workload: Workload, target: Target, columns: Columns) -> npt.NDArray[np.float32]:
-    derived = [np.log2(value) for value in _quantities(workload, target, columns).values()]
-    knobs = [np.log2(column + 1.0) for column in columns.values()]
-    return np.stack([*derived, *knobs], axis=1).astype(np.float32)
+    return logarithms(_quantities(workload, target, columns), columns)
 
 
 def _default(workload: Workload, target: Target) -> dict[str, Any]:

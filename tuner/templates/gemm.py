@@ -29,6 +29,7 @@ from tuner.templates.template import (
     Template,
     bodies,
     ceil,
+    logarithms,
     register_tile,
     tiles,
     up_to,
@@ -165,9 +166,7 @@ def _illegal(workload: Workload, target: Target, columns: Columns) -> npt.NDArra
 
 
 def _features(workload: Workload, target: Target, columns: Columns) -> npt.NDArray[np.float32]:
-    derived = [np.log2(value) for value in _quantities(workload, target, columns).values()]
-    knobs = [np.log2(column + 1.0) for column in columns.values()]
-    return np.stack([*derived, *knobs], axis=1).astype(np.float32)
+    return logarithms(_quantities(workload, target, columns), columns)
 
 
 def _default(workload: Workload, target: Target) -> dict[str, Any]:

@@ -90,6 +90,13 @@ def register_tile(
     return min(legal or [(1, 1)], key=lambda tile: (cycles(tile), -tile[0] * tile[1]))
 
 
+def logarithms(known: Mapping[str, npt.NDArray[Any]], columns: Columns) -> npt.NDArray[np.float32]:
+    """Features (N, F) of N candidates: what is ``known`` of them, above zero, and their knobs, all as logarithms."""
+    derived = [np.log2(value) for value in known.values()]
+    knobs = [np.log2(column + 1.0) for column in columns.values()]
+    return np.stack([*derived, *knobs], axis=1).astype(np.float32)
+
+
 def numeric(config: Mapping[str, Any], space: Space) -> Columns:
     """One configuration as columns of length one."""
     return space.columns(np.array([space.index(config)]))
