@@ -51,6 +51,8 @@ def make_engine(url: str, *, read_only: bool = False) -> Engine:
         ) from error
     if parsed.get_backend_name() == "sqlite":
         _check_place(parsed, read_only=read_only)
+    elif parsed.get_backend_name() != "postgresql":
+        raise DatabaseError(f"{parsed.drivername} is not a database tunedb knows: use sqlite or postgresql")
     options = dialect.read_only_options(parsed) if read_only else {}
     try:
         engine = create_engine(parsed, json_serializer=_dump_json, json_deserializer=json.loads, **options)

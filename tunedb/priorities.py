@@ -158,7 +158,8 @@ def _reach(workload: Workload, others: Sequence[Known]) -> tuple[float, str] | N
         assert fastest.best is not None
         return fastest.workload.flops / fastest.best, f"the speed of {fastest.workload.label}, the fastest one alike"
     speeds = _speeds(workload, others, lambda one: one.best)
-    return (statistics.median(speeds), f"the median speed of {len(speeds)} others, none alike") if speeds else None
+    named = "one other, which is not alike" if len(speeds) == 1 else f"{len(speeds)} others, none alike"
+    return (statistics.median(speeds), f"the median speed of {named}") if speeds else None
 
 
 def _shape(workload: Workload) -> tuple[object, ...]:

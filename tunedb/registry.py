@@ -133,7 +133,7 @@ def read_file(name: str, data: bytes) -> StoredModel:
             created=datetime.fromisoformat(about["created"]),
         )
     except (ValueError, KeyError, TypeError) as error:
-        raise ModelError("this is no model that `tunedb model export` has written, or the file is damaged") from error
+        raise ModelError(f"{name} is no model that `tunedb model export` has written, or is damaged") from error
     if stored.kind == "gbt":
         stored.model()
     return stored

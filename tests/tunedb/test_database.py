@@ -176,6 +176,7 @@ def test_the_environment_names_the_database(home: Path, monkeypatch: pytest.Monk
     [
         ("tuning.sqlite", "is not a database URL: write sqlite:///"),
         ("oracle9://somewhere", "not a database tunedb knows"),
+        ("mysql://somewhere/name", "mysql is not a database tunedb knows: use sqlite or postgresql"),
         ("sqlite:////no/such/folder/t.sqlite", "the folder /no/such/folder does not exist"),
         ("sqlite:////", "is a folder"),
     ],

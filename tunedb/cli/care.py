@@ -25,7 +25,9 @@ from tuner.workload import Workload
 
 @click.command()
 @workload_argument
-@click.option("--count", "-n", type=click.IntRange(min=1), default=20, show_default=True, help="How many to list.")
+@click.option(
+    "--count", "-n", type=click.IntRange(min=1), default=20, show_default=True, metavar="N", help="How many to list."
+)
 @database_option
 @json_option
 def history(workload: Workload, count: int, url: str | None, as_json: bool) -> None:

@@ -152,7 +152,9 @@ def report(names: tuple[str, ...], output: Path, folder: Path, results: Path, as
 
 
 @experiment.command()
-@click.option("--operator", default="conv2d", show_default=True, help="The operator whose layers are held out.")
+@click.option(
+    "--operator", default="conv2d", show_default=True, metavar="NAME", help="The operator whose layers are held out."
+)
 @click.option(
     "--holdout",
     type=click.Choice(["layer", "network", "target"]),

@@ -218,7 +218,9 @@ def _print_fallback(found: Fallback, as_json: bool) -> None:
 
 @click.command()
 @workload_argument
-@click.option("--count", "-n", type=click.IntRange(min=1), default=10, show_default=True, help="How many to list.")
+@click.option(
+    "--count", "-n", type=click.IntRange(min=1), default=10, show_default=True, metavar="N", help="How many to list."
+)
 @freshness_option
 @tolerance_option
 @target_option

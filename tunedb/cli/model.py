@@ -26,7 +26,7 @@ def model() -> None:
 
 
 @model.command()
-@click.option("--name", default="default", show_default=True, help="What to call the model.")
+@click.option("--name", default="default", show_default=True, metavar="NAME", help="What to call the model.")
 @click.option(
     "--model",
     "kind",
@@ -138,7 +138,7 @@ def export(name: str, output: Path, url: str | None, as_json: bool) -> None:
 
 @model.command("import")
 @click.argument("file", type=click.Path(dir_okay=False, path_type=Path))
-@click.option("--name", help="What to call the model; else the name of the file.")
+@click.option("--name", metavar="NAME", help="What to call the model; else the name of the file.")
 @database_option
 @json_option
 def import_(file: Path, name: str | None, url: str | None, as_json: bool) -> None:

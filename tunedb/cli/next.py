@@ -11,7 +11,9 @@ from tuner.target import Target
 
 @click.command("next")
 @click.argument("network")
-@click.option("--count", "-n", type=click.IntRange(min=1), default=10, show_default=True, help="How many to list.")
+@click.option(
+    "--count", "-n", type=click.IntRange(min=1), default=10, show_default=True, metavar="N", help="How many to list."
+)
 @threads_option
 @database_option
 @json_option

@@ -16,7 +16,9 @@ from tunedb.freshness import Level
     help="What to call stale: a time that was taken with anything else that may change it, or only with another "
     "processor, protocol or major version of LLVM.",
 )
-@click.option("--count", "-n", type=click.IntRange(min=1), default=20, show_default=True, help="How many to list.")
+@click.option(
+    "--count", "-n", type=click.IntRange(min=1), default=20, show_default=True, metavar="N", help="How many to list."
+)
 @database_option
 @json_option
 def stale(freshness: Level, count: int, url: str | None, as_json: bool) -> None:

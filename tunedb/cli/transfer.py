@@ -124,7 +124,9 @@ def export(
 
 
 @click.command()
-@click.option("--count", "-n", type=click.IntRange(min=1), default=20, show_default=True, help="How many to list.")
+@click.option(
+    "--count", "-n", type=click.IntRange(min=1), default=20, show_default=True, metavar="N", help="How many to list."
+)
 @click.option("--clear", is_flag=True, help="Forget all of them.")
 @database_option
 @json_option

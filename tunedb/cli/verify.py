@@ -28,6 +28,7 @@ from tuner.workload import Workload
     "--count",
     "-n",
     type=click.IntRange(min=1),
+    metavar="N",
     default=1,
     show_default=True,
     help="How many of the best schedules of each workload.",
