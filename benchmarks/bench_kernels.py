@@ -18,6 +18,7 @@ import numpy as np
 import tunedb
 from benchmarks.contender import workload_of
 from benchmarks.race import HERE, Contender, processes, race
+from benchmarks.shapes import UNSEEN
 from benchmarks.table import OURS, PEAK, Row, render, summary
 from tuner.dtype import DTYPES
 from tuner.environment import detect
@@ -26,8 +27,8 @@ from tuner.target import Target
 from tuner.workload import Workload, make, named, parse, random_arrays, reference
 
 LAYOUTS = {
-    "own": ("NCHW16c", "Each contender's preferred layout in and out, constant weights packed"),
-    "NCHW": ("NCHW", "NCHW in and out, constant weights packed"),
+    "own": "Each contender's preferred layout in and out, constant weights packed",
+    "NCHW": "NCHW in and out, constant weights packed",
 }
 BLOCK = 0.025  # seconds that a contender runs before it is another's turn
 
@@ -40,7 +41,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
             raise TunedbError(
                 f"{max(options.threads)} threads need as many cores, and there are {cores}: use --threads"
             )
-        tasks = {workload: task_of(workload) for workload in select(options.workloads, options.dtype)}
+        tasks = {
+            workload: task_of(workload) for workload in select(options.workloads, options.dtype, options.tolerance)
+        }
         if options.tune:
             tune(list(tasks.values()), options)
         report = measure(tasks, options)
@@ -55,26 +58,36 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="bench_kernels", description="Compare kernels with those of other libraries.")
-    parser.add_argument("workloads", nargs="*", default=["resnet18.*"], help="keys, layers or patterns (resnet18.*)")
+    parser.add_argument(
+        "workloads", nargs="*", default=["resnet18.*"], help="keys, layers, patterns (resnet18.*), or: unseen"
+    )
     parser.add_argument("--threads", type=_numbers, default=[1, 2], metavar="N,N", help="default: 1,2")
     parser.add_argument("--layouts", type=_layouts, default=list(LAYOUTS), metavar="L,L", help="default: own,NCHW")
     parser.add_argument("--dtype", choices=list(DTYPES), default="float32", help="of data, weights and output")
     parser.add_argument("--db", metavar="URL", help="database of our schedules; default: TUNEDB_URL or the user's")
     parser.add_argument("--tune", type=int, metavar="N", help="tune each workload with N trials into it before")
+    pins = "tune with a knob of ours at one value, such as algorithm=direct; may be given several times"
+    parser.add_argument("--set", type=_pin, action="append", default=[], metavar="NAME=VALUE", dest="pins", help=pins)
+    parser.add_argument(
+        "--tolerance", metavar="NUMBER", help="largest error of a right result; default: the workload's"
+    )
     parser.add_argument("--rounds", type=int, default=14, metavar="N", help=f"turns of {1e3 * BLOCK:g} ms; default: 14")
     parser.add_argument("--peers", type=Path, default=Path(".venv-peers"), metavar="FOLDER", help="their environment")
     parser.add_argument("--json", metavar="FILE", help="write all results there; - writes them instead of the tables")
     return parser
 
 
-def select(patterns: Sequence[str], dtype: str = "float32") -> list[Workload]:
-    """The workloads that keys, names and patterns of names stand for, of ``dtype``. Raises WorkloadError."""
+def select(patterns: Sequence[str], dtype: str = "float32", tolerance: str | None = None) -> list[Workload]:
+    """The workloads that keys, names and patterns of names stand for, of ``dtype`` and within ``tolerance``.
+
+    Raises WorkloadError.
+    """
     chosen: dict[Workload, None] = {}
     for pattern in patterns:
         matches = [workload for name, workload in named().items() if fnmatchcase(name, pattern)]
-        found = matches or [parse(pattern)]
+        found = matches or [parse(key) for key in (UNSEEN if pattern == "unseen" else (pattern,))]
         chosen.update(dict.fromkeys(make(w.operator, **{**dict(w.arguments), "dtype": dtype}) for w in found))
-    return list(chosen)
+    return [workload.within(tolerance) if tolerance else workload for workload in chosen]
 
 
 def task_of(workload: Workload) -> dict[str, Any]:
@@ -103,20 +116,21 @@ def task_of(workload: Workload) -> dict[str, Any]:
 
 def tune(tasks: Sequence[dict[str, Any]], options: argparse.Namespace) -> None:
     """Search for what will then be compared. Raises TunedbError."""
+    pins = dict(options.pins)
     with tunedb.open(options.db) as database:
         for threads in options.threads:
-            for workload in {workload_of(task, LAYOUTS[name][0]): None for name in options.layouts for task in tasks}:
+            for workload in {workload_of(task, name): None for name in options.layouts for task in tasks}:
                 _say(f"tuning {workload.label}, {threads} threads")
-                tunedb.tune(workload, db=database, trials=options.tune, threads=threads)
+                tunedb.tune(workload, db=database, trials=options.tune, threads=threads, pins=pins)
 
 
 def contenders(layout: str, options: argparse.Namespace) -> list[Contender]:
     """All of them, as they take part in the table of ``layout``."""
-    peers, python, own = options.peers.absolute() / "bin" / "python", Path(sys.executable), LAYOUTS[layout][0]
+    peers, python = options.peers.absolute() / "bin" / "python", Path(sys.executable)
     plain = {"layout": layout}
     both = [
         Contender(PEAK, HERE / "peak.py", python, {}),
-        Contender(OURS, HERE / "contender.py", python, {"layout": own, "db": options.db}),
+        Contender(OURS, HERE / "contender.py", python, {**plain, "db": options.db}),
         Contender("oneDNN", HERE / "peers/raw_onednn.py", peers, plain),
     ]
     if options.dtype != "float32":
@@ -161,7 +175,7 @@ def measure(tasks: dict[Workload, dict[str, Any]], options: argparse.Namespace) 
                     report["versions"] |= {p.name: p.version for p in runners if p.version}
                 table = {"layout": layout, "threads": threads, "rows": [row.to_json() for row in rows]}
                 report["tables"].append(table | summary(rows))
-                print(f"\n## {LAYOUTS[layout][1]}, {threads} thread{'s' if threads > 1 else ''}\n", file=out)
+                print(f"\n## {LAYOUTS[layout]}, {threads} thread{'s' if threads > 1 else ''}\n", file=out)
                 print(render(rows), file=out)
                 for problem in _problems(rows):
                     print(problem, file=out)
@@ -204,6 +218,13 @@ def _numbers(text: str) -> list[int]:
     if min(numbers) < 1:
         raise argparse.ArgumentTypeError("threads must be 1 or more")
     return numbers
+
+
+def _pin(text: str) -> tuple[str, str]:
+    name, equals, value = text.partition("=")
+    if not (name and equals and value):
+        raise argparse.ArgumentTypeError(f"{text!r} is not NAME=VALUE")
+    return name, value
 
 
 def _layouts(text: str) -> list[str]:

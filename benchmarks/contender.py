@@ -27,6 +27,7 @@ from tuner.workload import Workload, conv2d, dense, depthwise_conv2d
 Array = npt.NDArray[np.float32]
 
 VERSION = f"tunedb {tunedb.__version__}"
+BLOCK = 16  # channels
 NOTE: dict[str, str] = {}  # name of a task -> which schedule it was run with
 
 
@@ -38,8 +39,10 @@ def prepare(
     ``task`` has a name and a kind: "conv" with IC, H, W, OC, K, S (stride), P (padding) and G (groups: 1 or IC), where
     ``x`` is [1, IC, H, W] and ``w`` [OC, IC / G, K, K]; "matmul" with M, K, N, where ``x`` is [M, K] and the constant
     ``w`` [K, N].
-    With dtype "bfloat16" in the task the operands and the output are rounded to that; ``x`` and ``w`` are float32.
-    ``opts`` may have layout (NCHW16c if not given) and db (a URL; the usual database if not given).
+    With a tolerance in the task the error stays within it; with dtype "bfloat16" in it the operands and the output are
+    rounded to that; ``x`` and ``w`` are float32.
+    ``opts`` may have layout ("own" if not given: NCHW16c where blocks of 16 divide the channels, else NCHW) and db (a
+    URL; the usual database if not given).
 
     Raises TunedbError for a task that has no kernel.
     """
@@ -47,7 +50,7 @@ def prepare(
     # Not sooner: who only imports this module, to tune, must not be bound to one processor.
     os.environ.setdefault("OMP_PROC_BIND", "true")
     target = Target.host(threads)
-    workload = workload_of(task, opts.get("layout", "NCHW16c"))
+    workload = workload_of(task, opts.get("layout", "own"))
     schedule, NOTE[task["name"]] = choose(workload, target, opts.get("db"))
     program = build(workload, schedule, target)
     module = cpu.load(program.ir, target)
@@ -71,6 +74,13 @@ def prepare(
 
 def workload_of(task: Mapping[str, Any], layout: str) -> Workload:
     """The workload of ``task`` with its images in ``layout``. Raises WorkloadError when there is none."""
+    if layout == "own" and task["kind"] == "conv":
+        layout = "NCHW16c" if all(c < BLOCK or c % BLOCK == 0 for c in (task["IC"], task["OC"])) else "NCHW"
+    workload = _workload(task, layout)
+    return workload.within(task["tolerance"]) if "tolerance" in task else workload
+
+
+def _workload(task: Mapping[str, Any], layout: str) -> Workload:
     dtype = task.get("dtype", "float32")
     if task["kind"] == "matmul":
         return dense(m=task["M"], ci=task["K"], co=task["N"], dtype=dtype)

@@ -33,7 +33,7 @@ def database(tmp_path: Path) -> str:
     return f"sqlite:///{tmp_path / 'empty.sqlite'}"
 
 
-@pytest.mark.parametrize("layout", ["NCHW", "NCHW16c"])
+@pytest.mark.parametrize("layout", ["NCHW", "NCHW16c", "own"])
 @pytest.mark.parametrize(
     "workload",
     [

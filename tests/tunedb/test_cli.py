@@ -23,7 +23,7 @@ from tunedb.cli import main
 from tunedb.cli.common import Exit
 from tunedb.cli.tune import TUNERS
 from tunedb.tables import VERSION_TABLE
-from tuner import tune as tuner_tune
+from tuner import tuners
 from tuner.target import ISAS, Target
 
 WORKLOAD = "matmul(m=48,k=32,n=64)"
@@ -103,7 +103,7 @@ def test_tune_is_quiet_in_a_pipe(tuned: dict[str, Any], url: str) -> None:
 
 
 def test_the_command_line_offers_the_tuners_there_are() -> None:
-    assert sorted(TUNERS) == sorted(tuner_tune.TUNERS)
+    assert sorted(TUNERS) == sorted(tuners.TUNERS)
 
 
 def test_best_reports_under_stable_names(tuned: dict[str, Any], url: str) -> None:

@@ -72,9 +72,14 @@ def test_records_of_unknown_templates_are_counted_as_left_out(db: Database, tmp_
     assert known.left_out == {"of other tools, in templates that cannot be lowered": 27}
 
 
+def started(db: Database) -> prior.Start:
+    template = template_for(NEW, arguments().target)
+    return prior.warm_start(db, template, template.space(NEW, arguments().target), arguments())
+
+
 def test_a_warm_start_names_the_machines_and_trusts_no_other_machine_fully(db: Database, tmp_path: Path) -> None:
     db.import_log(str(log(tmp_path / "x.log")), machine="ryzen")
-    report = prior.warm_start(db, template_for(NEW, arguments().target), arguments()).report
+    report = started(db).report
     assert report.machines == {"cpu-x86-64-sse2-8t": 54}
     assert report.verdict == "weak"
     assert "this target" in report.why
@@ -84,7 +89,7 @@ def test_imported_records_are_left_out_where_own_trials_do_better_alone(db: Data
     for number, source in enumerate(SOURCES):
         fill(db, source, seed=number)
     db.import_log(str(log(tmp_path / "x.log")), machine="ryzen")
-    report = prior.warm_start(db, template_for(NEW, arguments().target), arguments()).report
+    report = started(db).report
     own = arguments().target.name
     assert report.machines[own] == 120
     assert ("cpu-x86-64-sse2-8t" in report.machines) == (prior.ELSEWHERE not in report.left_out)

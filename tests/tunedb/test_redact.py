@@ -157,6 +157,11 @@ ARGUMENTS = {
     "model evaluate": ("x",),
     "model export": ("x", "-o", "OTHER.bin"),
     "model import": ("OTHER.bin",),
+    "compact": (),
+    "experiment list": (),
+    "experiment run": ("no-such-experiment",),
+    "experiment report": ("no-such-experiment",),
+    "experiment replay": (),
 }
 
 

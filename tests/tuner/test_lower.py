@@ -357,7 +357,7 @@ REFUSED: dict[str, tuple[str, tuple[Step, ...], str]] = {
         "not for stage pad",
     ),
     "an algorithm that does not apply": (
-        PADDED,
+        BLOCKED,
         (Algorithm("conv2d", "winograd2"),),
         "winograd is for 3x3 kernels",
     ),
