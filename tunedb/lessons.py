@@ -50,6 +50,7 @@ class LessonRow(NamedTuple):
     layer: Connection
     id: int  # in its layer
     group: tuple[str, str]  # workload and target: times are compared within it
+    template_id: int
     seconds: float | None
     created: datetime | None
     imported: bool
@@ -61,21 +62,30 @@ def imported_rows(connection: Connection, until: datetime | None, workloads: Map
         TARGET.c.id.in_(select(TRIAL.c.target_id).join_from(TRIAL, TEMPLATE).where(TEMPLATE.c.name.in_(TEMPLATES)))
     )
     machine = {row.id: target_of(ForeignTarget.from_json(row.description)) for row in connection.execute(described)}
-    columns = (TRIAL.c.id, TRIAL.c.fingerprint, TRIAL.c.workload_id, TRIAL.c.target_id, TRIAL.c.schedule_id)
-    statement = select(*columns, TRIAL.c.seconds, TRIAL.c.created).join_from(TRIAL, TEMPLATE)
+    columns = (TRIAL.c.id, TRIAL.c.fingerprint, TRIAL.c.workload_id, TRIAL.c.target_id, TRIAL.c.template_id)
+    statement = select(*columns, TRIAL.c.schedule_id, TRIAL.c.seconds, TRIAL.c.created).join_from(TRIAL, TEMPLATE)
     statement = statement.where(TEMPLATE.c.name.in_(TEMPLATES), TRIAL.c.retracted.is_(None))
     if until is not None:
         statement = statement.where(or_(TRIAL.c.created.is_(None), TRIAL.c.created <= until))
     same: dict[tuple[str, str, int], list[LessonRow]] = {}
     for row in connection.execute(statement.order_by(TRIAL.c.fingerprint)):
         group = (workloads[row.workload_id], machine[row.target_id].fingerprint)
-        made = LessonRow(row.fingerprint, connection, row.id, group, row.seconds, row.created, True)
+        made = LessonRow(row.fingerprint, connection, row.id, group, row.template_id, row.seconds, row.created, True)
         same.setdefault((*group, row.schedule_id), []).append(made)
     return [sorted(each, key=_time)[(len(each) - 1) // 2] for each in same.values()]
 
 
 def _time(row: LessonRow) -> float:
     return float("inf") if row.seconds is None else row.seconds
+
+
+def imported_number(connection: Connection, until: datetime | None) -> int:
+    """How many such records there are, without reading them."""
+    statement = select(func.count()).select_from(TRIAL.join(TEMPLATE))
+    statement = statement.where(TEMPLATE.c.name.in_(TEMPLATES), TRIAL.c.retracted.is_(None))
+    if until is not None:
+        statement = statement.where(or_(TRIAL.c.created.is_(None), TRIAL.c.created <= until))
+    return connection.scalar(statement) or 0
 
 
 def unknown(connection: Connection) -> int:

@@ -1,5 +1,6 @@
 """What the database teaches about a workload: the trials to learn from, the model, the prior and the report."""
 
+import contextlib
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -11,19 +12,19 @@ from sqlalchemy import Connection, select
 
 from tunedb import registry
 from tunedb.fallback import Prediction
-from tunedb.lessons import Lesson, LessonRow, imported_rows, lessons, unknown
+from tunedb.lessons import Lesson, LessonRow, imported_number, imported_rows, lessons, unknown
 from tunedb.records import SCHEDULE, SESSION, TARGET, TRIAL, WORKLOAD, read_trial, select_trials
 from tunedb.sessions import SessionArguments
 from tuner.canonical import fingerprint
-from tuner.cost_model.global_model import FEATURES, GlobalModel, Settings
+from tuner.cost_model.global_model import FEATURES, GlobalModel, ModelError, Settings
 from tuner.cost_model.held_out import HeldOut, judge
-from tuner.cost_model.training import TrainingSet, choose
+from tuner.cost_model.training import MOST, TrainingSet, choose
 from tuner.errors import ScheduleError
 from tuner.features.sketches import sketch_features
 from tuner.space import Space
 from tuner.target import Target
 from tuner.templates import Template, template_for
-from tuner.transfer import GlobalPrior, Report, correlation, legal_sample, nothing, prior_from
+from tuner.transfer import GlobalPrior, Report, Seen, correlation, legal_sample, nothing, prior_from
 from tuner.trial import Trial
 from tuner.workload import Workload
 
@@ -31,80 +32,140 @@ if TYPE_CHECKING:
     from tunedb.database import Database
 
 DEFAULT_NAME = "default"
+WARM_NAME = "warm"  # of the models that warm starts train
+ENOUGH = 4  # workloads tuned on a target beside which the records of other tools mislead (docs/transfer-learning.md)
+IMPORTED = 32  # records of a workload that teach all that another machine can
+NEARLY = 0.8  # of the trials that are known now, for which a model is as good as a new one
 MOST_SCORED = 1_000_000  # configurations of a space, legal or not, that a prediction looks at
 _EPOCH = "1970-01-01T00:00:00+00:00"  # when the database held nothing
 _WARM = ("start", "trained_on", "until")  # settings of a session that say what it was warmed with
 _CHUNK = 500  # rows that one statement names
+BESIDE = f"of other tools, which mislead beside {ENOUGH} or more workloads of this target"
+NEWER = "newer than the model, which is trained again when a fifth is"
 ELSEWHERE = "of other targets, without which this one's held-out workloads are ranked better"
 
 
 @dataclass(frozen=True)
+class Choice:
+    """Which trials are to be learned from, before any is read, and why others are not among them."""
+
+    rows: Sequence[LessonRow]
+    left_out: Mapping[str, int]
+    until: datetime | None  # when the newest trial was begun, of all that were looked at
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 over the sorted fingerprints."""
+        return fingerprint(sorted(row.fingerprint for row in self.rows))
+
+    @property
+    def targets(self) -> set[str]:
+        """Fingerprints."""
+        return {row.group[1] for row in self.rows}
+
+    def on(self, target: Target) -> "Choice":
+        """What was measured on such a target alone."""
+        own = [row for row in self.rows if row.group[1] == target.fingerprint]
+        others = len(self.rows) - len(own)
+        return Choice(own, {**self.left_out, ELSEWHERE: others} if others else self.left_out, self.until)
+
+    def best(self) -> tuple[Trial, ...]:
+        """The fastest trial of each of our own templates on each workload and target."""
+        best: dict[tuple[object, ...], LessonRow] = {}
+        for row in self.rows:
+            kind = (*row.group, row.template_id)
+            if not row.imported and (kind not in best or _seconds(row) < _seconds(best[kind])):
+                best[kind] = row
+        return tuple(each for each in _read(list(best.values())).values() if isinstance(each, Trial))
+
+    def read(self, features: str = "invariant") -> "Training":
+        """The trials themselves, less those that turn out to have nothing to teach."""
+        found = _read(self.rows)
+        left_out = Counter(self.left_out)
+        left_out["stored without a schedule"] += len(self.rows) - len(found)
+        examples = dict(sorted(found.items()))
+        data, used = TrainingSet.of(list(examples.values()), features)
+        left_out["have a schedule that cannot be lowered"] += int((~used).sum())
+        return Training(
+            examples={name: each for (name, each), good in zip(examples.items(), used.tolist(), strict=True) if good},
+            data=data,
+            left_out={reason: number for reason, number in left_out.items() if number},
+            digest=self.digest,
+        )
+
+
+@dataclass(frozen=True)
 class Training:
-    """What is learned from, by fingerprint, and why other trials are not among it."""
+    """What is learned from, by fingerprint, and why other trials are not among it. ``digest``: of the choice."""
 
     examples: Mapping[str, Trial | Lesson]
     data: TrainingSet
     left_out: Mapping[str, int]
-    until: datetime | None  # when the newest trial was begun, of all that were looked at
+    digest: str
 
     @property
     def trials(self) -> tuple[Trial, ...]:
         """Those of our own templates."""
         return tuple(example for example in self.examples.values() if isinstance(example, Trial))
 
-    @property
-    def digest(self) -> str:
-        """SHA-256 over the sorted fingerprints."""
-        return fingerprint(sorted(self.examples))
 
-    def model(self, connection: Connection, settings: Settings) -> GlobalModel:
-        """The model of exactly these trials: the stored one, else a new one."""
-        stored = registry.of_training(connection, self.digest, settings)
-        return stored.model() if stored else GlobalModel.fit(self.data, settings)
-
-    def on(self, target: Target) -> "Training":
-        """What was measured on such a target alone."""
-        groups = [group for group, name in enumerate(self.data.targets) if name == target.name]
-        examples = {name: each for name, each in self.examples.items() if each.target.name == target.name}
-        others = {ELSEWHERE: len(self.examples) - len(examples)}
-        return Training(examples, self.data.part(groups), {**self.left_out, **others}, self.until)
+def training(connections: Sequence[Connection], features: str = "invariant") -> Training:
+    """All that the layers of a database teach, imported records too."""
+    return chosen(connections).read(features)
 
 
-def training(connections: Sequence[Connection], until: datetime | None = None, features: str = "invariant") -> Training:
-    """All that the layers of a database teach, imported records too; ``until`` leaves out what was begun later."""
-    rows = _candidates(connections, until)
-    seconds = np.array([np.nan if row.seconds is None else row.seconds for row in rows], dtype=np.float64)
-    positions, reasons = choose([row.group for row in rows], seconds)
-    left_out = Counter(reasons)
+def chosen(connections: Sequence[Connection], until: datetime | None = None, beside: Target | None = None) -> Choice:
+    """What to learn from; ``until`` leaves out what was begun later.
+
+    With ``beside``, what is wanted is a prior for that target: a few imported records of each workload teach all that
+    another machine can, and none are asked when enough workloads were tuned on the target itself.
+    """
+    own = _own_rows(connections, until)
+    positions, reasons = _choose(own)
+    rows, left_out = [own[position] for position in positions], Counter(reasons)
+    newest = [row.created for row in own if row.created is not None]
+    if beside and len({row.group[0] for row in rows if row.group[1] == beside.fingerprint}) >= ENOUGH:
+        left_out[BESIDE] += sum(imported_number(layer, until) for layer in connections)
+    else:
+        imported = _imported_rows(connections, until)
+        positions, reasons = _choose(imported, IMPORTED if beside else MOST)
+        rows += [imported[position] for position in positions]
+        left_out.update(reasons)
+        newest += [row.created for row in imported if row.created is not None]
     left_out["of other tools, in templates that cannot be lowered"] += sum(map(unknown, connections))
-    chosen = [rows[position] for position in positions.tolist()]
+    return Choice(rows, {reason: count for reason, count in left_out.items() if count}, max(newest, default=None))
+
+
+def _choose(rows: Sequence[LessonRow], most: int = MOST) -> tuple[list[int], Mapping[str, int]]:
+    seconds = np.array([np.nan if row.seconds is None else row.seconds for row in rows], dtype=np.float64)
+    positions, reasons = choose([row.group for row in rows], seconds, most)
+    return positions.tolist(), reasons
+
+
+def _seconds(row: LessonRow) -> float:
+    return float("inf") if row.seconds is None else row.seconds
+
+
+def _read(rows: Sequence[LessonRow]) -> dict[str, Trial | Lesson]:
+    """By fingerprint; not those that have no schedule, or none that can be lowered."""
+    members: dict[tuple[Connection, bool], list[int]] = {}
+    for row in rows:
+        members.setdefault((row.layer, row.imported), []).append(row.id)
     found: dict[str, Trial | Lesson] = {}
-    for layer in connections:
-        own, imported = (
-            [row.id for row in chosen if row.layer is layer and row.imported is kind] for kind in (False, True)
-        )
-        for start in range(0, len(own), _CHUNK):
-            some = select_trials().where(TRIAL.c.id.in_(own[start : start + _CHUNK]))
-            found |= {
-                row.fingerprint: trial for row in layer.execute(some) if (trial := read_trial(row)).schedule.steps
-            }
-        for start in range(0, len(imported), _CHUNK):
-            found |= lessons(layer, imported[start : start + _CHUNK])
-    left_out["stored without a schedule"] += len(chosen) - len(found)
-    examples = dict(sorted(found.items()))
-    data, used = TrainingSet.of(list(examples.values()), features)
-    left_out["have a schedule that cannot be lowered"] += int((~used).sum())
-    return Training(
-        examples={name: each for (name, each), good in zip(examples.items(), used.tolist(), strict=True) if good},
-        data=data,
-        left_out={reason: number for reason, number in left_out.items() if number},
-        until=max((row.created for row in rows if row.created is not None), default=None),
-    )
+    for (layer, imported), ids in members.items():
+        for start in range(0, len(ids), _CHUNK):
+            some = ids[start : start + _CHUNK]
+            if imported:
+                found |= lessons(layer, some)
+            else:
+                trials = layer.execute(select_trials().where(TRIAL.c.id.in_(some)))
+                found |= {row.fingerprint: trial for row in trials if (trial := read_trial(row)).schedule.steps}
+    return found
 
 
-def _candidates(connections: Sequence[Connection], until: datetime | None) -> list[LessonRow]:
-    """What there is to choose from, by fingerprint: each trial once, and none that a layer has retracted."""
-    columns = ("id", "fingerprint", "workload_id", "target_id", "seconds", "created", "retracted")
+def _own_rows(connections: Sequence[Connection], until: datetime | None) -> list[LessonRow]:
+    """Our own trials by fingerprint: each once, and none that a layer has retracted."""
+    columns = ("id", "fingerprint", "workload_id", "target_id", "template_id", "seconds", "created", "retracted")
     statement = select(*(TRIAL.c[name] for name in columns)).join_from(TRIAL, SCHEDULE)
     statement = statement.where(SCHEDULE.c.kind == "steps")
     if until is not None:
@@ -113,43 +174,69 @@ def _candidates(connections: Sequence[Connection], until: datetime | None) -> li
     retracted: set[str] = set()
     for layer in connections:
         workloads, targets = ({row.id: row.fingerprint for row in layer.execute(s)} for s in (_WORKLOADS, _TARGETS))
-        for row in layer.execute(statement):
-            if row.retracted is not None:
-                retracted.add(row.fingerprint)
-            group = (workloads[row.workload_id], targets[row.target_id])
-            made = LessonRow(row.fingerprint, layer, row.id, group, row.seconds, row.created, False)
-            found.setdefault(row.fingerprint, made)
+        for id, name, workload, target, template, seconds, created, gone in layer.execute(statement):
+            if gone is not None:
+                retracted.add(name)
+            group = (workloads[workload], targets[target])
+            found.setdefault(name, LessonRow(name, layer, id, group, template, seconds, created, False))
+    return [found[name] for name in sorted(found.keys() - retracted)]
+
+
+def _imported_rows(connections: Sequence[Connection], until: datetime | None) -> list[LessonRow]:
+    """Records of other tools by fingerprint, each once."""
+    found: dict[str, LessonRow] = {}
+    for layer in connections:
+        workloads = {row.id: row.fingerprint for row in layer.execute(_WORKLOADS)}
         for made in imported_rows(layer, until, workloads):
             found.setdefault(made.fingerprint, made)
-    return [found[name] for name in sorted(found.keys() - retracted)]
+    return [found[name] for name in sorted(found)]
 
 
 _WORKLOADS = select(WORKLOAD.c.id, WORKLOAD.c.problem.label("fingerprint"))
 _TARGETS = select(TARGET.c.id, TARGET.c.fingerprint)
 
 
-def suited(connection: Connection, known: Training, target: Target, settings: Settings) -> tuple[Training, GlobalModel]:
-    """What to learn from for ``target``, and its model: everything, unless this target's own trials do better alone.
+def suited(database: "Database", known: Choice, target: Target, settings: Settings) -> registry.StoredModel:
+    """The model for ``target`` of what is known: of everything, unless this target's own trials do better alone.
 
     Better is what ranks this target's held-out workloads better; where none can be held out, everything is used.
     """
-    model = known.model(connection, settings)
+    model = _model(database, known, settings)
     own = known.on(target)
-    if set(known.data.targets) == {target.name} or len(set(own.data.workloads)) < 2:
-        return known, model
-    alone = own.model(connection, settings)
-    return (own, alone) if correlation(alone, target) > correlation(model, target) else (known, model)
+    if known.targets == {target.fingerprint} or len({row.group[0] for row in own.rows}) < 2:
+        return model
+    alone = _model(database, own, settings)
+    return alone if correlation(alone.held_out, target) > correlation(model.held_out, target) else model
+
+
+def _model(database: "Database", known: Choice, settings: Settings) -> registry.StoredModel:
+    """A stored model of these trials, or of nearly all of them, else a new one, which is stored for the next session.
+
+    So training is paid for when a fifth is new, not in each session. Raises ModelError when there is nothing to learn.
+    """
+    with database.read() as connection:
+        stored = registry.of_nearly(connection, known.digest, len(known.rows), known.targets, NEARLY, settings)
+    return stored or _store(database, WARM_NAME, known.read(), settings, known)
+
+
+def _store(
+    database: "Database", name: str, known: Training, settings: Settings, choice: Choice
+) -> registry.StoredModel:
+    model = GlobalModel.fit(known.data, settings)
+    without = {reason: count for reason, count in known.left_out.items() if reason not in choice.left_out}
+    basis = registry.Basis(len(choice.rows), tuple(sorted(choice.targets)), without, Seen.of(known.data))
+    stored = registry.pack(name, model, known.digest, settings, known.data, basis)
+    with database.write() as connection:
+        registry.save(connection, stored)
+    return stored
 
 
 def train(database: "Database", name: str, settings: Settings) -> registry.StoredModel:
     """Train a model on all that the database holds and store it. Raises ModelError when there is nothing to learn."""
     with database.read_layers() as connections:
-        known = training(connections, features=FEATURES[settings.model])
-    model = GlobalModel.fit(known.data, settings)
-    stored = registry.pack(name, model, known.digest, settings, known.data)
-    with database.write() as connection:
-        registry.save(connection, stored)
-    return stored
+        choice = chosen(connections)
+        known = choice.read(FEATURES[settings.model])
+    return _store(database, name, known, settings, choice)
 
 
 @dataclass(frozen=True)
@@ -166,32 +253,39 @@ def warm_start(database: "Database", template: Template, space: Space, arguments
     with database.read() as connection:
         begun = _begun(connection, arguments)
     if begun is not None:
-        again = _start(database, template, space, arguments, begun["until"])
+        again = _start(database, template, space, arguments, begun)
         if again.identity == begun:
             return again
-    return _start(
-        database, template, space, arguments, None
-    )  # a new one, or older trials were added to the database since
+    # A new one; or the model is gone, and older trials were added to the database since.
+    return _start(database, template, space, arguments, None)
 
 
 def _start(
-    database: "Database", template: Template, space: Space, arguments: SessionArguments, until: str | None
+    database: "Database", template: Template, space: Space, arguments: SessionArguments, begun: Mapping[str, Any] | None
 ) -> Start:
     settings = Settings()
     workload, target = arguments.workload, arguments.target
+    until = begun["until"] if begun else None
     with database.read_layers() as connections:
-        known = training(connections, datetime.fromisoformat(until) if until else None)
-        made, report = None, nothing("nothing is stored that could be learned from", known.left_out)
-        if known.examples:
-            learned, model = suited(connections[0], known, target, settings)
+        known = chosen(connections, datetime.fromisoformat(until) if until else None, beside=target)
+        stored, made, report = None, None, nothing("nothing is stored that could be learned from", known.left_out)
+        if begun and begun["trained_on"]:
+            stored = registry.of_training(connections[0], begun["trained_on"], settings)
+        if not stored and known.rows:
+            with contextlib.suppress(ModelError):  # no schedule of all those can be lowered
+                stored = suited(database, known, target, settings)
+        if stored:
+            used = known.on(target) if stored.basis.targets == (target.fingerprint,) else known
+            left_out = Counter({**used.left_out, **stored.basis.left_out})
+            left_out[NEWER] = max(len(used.rows) - stored.basis.chosen, 0)
             made, report = prior_from(
-                model, learned.data, known.trials, learned.left_out, template, workload, target, space
+                stored.model(), stored.basis.seen, known.best(), +left_out, template, workload, target, space
             )
     identity = {
         **arguments.settings,
         "start": "warm",
-        "trained_on": known.digest if made else None,
-        "until": known.until.isoformat() if known.until else _EPOCH,
+        "trained_on": stored.training_digest if stored and made else None,
+        "until": until or (known.until.isoformat() if known.until else _EPOCH),
     }
     return Start(made, report, identity)
 

@@ -7,12 +7,12 @@ the rest of the row.
 import contextlib
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence, Set
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from typing import Any, cast
 
-from sqlalchemy import Connection, Row, Table, select
+from sqlalchemy import ColumnElement, Connection, Row, Table, select, true
 
 from tunedb import dialect
 from tunedb.errors import NotFoundError
@@ -23,9 +23,25 @@ from tuner.cost_model.held_out import HeldOut
 from tuner.cost_model.training import TrainingSet
 from tuner.features.invariant import VERSION
 from tuner.features.representations import REPRESENTATIONS, representation
+from tuner.transfer import Seen
 
 MODEL = cast(Table, Model.__table__)
 FORMAT = "tunedb-model/1"  # of an exported file
+
+
+@dataclass(frozen=True)
+class Basis:
+    """What a later warm start has to know of a model's training, so that no trial has to be read for it."""
+
+    chosen: int  # trials, before those were left out that cannot be lowered
+    targets: tuple[str, ...]  # fingerprints, sorted
+    left_out: Mapping[str, int]  # of the chosen, by reason
+    seen: Seen
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> "Basis":
+        seen = {**data["seen"], "low": tuple(data["seen"]["low"]), "high": tuple(data["seen"]["high"])}
+        return cls(data["chosen"], tuple(data["targets"]), data["left_out"], Seen(**seen))
 
 
 @dataclass(frozen=True)
@@ -50,6 +66,11 @@ class StoredModel:
         """The first models were all trees, and did not say so."""
         kind: Kind = self.parameters.get("model", "gbt")
         return kind
+
+    @property
+    def basis(self) -> Basis:
+        """Raises KeyError for the model of a program that did not keep it; ``of_nearly`` finds none of those."""
+        return Basis.from_json(self.parameters["basis"])
 
     @property
     def sha256(self) -> str:
@@ -78,7 +99,7 @@ class StoredModel:
             "fingerprint": self.fingerprint,
             "feature_version": self.feature_version,
             "training_digest": self.training_digest,
-            "parameters": dict(self.parameters),
+            "parameters": {name: value for name, value in self.parameters.items() if name != "basis"},
             "held_out": [asdict(one) for one in self.held_out],
             "sha256": self.sha256,
             "bytes": len(self.blob),
@@ -86,13 +107,16 @@ class StoredModel:
         }
 
 
-def pack(name: str, model: GlobalModel, digest: str, settings: Settings, data: TrainingSet) -> StoredModel:
+def pack(
+    name: str, model: GlobalModel, digest: str, settings: Settings, data: TrainingSet, basis: Basis
+) -> StoredModel:
     """A model trained on ``data`` as it is stored. Equal models give equal files, whenever they were trained."""
     parameters = {
         **pack_settings(settings),
         "used_rounds": model.rounds,
         "trials": len(data.seconds),
         "workloads": sorted(set(data.workloads)),
+        "basis": asdict(basis),
     }
     version = representation(data.representation).version
     return StoredModel(name, version, digest, parameters, model.held_out, model.to_bytes(), datetime.now(UTC))
@@ -172,15 +196,29 @@ def find(connection: Connection, name: str) -> StoredModel:
 
 def of_training(connection: Connection, digest: str, settings: Settings) -> StoredModel | None:
     """A model that was trained on exactly these trials with these settings, if one is stored."""
-    rows = connection.execute(
-        select(MODEL).where(MODEL.c.training_digest == digest, MODEL.c.feature_version == VERSION)
-    )
-    wanted = pack_settings(settings)
-    for row in rows:
-        if all(row.parameters.get(name) == value for name, value in wanted.items()):
-            with contextlib.suppress(ModelError):  # a damaged one is as good as none: these trials give it again
-                return _read(row)
+    return next(_suitable(connection, MODEL.c.training_digest == digest, settings), None)
+
+
+def of_nearly(
+    connection: Connection, digest: str, number: int, targets: Set[str], share: float, settings: Settings
+) -> StoredModel | None:
+    """The model of exactly these trials, else the newest of at least such a share of their number, of these targets."""
+    if exact := of_training(connection, digest, settings):
+        return exact
+    for stored in _suitable(connection, true(), settings):
+        if share * number <= stored.basis.chosen <= number and set(stored.basis.targets) == targets:
+            return stored
     return None
+
+
+def _suitable(connection: Connection, which: ColumnElement[bool], settings: Settings) -> Iterator[StoredModel]:
+    """The newest first."""
+    statement = select(MODEL.c.id, MODEL.c.parameters).where(which, MODEL.c.feature_version == VERSION)
+    wanted = pack_settings(settings)
+    for id, parameters in connection.execute(statement.order_by(MODEL.c.created.desc(), MODEL.c.id.desc())).all():
+        if "basis" in parameters and all(parameters.get(name) == value for name, value in wanted.items()):
+            with contextlib.suppress(ModelError):  # a damaged one is as good as none: these trials give it again
+                yield _read(connection.execute(select(MODEL).where(MODEL.c.id == id)).one())
 
 
 def newest(connection: Connection) -> StoredModel | None:

@@ -26,7 +26,7 @@ from tuner.workload import Workload
 
 NEAREST = 8  # workloads whose best schedules are examples
 UNKNOWN = 0.25  # share of pairs that a model ranks wrongly, where no workload could be held out to tell
-SAMPLE = 4096  # candidates by which the coverage of a new workload is judged
+SAMPLE = 1024  # candidates by which the coverage of a new workload is judged
 GOOD = 0.5  # rank correlation on held-out workloads from which a prior is used in full
 POOR = 0.2  # and below which it is not used at all
 COVERED = 0.8  # share of the new workload's features that the training has seen, for full use
@@ -55,6 +55,25 @@ class GlobalPrior:
 
     def examples(self) -> Sequence[Config]:
         return [copy.config for copy in self.copies]
+
+
+@dataclass(frozen=True)
+class Seen:
+    """What has to be known of a training, once the model is trained: how much it was, and the (F,) features' range."""
+
+    trials: int
+    workloads: int
+    machines: Mapping[str, int]  # trials by the name of their target
+    low: tuple[float, ...]
+    high: tuple[float, ...]
+    representation: str
+
+    @classmethod
+    def of(cls, data: TrainingSet) -> "Seen":
+        """Of trees no range is kept: a space's coverage is judged by flat features."""
+        flat = data.features.ndim == 2
+        low, high = (tuple(f(data.features, axis=0).tolist()) if flat else () for f in (np.min, np.max))
+        return cls(len(data.seconds), len(set(data.workloads)), machines(data), low, high, data.representation)
 
 
 @dataclass(frozen=True)
@@ -89,7 +108,7 @@ def nothing(why: str, left_out: Mapping[str, int]) -> Report:
 
 def prior_from(
     model: GlobalModel,
-    data: TrainingSet,
+    seen: Seen,
     trials: Sequence[Trial],
     left_out: Mapping[str, int],
     template: Template,
@@ -101,7 +120,7 @@ def prior_from(
 
     ``space`` is the template's, or the part of it that is searched. None when the verdict is off.
     """
-    coverage = _coverage(data, template, workload, target, space)
+    coverage = _coverage(seen, template, workload, target, space)
     here = [one for one in model.held_out if one.target == target.name]
     same = [one for one in here if one.workload.startswith(f"{workload.operator}(")]
     verdict, why = judge(same, here, coverage)
@@ -109,14 +128,14 @@ def prior_from(
     report = Report(
         verdict,
         why,
-        len(data.seconds),
-        len(set(data.workloads)),
+        seen.trials,
+        seen.workloads,
         left_out,
         model.rounds,
         model.held_out,
         coverage,
         tuple(trial.workload.key for trial in nearest),
-        machines(data),
+        seen.machines,
     )
     if verdict == "off":
         return None, report
@@ -125,9 +144,9 @@ def prior_from(
     return GlobalPrior(model, template, workload, target, space, trust, copies(nearest, workload), wrong), report
 
 
-def correlation(model: GlobalModel, target: Target) -> float:
+def correlation(held_out: Sequence[HeldOut], target: Target) -> float:
     """Mean rank correlation on the held-out workloads of ``target``; -1 when there are none."""
-    here = [one.rank_correlation for one in model.held_out if one.target == target.name]
+    here = [one.rank_correlation for one in held_out if one.target == target.name]
     return mean(here) if here else -1.0
 
 
@@ -164,12 +183,12 @@ def legal_sample(
     return np.asarray(drawn[~template.illegal(workload, target, space.columns(drawn))], dtype=np.int64)
 
 
-def _coverage(data: TrainingSet, template: Template, workload: Workload, target: Target, space: Space) -> float:
-    indices = legal_sample(template, workload, target, space, 16 * SAMPLE)[:SAMPLE]
+def _coverage(seen: Seen, template: Template, workload: Workload, target: Target, space: Space) -> float:
+    indices = legal_sample(template, workload, target, space, 4 * SAMPLE)[:SAMPLE]
     if not len(indices):
         return 0.0
-    described = representation(data.representation)
+    described = representation(seen.representation)
     features = described.of_candidates(template, workload, target, space, space.columns(indices))
-    features = padded(features, data.features.shape[1:])
-    low, high = data.features.min(axis=0), data.features.max(axis=0)
+    features = padded(features, (len(seen.low),))
+    low, high = np.asarray(seen.low, dtype=np.float32), np.asarray(seen.high, dtype=np.float32)
     return float(((features >= low) & (features <= high)).mean())

@@ -10,9 +10,10 @@ from tunedb import Database, prior
 from tunedb.foreign import ForeignTarget
 from tunedb.lessons import Lesson, target_of
 from tuner.templates import template_for
-from tuner.workload import parse
+from tuner.workload import matmul, parse
 
 CONV2D = "conv2d_NCHWc.x86"
+TEMPLATE = template_for(NEW, arguments().target)
 
 
 def log(path: Path, sizes: tuple[int, ...] = (16, 32), task: str = CONV2D, repeats: int = 1) -> Path:
@@ -72,14 +73,9 @@ def test_records_of_unknown_templates_are_counted_as_left_out(db: Database, tmp_
     assert known.left_out == {"of other tools, in templates that cannot be lowered": 27}
 
 
-def started(db: Database) -> prior.Start:
-    template = template_for(NEW, arguments().target)
-    return prior.warm_start(db, template, template.space(NEW, arguments().target), arguments())
-
-
 def test_a_warm_start_names_the_machines_and_trusts_no_other_machine_fully(db: Database, tmp_path: Path) -> None:
     db.import_log(str(log(tmp_path / "x.log")), machine="ryzen")
-    report = started(db).report
+    report = prior.warm_start(db, TEMPLATE, TEMPLATE.space(NEW, arguments().target), arguments()).report
     assert report.machines == {"cpu-x86-64-sse2-8t": 54}
     assert report.verdict == "weak"
     assert "this target" in report.why
@@ -89,11 +85,20 @@ def test_imported_records_are_left_out_where_own_trials_do_better_alone(db: Data
     for number, source in enumerate(SOURCES):
         fill(db, source, seed=number)
     db.import_log(str(log(tmp_path / "x.log")), machine="ryzen")
-    report = started(db).report
+    report = prior.warm_start(db, TEMPLATE, TEMPLATE.space(NEW, arguments().target), arguments()).report
     own = arguments().target.name
     assert report.machines[own] == 120
     assert ("cpu-x86-64-sse2-8t" in report.machines) == (prior.ELSEWHERE not in report.left_out)
     assert report.verdict == "use"
+
+
+def test_beside_enough_own_workloads_imported_records_are_not_even_read(db: Database, tmp_path: Path) -> None:
+    for number, source in enumerate([*SOURCES, matmul(m=48, k=80, n=112)]):
+        fill(db, source, seed=number)
+    db.import_log(str(log(tmp_path / "x.log")), machine="ryzen")
+    report = prior.warm_start(db, TEMPLATE, TEMPLATE.space(NEW, arguments().target), arguments()).report
+    assert report.left_out == {prior.BESIDE: 54}
+    assert report.machines == {arguments().target.name: 160}
 
 
 @pytest.mark.parametrize(

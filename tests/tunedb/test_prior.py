@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from sqlalchemy import text, update
+from sqlalchemy import delete, text, update
 
 import tunedb
 from tests.tunedb.test_cli import call, error_line
@@ -116,7 +116,21 @@ def test_a_session_goes_on_with_what_it_was_begun_with(filled: Database) -> None
     assert other.identity["trained_on"] != first.identity["trained_on"]
 
 
-def test_older_trials_that_come_in_begin_a_new_session(filled: Database) -> None:
+def test_a_model_serves_until_a_fifth_of_the_trials_is_new_and_the_report_counts_them(filled: Database) -> None:
+    first = start(filled)
+    fill(filled, matmul(m=48, k=80, n=112), count=20, seed=9)
+    second = start(filled, seed=1)
+    assert second.identity["trained_on"] == first.identity["trained_on"]
+    assert (second.report.used, second.report.left_out) == (120, {prior.NEWER: 20})
+    fill(filled, matmul(m=48, k=80, n=120), count=20, seed=9)
+    third = start(filled, seed=2)
+    assert third.identity["trained_on"] != first.identity["trained_on"]
+    assert (third.report.used, third.report.left_out) == (160, {})
+    with filled.read() as connection:
+        assert [stored.name for stored in registry.models(connection)] == [prior.WARM_NAME] * 2
+
+
+def test_older_trials_that_come_in_begin_a_new_session_once_its_model_is_gone(filled: Database) -> None:
     first = start(filled)
     with filled.session(replace(arguments(), settings=first.identity)):
         pass
@@ -125,6 +139,9 @@ def test_older_trials_that_come_in_begin_a_new_session(filled: Database) -> None
     with filled.write() as connection:  # as an import would
         oldest = connection.scalar(prior.select(trial.c.created).order_by(trial.c.created).limit(1))
         connection.execute(update(trial).values(created=oldest - timedelta(days=1)))
+    assert start(filled).identity["trained_on"] == first.identity["trained_on"]
+    with filled.write() as connection:
+        connection.execute(delete(registry.MODEL))
     assert start(filled).identity["trained_on"] != first.identity["trained_on"]
 
 

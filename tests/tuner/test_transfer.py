@@ -30,7 +30,7 @@ from tuner.search.warm import WarmStarted
 from tuner.space import Choice, Columns, Config, Space
 from tuner.target import Target
 from tuner.templates import template_for
-from tuner.transfer import judge, prior_from
+from tuner.transfer import Seen, judge, prior_from
 from tuner.trial import Environment, Status, Trial
 from tuner.workload import Workload, matmul, parse
 
@@ -248,7 +248,7 @@ def test_a_prior_ranks_the_schedules_of_a_new_workload() -> None:
     new = matmul(m=128, k=256, n=192)
     template = template_for(new, TARGET)
     model = GlobalModel.fit(some, Settings(rounds=60, threads=1))
-    prior, report = prior_from(model, some, known, {}, template, new, TARGET, template.space(new, TARGET))
+    prior, report = prior_from(model, Seen.of(some), known, {}, template, new, TARGET, template.space(new, TARGET))
     assert report.verdict == "use"
     assert report.used == len(known)
     assert report.coverage is not None

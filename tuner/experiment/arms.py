@@ -22,7 +22,7 @@ from tuner.search.genetic import Genetic
 from tuner.search.model_guided import ModelGuided, Plan
 from tuner.search.prior import Prior
 from tuner.search.simple import Random
-from tuner.transfer import prior_from
+from tuner.transfer import Seen, prior_from
 from tuner.tuners import Correction, make_tuner
 from tuner.tuners import Settings as Tuning
 
@@ -188,7 +188,7 @@ def _warm(setup: Setup, options: WarmOptions, learned: Learned | None) -> Tuner:
     assert learned is not None
     pool = setup.pool
     prior, _ = prior_from(
-        learned.model, learned.data, learned.trials, {}, pool.template, pool.workload, pool.target, pool.space
+        learned.model, Seen.of(learned.data), learned.trials, {}, pool.template, pool.workload, pool.target, pool.space
     )
     return _with_prior(setup, prior, options.correction)
 
