@@ -1,7 +1,7 @@
 """What was measured nearby: the same workload on other targets, and workloads like it; how far away they are.
 
 Distances are octaves between sizes and one for each different word, summed over the workload's arguments
-(``tuner.transfer.distance``) and over what a target's schedules depend on.
+(``tuner.neighbours.distance``) and over what a target's schedules depend on.
 """
 
 from collections.abc import Sequence

@@ -31,7 +31,8 @@ def prepare(task, x, w, threads, opts):
         "dilations": [1, 1],
         "group": task["G"],
     }
-    if opts["layout"] == "NCHW" or task["OC"] % _BLOCK:
+    whole = task["OC"] % _BLOCK == 0 and (task["IC"] < _BLOCK or task["IC"] % _BLOCK == 0)
+    if opts["layout"] == "NCHW" or not whole:
         return _bound("Conv", "", x, w, shape, threads, **attributes)
     NOTE[task["name"]] = f"NCHW{_BLOCK}c"
     run, get = _bound("Conv", _BLOCKED, _blocked(x), _blocked_weight(w), shape, threads, **attributes)

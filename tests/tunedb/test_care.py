@@ -202,7 +202,7 @@ def test_a_copy_never_writes_over_a_file(other: Database, tmp_path: Path) -> Non
 
 def test_a_server_is_not_copied_to_a_file(db: Database, tmp_path: Path) -> None:
     if db.engine.dialect.name == "sqlite":
-        pytest.skip("is a file")
+        pytest.skip("only a server refuses this backup: the database of this turn is a file")
     with pytest.raises(DatabaseError, match="pg_dump"):
         db.backup(tmp_path / "copy.sqlite")
 

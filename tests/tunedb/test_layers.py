@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from click.testing import CliRunner, Result
@@ -48,8 +49,8 @@ def call(*arguments: str) -> Result:
     return CliRunner().invoke(main, arguments)
 
 
-def timed(sequence: int, seconds: float, **changes: object) -> Trial:
-    return replace(samples.trial(sequence, (seconds,) * 6), **changes)  # type: ignore[arg-type]
+def timed(sequence: int, seconds: float, **changes: Any) -> Trial:
+    return replace(samples.trial(sequence, (seconds,) * 6), **changes)
 
 
 def test_the_better_answer_wins_and_says_which_layer_it_is_from(db: Database, layered: Database) -> None:

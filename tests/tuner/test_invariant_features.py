@@ -15,8 +15,9 @@ from tuner.features.invariant import NAMES, invariant_features
 from tuner.features.sketches import schedule_features, sketch_features
 from tuner.operators import OPERATORS
 from tuner.schedule import CacheWrite, Parallel, Reorder, Schedule, Split, Step, Unroll, Vectorize
+from tuner.space import Indices, Space
 from tuner.target import Target
-from tuner.templates import template_for
+from tuner.templates import Template, template_for
 from tuner.workload import Workload, matmul, parse
 
 TARGET = Target(
@@ -72,21 +73,21 @@ def blocked(
     )
 
 
-def legal(workload: Workload, count: int, seed: int = 0) -> tuple[np.ndarray, ...]:
+def legal(workload: Workload, count: int, seed: int = 0) -> tuple[Indices, Template, Space]:
     template = template_for(workload, TARGET)
     space = template.space(workload, TARGET)
     indices = space.sample(np.random.default_rng(seed), 20_000)
-    return indices[~template.illegal(workload, TARGET, space.columns(indices))][:count], template, space  # type: ignore[return-value]
+    return indices[~template.illegal(workload, TARGET, space.columns(indices))][:count], template, space
 
 
 @pytest.mark.parametrize("key", KEYS)
 def test_columns_of_a_template_give_what_each_candidate_gives_alone(key: str) -> None:
     workload = parse(key)
     indices, template, space = legal(workload, 60)
-    together = sketch_features(template, workload, TARGET, space, space.columns(indices))  # type: ignore[arg-type]
+    together = sketch_features(template, workload, TARGET, space, space.columns(indices))
     assert together.shape == (len(indices), len(NAMES))
     for row, index in enumerate(indices.tolist()):
-        schedule = template.schedule(workload, TARGET, space.config(index))  # type: ignore[attr-defined]
+        schedule = template.schedule(workload, TARGET, space.config(index))
         np.testing.assert_array_equal(together[row], alone(workload, schedule))
 
 

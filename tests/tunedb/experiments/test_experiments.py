@@ -83,7 +83,8 @@ def results(folder: Path) -> dict[str, Any]:
 def ran(folder: Path, *more: str) -> Mapping[str, Any]:
     done = call("run", "--folder", str(folder), "--results", str(folder / "results"), "--jobs", "1", "--json", *more)
     assert done.exit_code == 0, done.output
-    return json.loads(done.stdout)  # type: ignore[no-any-return]
+    printed: Mapping[str, Any] = json.loads(done.stdout)
+    return printed
 
 
 def test_the_experiments_of_this_project_can_be_read_and_ask_something() -> None:

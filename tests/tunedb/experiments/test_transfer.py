@@ -74,7 +74,8 @@ def url(tmp_path_factory: pytest.TempPathFactory) -> str:
 def replayed(url: str, *more: str) -> dict[str, Any]:
     done = call("experiment", "replay", "--db", url, "--seeds", "2", "--json", *more)
     assert done.exit_code == 0, done.output
-    return json.loads(done.stdout)  # type: ignore[no-any-return]
+    printed: dict[str, Any] = json.loads(done.stdout)
+    return printed
 
 
 def test_held_out_layers_are_scored_by_every_row(url: str) -> None:

@@ -8,6 +8,7 @@ import pytest
 from tests.tuner.experiment.pools import TARGET
 from tuner.cost_model.global_model import Settings
 from tuner.experiment.holdout import (
+    HoldOut,
     HoldOutError,
     Layer,
     Score,
@@ -57,9 +58,9 @@ def test_a_score_follows_its_definitions() -> None:
 
 
 @pytest.mark.parametrize("holdout", ["layer", "network"])
-def test_every_layer_is_held_out_once_and_never_teaches_about_itself(holdout: str) -> None:
+def test_every_layer_is_held_out_once_and_never_teaches_about_itself(holdout: HoldOut) -> None:
     everything = [*LAYERS, *(layer(number, "two", f"net {number % 3}") for number in range(6))]
-    parts = list(folds(everything, "conv2d", holdout, 3, 0))  # type: ignore[arg-type]
+    parts = list(folds(everything, "conv2d", holdout, 3, 0))
     assert sorted(id(one) for part in parts for one in part.held_out) == sorted(map(id, everything))
     for part in parts:
         assert not {one.workload for one in part.held_out} & {one.workload for one in part.rest}
@@ -87,9 +88,9 @@ def test_another_seed_makes_other_folds() -> None:
         ([LAYERS[0], LAYERS[3]], "conv2d", "network", "1 network .*--label network=NAME"),
     ],
 )
-def test_too_little_is_said_in_one_line(layers: list[Layer], operator: str, holdout: str, message: str) -> None:
+def test_too_little_is_said_in_one_line(layers: list[Layer], operator: str, holdout: HoldOut, message: str) -> None:
     with pytest.raises(HoldOutError, match=message):
-        list(folds(layers, operator, holdout, 4, 0))  # type: ignore[arg-type]
+        list(folds(layers, operator, holdout, 4, 0))
 
 
 def test_a_model_knows_layers_that_it_has_not_seen() -> None:
