@@ -20,7 +20,7 @@ from tuner.cost_model.global_model import FEATURES, GlobalModel, ModelError, Set
 from tuner.cost_model.held_out import HeldOut, judge
 from tuner.cost_model.training import MOST, TrainingSet, choose
 from tuner.errors import ScheduleError
-from tuner.features.sketches import sketch_features
+from tuner.features.sketches import distinct_features
 from tuner.space import Space
 from tuner.target import Target
 from tuner.templates import Template, template_for
@@ -331,8 +331,8 @@ def predict_with(stored: registry.StoredModel, workload: Workload, target: Targe
     indices = legal_sample(template, workload, target, space, MOST_SCORED)
     if not len(indices):
         raise ScheduleError(f"template {template.key} has no legal configuration of {workload.label}")
-    scores = model.predict(sketch_features(template, workload, target, space, space.columns(indices)))
-    config = space.config(int(indices[int(np.argmax(scores))]))
+    features, places = distinct_features(template, workload, target, space, space.columns(indices))
+    config = space.config(int(indices[int(np.argmax(model.predict(features)[places]))]))
     losses = [1 - one.top1 for one in stored.held_out if one.workload.startswith(f"{workload.operator}(")]
     return Prediction(
         workload=workload,

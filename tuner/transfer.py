@@ -50,8 +50,8 @@ class GlobalPrior:
     def scores(self, columns: Columns) -> npt.NDArray[np.float64]:
         """Predicted log(best/time) of N legal configurations, drawn to what was best elsewhere, (N,)."""
         described = representation(self.model.representation)
-        features = described.of_candidates(self.template, self.workload, self.target, self.space, columns)
-        return blend(self.model.predict(features), columns, self.space.knobs, self.copies, self.wrong)
+        features, places = described.distinct(self.template, self.workload, self.target, self.space, columns)
+        return blend(self.model.predict(features)[places], columns, self.space.knobs, self.copies, self.wrong)
 
     def examples(self) -> Sequence[Config]:
         return [copy.config for copy in self.copies]

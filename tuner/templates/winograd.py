@@ -200,9 +200,13 @@ def _quantities(shape: _Shape, target: Target, columns: Columns) -> dict[str, An
 
 
 def illegal(workload: Workload, target: Target, columns: Columns) -> npt.NDArray[np.bool_]:
-    """For columns of N candidates; of no meaning for direct ones."""
-    two, four = (_illegal(_Shape(workload, target, m), target, columns) for m in (2, 4))
-    return np.where(columns["algorithm"] == ALGORITHMS.index("winograd4"), four, two)
+    """For columns of N candidates; direct ones are legal."""
+    result = np.zeros(len(columns["algorithm"]), dtype=np.bool_)
+    for m in (2, 4):
+        rows = np.flatnonzero(columns["algorithm"] == ALGORITHMS.index(f"winograd{m}"))
+        own = {name: column[rows] for name, column in columns.items()}
+        result[rows] = _illegal(_Shape(workload, target, m), target, own)
+    return result
 
 
 def default(workload: Workload, target: Target, space: Space) -> tuple[dict[str, Value] | None, float]:
