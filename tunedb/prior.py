@@ -1,6 +1,7 @@
 """What the database teaches about a workload: the trials to learn from, the model, the prior and the report."""
 
 import contextlib
+import os
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -326,7 +327,7 @@ def predict(database: "Database", workload: Workload, target: Target) -> Predict
 
 def predict_with(stored: registry.StoredModel, workload: Workload, target: Target) -> Prediction:
     """The schedule that a stored model expects to be the fastest."""
-    model, template = stored.model(), template_for(workload, target)
+    model, template = stored.model(threads=len(os.sched_getaffinity(0))), template_for(workload, target)
     space = template.space(workload, target)
     indices = legal_sample(template, workload, target, space, MOST_SCORED)
     if not len(indices):

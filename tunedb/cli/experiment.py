@@ -89,32 +89,26 @@ def run(
     """Run the experiments NAMES, or all replays. What was run before is not run again, so a stopped one goes on."""
     from tunedb.experiments.declared import ExperimentError
     from tunedb.experiments.runner import processes
-    from tunedb.experiments.runner import run as run_experiment
+    from tunedb.experiments.runner import run as run_experiments
     from tuner.experiment.arms import missing
 
-    done = {}
+    chosen = {}
     for each in _chosen(folder, names, mode or ("" if names else "replay")):
         if needed := next((needs for arm in each.arms if (needs := missing(arm))), None):
             if names:
                 raise ExperimentError(f"{each.name} needs {needed}")
             click.echo(f"{each.name} is left out: it needs {needed}", err=True)
-            continue
-        columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-        console = Console(stderr=True)
-        with Progress(*columns, console=console, disable=not console.is_terminal) as bar:
-            task = bar.add_task(each.name, total=None)
-            run_experiment(
-                each,
-                folder / f"{each.name}.toml",
-                results,
-                data,
-                jobs or processes(),
-                lambda count: bar.advance(task, count),  # noqa: B023  # called before the next turn only
-                lambda total: bar.update(task, total=total),  # noqa: B023
-            )
-        done[each.name] = len(each.arms) * each.seeds * len(each.workloads)
-        if not as_json:
-            click.echo(f"{each.name}: {done[each.name]} runs")
+        else:
+            chosen[folder / f"{each.name}.toml"] = each
+    done = {each.name: len(each.arms) * each.seeds * len(each.workloads) for each in chosen.values()}
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    console = Console(stderr=True)
+    with Progress(*columns, console=console, disable=not console.is_terminal) as bar:
+        tasks = {name: bar.add_task(name, total=total) for name, total in done.items()}
+        run_experiments(chosen, results, data, jobs or processes(), lambda name, count: bar.advance(tasks[name], count))
+    if not as_json:
+        for name, count in done.items():
+            click.echo(f"{name}: {count} runs")
     if as_json:
         print_json({"runs": done, "results": str(results)})
 

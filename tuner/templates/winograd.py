@@ -200,12 +200,12 @@ def _quantities(shape: _Shape, target: Target, columns: Columns) -> dict[str, An
 
 
 def illegal(workload: Workload, target: Target, columns: Columns) -> npt.NDArray[np.bool_]:
-    """For columns of N candidates; direct ones are legal."""
-    result = np.zeros(len(columns["algorithm"]), dtype=np.bool_)
-    for m in (2, 4):
-        rows = np.flatnonzero(columns["algorithm"] == ALGORITHMS.index(f"winograd{m}"))
-        own = {name: column[rows] for name, column in columns.items()}
-        result[rows] = _illegal(_Shape(workload, target, m), target, own)
+    """For columns of N candidates; of no meaning for direct ones."""
+    is_four = columns["algorithm"] == ALGORITHMS.index("winograd4")
+    result = np.empty(len(is_four), dtype=np.bool_)
+    for m, chosen in ((2, ~is_four), (4, is_four)):
+        own = {name: column[chosen] for name, column in columns.items()}
+        result[chosen] = _illegal(_Shape(workload, target, m), target, own)
     return result
 
 
