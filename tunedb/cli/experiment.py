@@ -10,6 +10,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 import tunedb
 from tunedb.cli.common import database_option, json_option, print_json, print_table
+from tunedb.errors import UnknownNameError
 
 if TYPE_CHECKING:
     from tunedb.experiments.declared import Experiment
@@ -239,14 +240,11 @@ def _print_transfer(title: str, table: Mapping[str, Any]) -> None:
 
 
 def _chosen(folder: Path, names: tuple[str, ...], mode: str) -> "list[Experiment]":
-    from tunedb.experiments.declared import ExperimentError, find, read
+    from tunedb.experiments.declared import find, read
 
     if names:
-        known = {path.stem for path in folder.glob("*.toml")}
-        for name in names:
-            if name not in known:
-                raise ExperimentError(
-                    f"there is no experiment {name!r} in {folder}; there are {', '.join(sorted(known))}"
-                )
+        known = sorted(path.stem for path in folder.glob("*.toml"))
+        if unknown := [name for name in names if name not in known]:
+            raise UnknownNameError(f"there is no experiment {unknown[0]!r} in {folder}; there are {', '.join(known)}")
         return [read(folder / f"{name}.toml") for name in names]
     return [each for each in find(folder) if mode in ("", each.mode)]
