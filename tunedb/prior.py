@@ -3,9 +3,10 @@
 import contextlib
 import os
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from functools import cache
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -81,33 +82,50 @@ class Choice:
 
     def read(self, features: str = "invariant") -> "Training":
         """The trials themselves, less those that turn out to have nothing to teach."""
-        found = _read(self.rows)
-        left_out = Counter(self.left_out)
-        left_out["stored without a schedule"] += len(self.rows) - len(found)
-        examples = dict(sorted(found.items()))
+        examples = dict(sorted(_read(self.rows).items()))
+        lost = dict.fromkeys((row.fingerprint for row in self.rows), "stored without a schedule")
         data, used = TrainingSet.of(list(examples.values()), features)
-        left_out["have a schedule that cannot be lowered"] += int((~used).sum())
-        return Training(
-            examples={name: each for (name, each), good in zip(examples.items(), used.tolist(), strict=True) if good},
-            data=data,
-            left_out={reason: number for reason, number in left_out.items() if number},
-            digest=self.digest,
-        )
+        for name, good in zip(list(examples), used.tolist(), strict=True):
+            if good:
+                del lost[name]
+            else:
+                lost[name] = "have a schedule that cannot be lowered"
+                del examples[name]
+        return Training(self, examples, data, lost)
 
 
 @dataclass(frozen=True)
 class Training:
-    """What is learned from, by fingerprint, and why other trials are not among it. ``digest``: of the choice."""
+    """What is learned from, by fingerprint, of what was chosen, and why the rest of that turned out to be ``lost``."""
 
+    choice: Choice
     examples: Mapping[str, Trial | Lesson]
     data: TrainingSet
-    left_out: Mapping[str, int]
-    digest: str
+    lost: Mapping[str, str]  # reasons by fingerprint
+
+    @property
+    def left_out(self) -> dict[str, int]:
+        """How many trials are not among it, for which reasons."""
+        return {**self.choice.left_out, **Counter(self.lost.values())}
 
     @property
     def trials(self) -> tuple[Trial, ...]:
         """Those of our own templates."""
         return tuple(example for example in self.examples.values() if isinstance(example, Trial))
+
+    def on(self, target: Target) -> "Training":
+        """What ``choice.on(target)`` would read: so nothing is read and described twice."""
+        own = self.choice.on(target)
+        names = {row.fingerprint for row in own.rows}
+        # In the order of the groups of the training set: that in which they are met.
+        groups = dict.fromkeys((each.workload.problem, each.target) for each in self.examples.values())
+        here = [number for number, (_, machine) in enumerate(groups) if machine == target]
+        return Training(
+            own,
+            {name: each for name, each in self.examples.items() if name in names},
+            self.data.part(here),
+            {name: reason for name, reason in self.lost.items() if name in names},
+        )
 
 
 def training(connections: Sequence[Connection], features: str = "invariant") -> Training:
@@ -202,31 +220,32 @@ def suited(database: "Database", known: Choice, target: Target, settings: Settin
 
     Better is what ranks this target's held-out workloads better; where none can be held out, everything is used.
     """
-    model = _model(database, known, settings)
+    everything = cache(known.read)
+    model = _model(database, known, everything, settings)
     own = known.on(target)
     if known.targets == {target.fingerprint} or len({row.group[0] for row in own.rows}) < 2:
         return model
-    alone = _model(database, own, settings)
+    alone = _model(database, own, lambda: everything().on(target), settings)
     return alone if correlation(alone.held_out, target) > correlation(model.held_out, target) else model
 
 
-def _model(database: "Database", known: Choice, settings: Settings) -> registry.StoredModel:
+def _model(
+    database: "Database", known: Choice, read: Callable[[], Training], settings: Settings
+) -> registry.StoredModel:
     """A stored model of these trials, or of nearly all of them, else a new one, which is stored for the next session.
 
     So training is paid for when a fifth is new, not in each session. Raises ModelError when there is nothing to learn.
     """
     with database.read() as connection:
         stored = registry.of_nearly(connection, known.digest, len(known.rows), known.targets, NEARLY, settings)
-    return stored or _store(database, WARM_NAME, known.read(), settings, known)
+    return stored or _store(database, WARM_NAME, read(), settings)
 
 
-def _store(
-    database: "Database", name: str, known: Training, settings: Settings, choice: Choice
-) -> registry.StoredModel:
+def _store(database: "Database", name: str, known: Training, settings: Settings) -> registry.StoredModel:
     model = GlobalModel.fit(known.data, settings)
-    without = {reason: count for reason, count in known.left_out.items() if reason not in choice.left_out}
-    basis = registry.Basis(len(choice.rows), tuple(sorted(choice.targets)), without, Seen.of(known.data))
-    stored = registry.pack(name, model, known.digest, settings, known.data, basis)
+    choice, seen = known.choice, Seen.of(known.data)
+    basis = registry.Basis(len(choice.rows), tuple(sorted(choice.targets)), Counter(known.lost.values()), seen)
+    stored = registry.pack(name, model, choice.digest, settings, known.data, basis)
     with database.write() as connection:
         registry.save(connection, stored)
     return stored
@@ -235,9 +254,8 @@ def _store(
 def train(database: "Database", name: str, settings: Settings) -> registry.StoredModel:
     """Train a model on all that the database holds and store it. Raises ModelError when there is nothing to learn."""
     with database.read_layers() as connections:
-        choice = chosen(connections)
-        known = choice.read(FEATURES[settings.model])
-    return _store(database, name, known, settings, choice)
+        known = training(connections, FEATURES[settings.model])
+    return _store(database, name, known, settings)
 
 
 @dataclass(frozen=True)

@@ -183,6 +183,7 @@ _KINDS: dict[str, type[Step]] = {
         Inline,
     )
 }
+_FIELDS = {name: tuple(field.name for field in fields(step)) for name, step in _KINDS.items()}
 
 
 @dataclass(frozen=True)
@@ -220,16 +221,14 @@ def _read_step(number: int, row: Any) -> Step:
     name = row[0] if isinstance(row, list | tuple) and row else None
     if not isinstance(name, str) or name not in _KINDS:
         raise ScheduleError(f"schedule step {number}: expected one of {', '.join(sorted(_KINDS))} but found {row!r}")
-    kind = _KINDS[name]
-    names = fields(kind)
+    names = _FIELDS[name]
     if len(row) - 1 != len(names):
         raise ScheduleError(f"schedule step {number}: {name} takes {len(names)} values but {len(row) - 1} were given")
     values: list[Any] = []
     for field, value in zip(names, row[1:], strict=True):
         is_list = isinstance(value, list | tuple)
-        item_type = int if field.name == "factors" else str
-        items = value if is_list else [value]
-        if is_list != (field.name in ("factors", "loops")) or not all(type(item) is item_type for item in items):
-            raise ScheduleError(f"schedule step {number}: {name} has a bad {field.name}: {value!r}")
+        items = set(map(type, value)) if is_list else {type(value)}
+        if is_list != (field in ("factors", "loops")) or items - {int if field == "factors" else str}:
+            raise ScheduleError(f"schedule step {number}: {name} has a bad {field}: {value!r}")
         values.append(tuple(value) if is_list else value)
-    return kind(*values)
+    return _KINDS[name](*values)

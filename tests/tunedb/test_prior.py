@@ -157,8 +157,8 @@ def test_a_stored_model_of_the_same_trials_is_used(filled: Database) -> None:
     stored = prior.train(filled, "mine", Settings())
     with filled.read() as connection:
         known = prior.training([connection])
-        found = registry.of_training(connection, known.digest, Settings())
-        assert registry.of_training(connection, known.digest, SETTINGS) is None
+        found = registry.of_training(connection, known.choice.digest, Settings())
+        assert registry.of_training(connection, known.choice.digest, SETTINGS) is None
     assert found is not None
     assert found.fingerprint == stored.fingerprint
     assert start(filled).report.held_out == stored.held_out
