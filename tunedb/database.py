@@ -1,7 +1,7 @@
 """The database as people call it. ``open`` gives one; docs/schema.md says what is in it."""
 
 import contextlib
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Literal, overload
@@ -207,7 +207,7 @@ class Database:
         strict: bool = False,
         dry_run: bool = False,
         progress: Callable[[str, float | None], None] | None = None,
-    ) -> Iterator[Imported]:
+    ) -> Generator[Imported]:
         """As ``import_log`` of one log after the other, but quicker, and the next log's turn comes whatever happens.
 
         What a report's ``error`` says, ``import_log`` raises. ``progress`` is told the path as well.

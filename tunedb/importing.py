@@ -27,7 +27,9 @@ from tunedb.records import QUARANTINE, Writer
 if TYPE_CHECKING:
     from tunedb.database import Database
 
-_UNIT = 10_000  # records a write unit: so many that a beginning and an end cost little, so few that others get a turn
+UNIT = 10_000
+"""Records a write unit: enough that a beginning and an end cost little, few enough that other writers get a turn."""
+
 _QUARANTINE_COLUMNS = ("fingerprint", "file", "line", "format", "reason", "raw", "created")
 _MOST_REASONS = 10  # rejected records that the report names
 
@@ -41,12 +43,12 @@ def import_logs(
     strict: bool,
     dry_run: bool,
     progress: Callable[[str, float | None], None] | None,
-) -> Iterator[Imported]:
+) -> Generator[Imported]:
     """Add the records of logs that are not stored yet, and put into quarantine those that cannot be read.
 
     ``dry_run`` does it all and takes it back. ``strict`` ends a log at its first record that cannot be read, with
     nothing of it written. Both make a log one write unit, which keeps other writers waiting; otherwise some thousands
-    of records are one. ``progress`` is told the path of a log and the fraction of it that was read, if known.
+    of records are one. ``progress`` is told the path of a log and the fraction of it that was stored, if known.
     """
     with contextlib.ExitStack() as stack:
         reader = stack.enter_context(Reader()) if are_long(paths) else None
@@ -61,7 +63,7 @@ def import_logs(
                             _ask_ahead(reader, following, format, about)
                         units = _units(reader.batches())
                     else:
-                        units = ((batch,) for batch in read_batches(source, chosen, about, _UNIT))
+                        units = ((batch,) for batch in read_batches(source, chosen, about, UNIT))
                     with contextlib.closing(units):
                         run.store_all(database, units, None if progress is None else partial(progress, path))
             except FormatError as error:
@@ -88,7 +90,7 @@ def _units(batches: Generator[Batch]) -> Generator[Iterable[Batch]]:
     """The batches of each write unit, which are read while it lasts: so small ones do not make many units."""
     with contextlib.closing(batches):
         for first in batches:
-            yield _until(_UNIT, chain((first,), batches))
+            yield _until(UNIT, chain((first,), batches))
 
 
 def _until(records: int, batches: Iterator[Batch]) -> Iterator[Batch]:
@@ -137,23 +139,26 @@ class _Run:
         progress: Callable[[float | None], None] | None,
     ) -> None:
         """Store each unit in a write unit of its own. Raises FormatError as ``Reader.batches``, and when ``strict``."""
-        if self.strict or self.dry_run:
-            units = (chain.from_iterable(units),)
+        one = self.strict or self.dry_run
         with _no_garbage_collection():
-            for unit in units:
+            for unit in (chain.from_iterable(units),) if one else units:
                 before = self.read, self.new, self.quarantined
+                fraction = None
                 try:
                     with contextlib.suppress(_TakeBack), database.write() as connection:
                         for batch in unit:
                             self._store(connection, batch)
                             interrupts.poll()
-                            if progress is not None:
-                                progress(batch.fraction)
+                            fraction = batch.fraction
+                            if one and progress is not None:
+                                progress(fraction)
                         if self.dry_run:
                             raise _TakeBack
                 except BaseException:
                     self.read, self.new, self.quarantined = before
                     raise
+                if progress is not None:
+                    progress(fraction)
 
     def _store(self, connection: Connection, batch: Batch) -> None:
         """Store a batch and count it."""

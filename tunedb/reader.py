@@ -17,7 +17,9 @@ from tunedb.batches import read_batches
 from tunedb.beside import LENGTH
 from tunedb.formats import FORMATS, About, open_source
 
-_RECORDS = 1000  # a batch: the sooner the first is there, the sooner somebody can begin to store
+RECORDS = 1000
+"""In a batch: the sooner the first is there, the sooner somebody can begin to store."""
+
 _AHEAD = 4  # batches that wait for being wanted
 
 
@@ -37,7 +39,7 @@ def main() -> None:
 def _batches(request: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
     about = About(request["machine"], tuple((name, value) for name, value in request["labels"]))
     with open_source(request["path"]) as source:
-        for batch in read_batches(source, FORMATS[request["format"]], about, _RECORDS):
+        for batch in read_batches(source, FORMATS[request["format"]], about, RECORDS):
             yield {
                 "read": batch.read,
                 "fraction": batch.fraction,
