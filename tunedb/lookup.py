@@ -216,7 +216,7 @@ def _what_is_stored(connection: Connection, workload: Workload, target: Target |
     if not rows:
         return (
             f"no trial of {workload.label} is stored: tune it with `tunedb tune '{workload.label}'`, or let "
-            "--source default answer without measuring"
+            f"`tunedb best '{workload.label}' --source default` answer without measuring"
         )
     where = target or Target.host()
     machine = machine_fingerprint(where)

@@ -181,6 +181,20 @@ def test_export_and_import_give_the_same_best(tuned: dict[str, Any], url: str, t
     assert call("best", WORKLOAD, "--json").stdout == call("best", WORKLOAD, "--db", url, "--json").stdout
 
 
+def test_a_workload_without_trials_has_no_history() -> None:
+    result = call("history", "resnet18.C5")
+    assert result.exit_code == Exit.NOT_FOUND
+    assert "tunedb tune" in error_line(result)
+
+
+def test_more_threads_than_cores_are_worth_a_warning() -> None:
+    cores = Target.host().cores
+    result = call(
+        "tune", "matmul(m=8,k=8,n=8)", "--trials", "1", "--tuner", "random", "--threads", str(cores + 1), "--db", url
+    )
+    assert f"{cores + 1} threads share {cores} cores" in result.stderr
+
+
 def test_a_dash_is_standard_output_and_input(tuned: dict[str, Any], url: str) -> None:
     log = call("export", "--workload", WORKLOAD, "-o", "-", "--db", url).stdout
     assert len(log.splitlines()) == TRIALS

@@ -34,6 +34,8 @@ def history(workload: Workload, count: int, url: str | None, as_json: bool) -> N
     """List the latest trials of WORKLOAD on all machines, failures too, the latest last."""
     with tunedb.open(url) as db:
         trials, again = db.history(workload), db.verifications(workload)
+    if not trials:
+        fail(f"no trial of {workload.label} is stored: tune it with `tunedb tune '{workload.label}'`", Exit.NOT_FOUND)
     shown = trials[-count:]
     if as_json:
         verifications = [each.to_json() for each in again]
