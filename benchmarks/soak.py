@@ -143,7 +143,7 @@ def start(work: Callable[..., None], *arguments: Any) -> tuple[Any, Connection]:
 
 
 def do_import(folder: Path, seed: int, pipe: Connection) -> None:
-    beside = bool(seed % 2)  # a process reads the log, in batches of its own size
+    beside = bool(seed // len(WORKS) % 2)  # a process reads the log, in batches of its own size
     importing.are_long = lambda paths: beside
     importing.UNIT = LOG_BATCH
     unit = max(reader.RECORDS, LOG_BATCH) if beside else LOG_BATCH
