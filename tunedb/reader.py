@@ -13,8 +13,10 @@ from typing import Any, BinaryIO
 
 import orjson
 
-from tunedb.batches import read_batches
+from tunedb.batches import Batch, read_batches
 from tunedb.beside import LENGTH
+from tunedb.errors import FormatError
+from tunedb.foreign_records import prepare
 from tunedb.formats import FORMATS, About, open_source
 
 RECORDS = 1000
@@ -38,15 +40,22 @@ def main() -> None:
 
 def _batches(request: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
     about = About(request["machine"], tuple((name, value) for name, value in request["labels"]))
-    with open_source(request["path"]) as source:
-        for batch in read_batches(source, FORMATS[request["format"]], about, RECORDS):
-            yield {
-                "read": batch.read,
-                "fraction": batch.fraction,
-                "error": batch.error,
-                "rejected": [tuple(each) for each in batch.rejected],
-                "foreign": batch.foreign._asdict(),
-            }
+    try:
+        with open_source(request["path"]) as source:
+            for batch in read_batches(source, FORMATS[request["format"]], about, RECORDS):
+                yield _json(batch)
+    except FormatError as error:  # it is gone: whoever asked has seen it a moment ago
+        yield _json(Batch(0, None, str(error), (), (), prepare(())))
+
+
+def _json(batch: Batch) -> Mapping[str, Any]:
+    return {
+        "read": batch.read,
+        "fraction": batch.fraction,
+        "error": batch.error,
+        "rejected": [tuple(each) for each in batch.rejected],
+        "foreign": batch.foreign._asdict(),
+    }
 
 
 def _write(frames: queue.Queue[bytes], stream: BinaryIO) -> None:

@@ -80,6 +80,14 @@ def test_nothing_is_left_behind_by_who_stops_in_the_middle(db: Database, write: 
     assert nobody_is_left()
 
 
+def test_a_log_that_vanishes_is_one_line(tmp_path: Path) -> None:
+    with Reader() as reader:
+        reader.ask(str(tmp_path / "gone.log"), "autotvm", About())
+        (batch,) = reader.batches()
+    assert "No such file" in (batch.error or "")
+    assert batch.read == 0
+
+
 def test_a_reader_that_dies_is_one_line(write: Callable[..., str]) -> None:
     with Reader() as reader:
         reader.ask(write("one.log", *LINES * 20), "no such format", About())
