@@ -155,10 +155,14 @@ class Database:
         with self.read() as connection:
             return stale(connection, freshness)
 
-    def history(self, workload: Workload, target: Target | None = None) -> tuple[Trial, ...]:
-        """All trials of ``workload``, on ``target`` or on every one, oldest first; failures too."""
+    def history(self, workload: Workload, target: Target | str | None = None) -> tuple[Trial, ...]:
+        """All trials of ``workload``, on ``target`` (or what ``target_named`` gives) or on every one, oldest first.
+
+        Failures too.
+        """
+        place = target.fingerprint if isinstance(target, Target) else target
         with self.read() as connection:
-            return lookup.history(connection, workload, target)
+            return lookup.history(connection, workload, place)
 
     def trial(self, name: str) -> Measured:
         """The trial whose fingerprint begins with ``name``, 8 or more characters of it. Raises NotFoundError."""

@@ -153,11 +153,11 @@ def top(
     return tuple(_answer(row, times) for row, times in zip(rows[:n], following, strict=False))
 
 
-def history(connection: Connection, workload: Workload, target: Target | None) -> tuple[Trial, ...]:
-    """All trials of a workload with any tolerance, on ``target`` or on every one, oldest first; failures too."""
+def history(connection: Connection, workload: Workload, target: str | None) -> tuple[Trial, ...]:
+    """All trials of a workload with any tolerance, oldest first; failures too. ``target``: a fingerprint, or all."""
     statement = select_trials().where(WORKLOAD.c.problem == workload.problem.fingerprint)
     if target is not None:
-        statement = statement.where(TARGET.c.fingerprint == target.fingerprint)
+        statement = statement.where(TARGET.c.fingerprint == target)
     ordered = statement.order_by(TRIAL.c.created, TRIAL.c.fingerprint)
     return tuple(map(read_trial, connection.execute(ordered)))
 

@@ -187,6 +187,13 @@ def test_a_workload_without_trials_has_no_history() -> None:
     assert "tunedb tune" in error_line(result)
 
 
+def test_a_history_may_be_that_of_one_target(tuned: dict[str, Any], url: str) -> None:
+    target = Target.host(threads=tuned["target"]["threads"]).fingerprint
+    stored = json.loads(call("history", WORKLOAD, "--target", target, "--db", url, "--json").stdout)["stored"]
+    assert stored == TRIALS
+    assert call("history", WORKLOAD, "--target", "nowhere", "--db", url).exit_code == Exit.NOT_FOUND
+
+
 def test_more_threads_than_cores_are_worth_a_warning() -> None:
     cores = Target.host().cores
     result = call(
