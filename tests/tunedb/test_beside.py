@@ -1,9 +1,10 @@
 """Long logs, which a process beside this one reads."""
 
 import gzip
-import os
+import subprocess
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -32,15 +33,6 @@ def write(tmp_path: Path) -> Callable[..., str]:
         return str(path)
 
     return write
-
-
-def nobody_is_left() -> bool:
-    """Whether no process of ours goes on."""
-    try:
-        os.waitpid(-1, os.WNOHANG)
-    except ChildProcessError:
-        return True
-    return False
 
 
 def test_what_is_read_beside_is_what_is_read_here(
@@ -72,12 +64,23 @@ def test_a_log_that_is_given_up_does_not_disturb_the_next(db: Database, write: C
     assert db.stats().trials == 20
 
 
-def test_nothing_is_left_behind_by_who_stops_in_the_middle(db: Database, write: Callable[..., str]) -> None:
+def test_nothing_is_left_behind_by_who_stops_in_the_middle(
+    db: Database, write: Callable[..., str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    started: list[subprocess.Popen[bytes]] = []
+    popen = subprocess.Popen
+
+    def start(*arguments: Any, **options: Any) -> "subprocess.Popen[bytes]":
+        started.append(popen(*arguments, **options))
+        return started[-1]
+
+    monkeypatch.setattr(beside.subprocess, "Popen", start)
     reports = db.import_logs([write("one.log", *LINES), write("two.log", *LINES)])
     next(reports)
-    assert not nobody_is_left()
+    (process,) = started
+    assert process.poll() is None
     reports.close()
-    assert nobody_is_left()
+    assert process.returncode is not None
 
 
 def test_a_log_that_vanishes_is_one_line(tmp_path: Path) -> None:
