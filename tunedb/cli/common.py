@@ -13,7 +13,7 @@ import click
 
 import tunedb
 from tunedb.engine import hide_password
-from tunedb.errors import DatabaseError, NotFoundError
+from tunedb.errors import DatabaseError, NotFoundError, UnknownNameError
 from tunedb.foreign import ForeignWorkload
 from tunedb.formats import FORMATS
 from tuner.errors import KnobError, TunedbError, WorkloadError
@@ -70,7 +70,7 @@ class _Warnings(logging.Handler):
 
 
 def _exit(error: TunedbError) -> Exit:
-    if isinstance(error, WorkloadError | KnobError):
+    if isinstance(error, WorkloadError | KnobError | UnknownNameError):
         return Exit.USAGE
     if isinstance(error, NotFoundError):
         return Exit.NOT_FOUND
