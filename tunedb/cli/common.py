@@ -33,8 +33,13 @@ class Exit(IntEnum):
 
 def fail(message: str, code: Exit) -> NoReturn:
     """End the program with one line on standard error and this exit code."""
-    click.echo("Error: " + hide_password(" ".join(message.split())), err=True)
+    complain(message)
     raise SystemExit(code)
+
+
+def complain(message: str) -> None:
+    """Print an error as one line on standard error."""
+    click.echo("Error: " + hide_password(" ".join(message.split())), err=True)
 
 
 class Commands(click.Group):

@@ -254,9 +254,11 @@ def _illegal(workload: Workload, target: Target, columns: Columns) -> npt.NDArra
     if "algorithm" not in columns:
         return _illegal_product(_Shape(workload, target), target, columns)
     result = np.empty(len(columns["algorithm"]), dtype=np.bool_)
-    for number, algorithm in enumerate(_algorithms(workload, target)):
+    algorithms = _algorithms(workload, target)
+    for number in np.unique(columns["algorithm"]):
         rows = np.flatnonzero(columns["algorithm"] == number)
-        result[rows] = _illegal_by(algorithm, workload, target, {name: each[rows] for name, each in columns.items()})
+        own = {name: each[rows] for name, each in columns.items()}
+        result[rows] = _illegal_by(algorithms[number], workload, target, own)
     return result
 
 
