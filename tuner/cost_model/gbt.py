@@ -42,11 +42,15 @@ class GradientBoostedTrees:
         self.seed = seed
         self._booster: xgb.Booster | None = None
         self._weight = 1.0
+        self._offset = 0.0  # what boosting starts from, beside the prior
 
     def fit(self, features: npt.NDArray[np.float32], labels: npt.NDArray[np.float64]) -> None:
         """Learn from (N, F) features and (N,) labels, higher is better."""
         settings = self.settings
         self._weight = discount(len(labels))
+        if settings.objective == "regression":
+            known = self._weight * features[:, -1] if settings.prior == "margin" else 0.0
+            self._offset = float((labels - known).mean())
         features, margin = self._split(features)
         learned = objective(settings.objective, labels, np.zeros(len(labels), np.int64), self.seed)
         parameters: dict[str, Any] = {
@@ -58,7 +62,7 @@ class GradientBoostedTrees:
             "min_child_weight": settings.min_child_weight,
             "nthread": THREADS,
             "seed": self.seed,
-            "base_score": float(labels.mean()) if settings.objective == "regression" else 0.0,
+            "base_score": self._offset,
         }
         data = xgb.QuantileDMatrix(features, label=labels, base_margin=margin, nthread=THREADS, max_bin=64)
         self._booster = xgb.train(parameters, data, settings.rounds, obj=learned)
@@ -83,7 +87,7 @@ class GradientBoostedTrees:
         """What the trees see, and what they start from."""
         if self.settings.prior != "margin":
             return features, None
-        return features[:, :-1], self._weight * features[:, -1]
+        return features[:, :-1], self._offset + self._weight * features[:, -1]
 
 
 def discount(trials: int) -> float:
