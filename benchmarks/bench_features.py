@@ -51,7 +51,7 @@ def _trained(features: np.ndarray) -> GlobalModel:
     rows = features[rng.integers(0, len(features), GROUPS * ROWS)]
     seconds = np.exp(rows[:, :10] @ rng.normal(0, 0.2, 10) + rng.normal(0, 0.1, len(rows)))
     names = tuple(f"w{group}" for group in range(GROUPS))
-    data = TrainingSet(rows, seconds, np.repeat(np.arange(GROUPS), ROWS), names, ("t",) * GROUPS)
+    data = TrainingSet(rows, seconds, np.repeat(np.arange(GROUPS), ROWS), names, ("t",) * GROUPS, (1.0,) * GROUPS)
     begin = time.perf_counter()
     model = GlobalModel.fit(data, Settings())
     print(f"training on {len(rows):,} rows: {time.perf_counter() - begin:.1f} s, {model.rounds} rounds")

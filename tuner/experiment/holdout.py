@@ -143,6 +143,7 @@ def train(layers: Sequence[Layer], rows: int, seed: int, settings: Settings) -> 
         np.repeat(np.arange(len(chosen)), [len(some) for _, some in chosen]),
         tuple(layer.workload.key for layer, _ in chosen),
         tuple(layer.target.name for layer, _ in chosen),
+        tuple(layer.workload.flops for layer, _ in chosen),
     )
     return GlobalModel.fit(data, replace(settings, seed=seed))
 

@@ -16,7 +16,6 @@ from tuner.features.sketches import padded
 from tuner.space import Columns, Config
 from tuner.trial import Trial
 
-Rows = npt.NDArray[np.float32]
 SHARE = 0.8  # of the sources' trials, another draw for each seed: what an arm has learned is a matter of luck too
 
 
@@ -69,31 +68,6 @@ def drawn(sources: Sequence[Pool], seed: int, rows: int) -> list[Trial]:
     return [trials[position] for position in positions.tolist()]
 
 
-def training_set(trials: Sequence[Trial], name: str) -> TrainingSet:
-    """Timed trials seen by the representation of that name; those that it cannot see are left out."""
-    members: dict[tuple[str, str], list[Trial]] = {}
-    for trial in trials:
-        members.setdefault((trial.workload.fingerprint, trial.target.fingerprint), []).append(trial)
-    blocks: list[Rows] = []
-    seconds: list[npt.NDArray[np.float64]] = []
-    firsts: list[Trial] = []
-    for some in members.values():
-        block = representation(name).of_trials(some)
-        good = np.flatnonzero(np.isfinite(block).all(axis=1) & (block.shape[1] > 0))
-        if len(good):
-            blocks.append(block[good])
-            seconds.append(np.array([some[row].seconds for row in good], dtype=np.float64))
-            firsts.append(some[0])
-    width = max((block.shape[1] for block in blocks), default=0)
-    return TrainingSet(
-        np.concatenate([padded(block, (width,)) for block in blocks]) if blocks else np.empty((0, 0), np.float32),
-        np.concatenate(seconds) if seconds else np.empty(0),
-        np.repeat(np.arange(len(blocks)), [len(block) for block in blocks]),
-        tuple(first.workload.key for first in firsts),
-        tuple(first.target.name for first in firsts),
-    )
-
-
 @dataclass(frozen=True, eq=False)
 class Learned:
     """Trials of other workloads, and the model that was trained on them in so many seconds, features included."""
@@ -114,7 +88,7 @@ def learn(sources: tuple[Pool, ...], seed: int, rows: int, features: str, object
     """What is learned from pools with a seed. Raises ModelError when there is nothing to learn from."""
     began = time.perf_counter()
     trials = drawn(sources, seed, rows)
-    data = training_set(trials, features)
+    data, _ = TrainingSet.of(trials, features)
     # One thread: the runs of an experiment share the machine.
     model = GlobalModel.fit(data, Settings(objective=objective, threads=1))  # type: ignore[arg-type]
     return Learned(trials, data, model, features, time.perf_counter() - began)
