@@ -1,9 +1,9 @@
-"""Copies of what was best on similar workloads draw a model's choice to them, as far as the model is wrong."""
+"""How far configurations are from one that was best elsewhere."""
 
 import numpy as np
 import pytest
 
-from tuner.neighbours import Copy, blend, unlike
+from tuner.neighbours import unlike
 from tuner.space import Choice, Flag, Space, Split
 
 SPACE = Space(
@@ -28,17 +28,3 @@ def test_a_configuration_is_as_far_as_its_knobs_are_octaves_apart() -> None:
 def test_values_that_a_space_does_not_have_are_measured_all_the_same() -> None:
     apart = unlike(columns(), SPACE.knobs, {"tile": 31, "other": 5, "order": 2})
     assert apart[SPACE.index({**WANTED, "tile": 7})] == pytest.approx(2)
-
-
-def test_a_model_that_is_never_wrong_is_not_drawn_to_copies() -> None:
-    scores = np.random.default_rng(0).normal(size=SPACE.size)
-    copy = Copy(WANTED, 0.0)
-    np.testing.assert_array_equal(blend(scores, columns(), SPACE.knobs, [copy], 0.0), scores)
-    np.testing.assert_array_equal(blend(scores, columns(), SPACE.knobs, [], 0.3), scores)
-    assert np.argmax(blend(scores, columns(), SPACE.knobs, [copy], 100.0)) == SPACE.index(WANTED)
-
-
-def test_of_two_copies_that_of_the_more_similar_workload_is_preferred() -> None:
-    other = {**WANTED, "tile": 7}
-    known = [Copy(WANTED, 5.0), Copy(other, 0.0)]
-    assert np.argmax(blend(np.zeros(SPACE.size), columns(), SPACE.knobs, known, 0.1)) == SPACE.index(other)
