@@ -48,9 +48,8 @@ class GlobalPrior:
     def scores(self, columns: Columns) -> npt.NDArray[np.float64]:
         """Predicted log speed of N legal configurations, (N,); only differences mean something."""
         described = representation(self.model.representation)
-        return self.model.predict(
-            described.of_candidates(self.template, self.workload, self.target, self.space, columns)
-        )
+        features, places = described.distinct(self.template, self.workload, self.target, self.space, columns)
+        return self.model.predict(features)[places]
 
     def examples(self) -> Sequence[Config]:
         return self.best_elsewhere
@@ -179,7 +178,9 @@ def legal_sample(
 ) -> npt.NDArray[np.int64]:
     """Up to ``count`` random configurations of a space, less the illegal ones; always the same."""
     drawn = np.arange(space.size) if count >= space.size else space.sample(np.random.default_rng(0), count)
-    return np.asarray(drawn[~template.illegal(workload, target, space.columns(drawn))], dtype=np.int64)
+    # In parts, whose columns stay in a cache: that is three times as fast.
+    parts = np.array_split(drawn, -(-len(drawn) // 2**16))
+    return np.concatenate([part[~template.illegal(workload, target, space.columns(part))] for part in parts])
 
 
 def _coverage(seen: Seen, template: Template, workload: Workload, target: Target, space: Space) -> float:

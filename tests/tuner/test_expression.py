@@ -11,6 +11,7 @@ from tuner.build import expression_of
 from tuner.errors import ScheduleError
 from tuner.expression import Axis, Number, Tensor, relu
 from tuner.loopnest import Affine
+from tuner.operators.winograd import TILES, matrices
 from tuner.workload import parse, random_arrays, reference
 
 m, k = Axis("m", 4), Axis("k", 16, reduce=True)
@@ -56,7 +57,7 @@ def test_an_expression_computes_the_reference(key: str) -> None:
     np.testing.assert_allclose(result, reference(workload, arrays), rtol=1e-12, atol=1e-12)
 
 
-@pytest.mark.parametrize("algorithm", ["winograd2", "winograd4"])
+@pytest.mark.parametrize("algorithm", TILES)
 @pytest.mark.parametrize(
     "key",
     [
@@ -70,6 +71,15 @@ def test_winograd_computes_the_reference(key: str, algorithm: str) -> None:
     arrays = random_arrays(workload, seed=3)
     result = interpret(expression_of(workload, algorithm), dict(arrays))
     np.testing.assert_allclose(result, reference(workload, arrays), rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.parametrize("m", sorted({size for tile in TILES.values() for size in tile}))
+def test_the_transforms_filter_a_row_of_any_values(m: int) -> None:
+    by = matrices(m)
+    rng = np.random.default_rng(m)
+    data, weight = rng.uniform(-1, 1, m + 2), rng.uniform(-1, 1, 3)
+    result = np.array(by.output) @ ((np.array(by.weight) @ weight) * (np.array(by.input) @ data))
+    np.testing.assert_allclose(result, np.correlate(data, weight), rtol=0, atol=1e-12)
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,7 @@ from tests.tuner.schedules import random_schedule, random_winograd, random_workl
 from tuner.build import algorithms_of, expression_by, nest_of
 from tuner.errors import ScheduleError
 from tuner.features.invariant import NAMES, invariant_features
-from tuner.features.sketches import schedule_features, sketch_features
+from tuner.features.sketches import distinct_features, schedule_features, sketch_features
 from tuner.operators import OPERATORS
 from tuner.schedule import CacheWrite, Parallel, Reorder, Schedule, Split, Step, Unroll, Vectorize
 from tuner.space import Indices, Space
@@ -91,6 +91,16 @@ def test_columns_of_a_template_give_what_each_candidate_gives_alone(key: str) ->
         np.testing.assert_array_equal(together[row], alone(workload, schedule))
 
 
+def test_configurations_that_make_one_schedule_are_described_once() -> None:
+    workload = parse("resnet18.C12(layout=NCHW16c)")
+    indices, template, space = legal(workload, 20_000)
+    rows, places = distinct_features(template, workload, TARGET, space, space.columns(indices))
+    schedules = [template.schedule(workload, TARGET, space.config(index)) for index in indices.tolist()]
+    assert len(rows) == len(set(schedules)) < len(indices)
+    for schedule, place in list(zip(schedules, places.tolist(), strict=True))[::20]:
+        np.testing.assert_array_equal(rows[place], alone(workload, schedule))
+
+
 @given(st.sampled_from(sorted(OPERATORS)), st.randoms(use_true_random=False))
 @settings(max_examples=60, deadline=None)
 def test_random_schedules_give_finite_features_together_as_alone(operator: str, rng: Random) -> None:
@@ -165,13 +175,14 @@ def test_a_chain_is_described_by_its_largest_sum_and_the_others_against_it() -> 
     workload = parse("resnet18.C6(layout=NCHW16c)")
     template = template_for(workload, TARGET)
     config = template.default(workload, TARGET)
-    direct, two, four = (
+    direct, two, four, seven = (
         features(workload, template.schedule(workload, TARGET, {**config, "pad": "first", "algorithm": algorithm}))
-        for algorithm in ("direct", "winograd2", "winograd4")
+        for algorithm in ("direct", "winograd2", "winograd4", "winograd7")
     )
     assert direct["algorithm"] == 0
-    assert 0 > two["algorithm"] > four["algorithm"]
-    assert direct["algorithm_excess"] > two["algorithm_excess"] > four["algorithm_excess"] == 0
+    assert 0 > two["algorithm"] > four["algorithm"] > seven["algorithm"]
+    assert direct["algorithm_excess"] > two["algorithm_excess"] > four["algorithm_excess"] > 0
+    assert seven["algorithm_excess"] == 0
     assert four["sum_inside"] == pytest.approx(np.log2(128))  # the product over the channels, at each point
     assert direct["other_arithmetic"] == direct["other_moves"] == direct["other_body"] == -20
     assert four["other_arithmetic"] > -5

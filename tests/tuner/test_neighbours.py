@@ -28,3 +28,9 @@ def test_a_configuration_is_as_far_as_its_knobs_are_octaves_apart() -> None:
 def test_values_that_a_space_does_not_have_are_measured_all_the_same() -> None:
     apart = unlike(columns(), SPACE.knobs, {"tile": 31, "other": 5, "order": 2})
     assert apart[SPACE.index({**WANTED, "tile": 7})] == pytest.approx(2)
+
+
+def test_a_pinned_word_is_measured_by_its_own_value() -> None:
+    pinned = SPACE.pinned({"order": "ba"})
+    apart = unlike(pinned.columns(np.arange(pinned.size)), pinned.knobs, {"order": "ab"})
+    assert apart.tolist() == [1.0] * pinned.size

@@ -242,7 +242,15 @@ class ValueWriter(ArithmeticWriter):
                 "l", f"load {vector_type(element, lanes)}, ptr {address}, align {align}", lanes, element
             )
         known[key] = value
+        size = item_bytes(load.buffer.dtype)
+        if load.ahead and constant * size % ALIGNMENT == 0:  # once for a cache line
+            self._prefetch(self._address(pointer, constant + load.ahead, _ELEMENTS[load.buffer.dtype]))
         return value
+
+    def _prefetch(self, address: str) -> None:
+        """Ask for a cache line that will be read soon, into all levels; an address beyond the end does no harm."""
+        self.declared.add("declare void @llvm.prefetch.p0(ptr, i32, i32, i32)")
+        self._line(f"call void @llvm.prefetch.p0(ptr {address}, i32 0, i32 3, i32 1)")
 
     def _gather(self, pointer: str, constant: int, stride: int, lanes: int, element: str) -> Value:
         vector, type_ = "poison", vector_type(element, lanes)

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from functools import partial
 from math import prod
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from tuner.expression import Axis, Expression, Stage
+from tuner.operators import winograd
 from tuner.operators.image import (
     WINDOW,
     channel_block,
@@ -32,7 +32,6 @@ from tuner.operators.operator import (
 )
 from tuner.operators.parameter import SIZE, Parameter
 from tuner.operators.split import split
-from tuner.operators.winograd import winograd
 
 if TYPE_CHECKING:
     from tuner.workload import Workload
@@ -111,5 +110,5 @@ CONV2D = Operator(
     flops=_flops,
     reference=_reference,
     expression=_expression,
-    algorithms={"winograd2": partial(winograd, m=2), "winograd4": partial(winograd, m=4), "split": split},
+    algorithms={**winograd.algorithms(), "split": split},
 )

@@ -23,7 +23,7 @@ from tuner.space import Indices
 POOL = 200_000  # random candidates that stand for a space too large to list
 SHORTLIST = 4096  # of them the prior's best, on which the posterior is computed
 EXAMPLES = 1  # copies of other workloads' best among the first candidates
-COPIED = 3  # trials after which they come: the model's own choices are better, but for when it fails
+COPIED = 8  # trials after which they come: on held-out layers the model does better without, but it may fail
 OPENING = 16  # trials that a fully trusted prior leads alone
 SETTLED = 64  # trials after which the prior has every fourth turn, no longer every second
 TRUSTED = 0.5  # trust below which a prior has its choice, the copies, and every second turn from the beginning

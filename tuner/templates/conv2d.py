@@ -251,19 +251,24 @@ def _quantities(shape: _Shape, target: Target, columns: Columns) -> dict[str, np
 
 
 def _illegal(workload: Workload, target: Target, columns: Columns) -> npt.NDArray[np.bool_]:
-    algorithms = _algorithms(workload, target)
-    result = _illegal_product(_Shape(workload, target), target, columns)
     if "algorithm" not in columns:
-        return result
-    chosen = columns["algorithm"]
-    if applies(workload):
-        result = np.where(chosen == 0, result, winograd.illegal(workload, target, columns))
-    if "split" in algorithms:
-        split_up = _illegal_product(_Shape(workload, target, "split"), target, columns)
-        if "pad" in columns:
-            split_up |= columns["pad"] == PADS.index("skip")
-        result = np.where(chosen == algorithms.index("split"), split_up, result)
-    return np.asarray(result)
+        return _illegal_product(_Shape(workload, target), target, columns)
+    result = np.empty(len(columns["algorithm"]), dtype=np.bool_)
+    algorithms = _algorithms(workload, target)
+    for number in np.unique(columns["algorithm"]):
+        rows = np.flatnonzero(columns["algorithm"] == number)
+        own = {name: each[rows] for name, each in columns.items()}
+        result[rows] = _illegal_by(algorithms[number], workload, target, own)
+    return result
+
+
+def _illegal_by(algorithm: str, workload: Workload, target: Target, columns: Columns) -> npt.NDArray[np.bool_]:
+    if algorithm in winograd.ALGORITHMS[1:]:
+        return winograd.illegal(workload, target, columns)
+    result = _illegal_product(_Shape(workload, target, algorithm), target, columns)
+    if algorithm == "split" and "pad" in columns:
+        result |= columns["pad"] == PADS.index("skip")
+    return result
 
 
 def _illegal_product(shape: _Shape, target: Target, columns: Columns) -> npt.NDArray[np.bool_]:
