@@ -58,7 +58,7 @@ def _trained(features: np.ndarray) -> GlobalModel:
     rows = features[rng.integers(0, len(features), GROUPS * ROWS)]
     seconds = np.exp(rows[:, :10] @ rng.normal(0, 0.2, 10) + rng.normal(0, 0.1, len(rows)))
     names = tuple(f"w{group}" for group in range(GROUPS))
-    data = TrainingSet(rows, seconds, np.repeat(np.arange(GROUPS), ROWS), names, ("t",) * GROUPS)
+    data = TrainingSet(rows, seconds, np.repeat(np.arange(GROUPS), ROWS), names, ("t",) * GROUPS, (1.0,) * GROUPS)
     begin = time.process_time()
     rounds = GlobalModel.fit(data).rounds
     print(f"training on {len(rows):,} rows: {time.process_time() - begin:.1f} s, {rounds} rounds")

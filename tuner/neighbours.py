@@ -1,12 +1,10 @@
 """Workloads that are alike, and what was fastest on them: the other half of what is known of a new one.
 
 A copy of the best schedule of a similar workload is often as good as a model's first choice, and its tail is far worse
-(docs/transfer-learning.md). So both are asked: a candidate's score is what the model says of it, less how far it is
-from the nearest copy, weighed by how often the model is wrong.
+(docs/transfer-learning.md). So both are asked: the model leads, and a copy is among the first candidates.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from math import log2
 from typing import Any, Protocol, TypeVar
 
@@ -16,9 +14,6 @@ import numpy.typing as npt
 from tuner.space import Columns, Config, Knob
 from tuner.target import Target
 from tuner.workload import Workload
-
-BLENDED = 3  # copies that draw candidates to them
-FAR = 0.1  # of the distance between the workloads that counts as distance between configurations
 
 
 class Configured(Protocol):
@@ -43,14 +38,6 @@ class Configured(Protocol):
 _Found = TypeVar("_Found", bound=Configured)
 
 
-@dataclass(frozen=True)
-class Copy:
-    """The fastest configuration of a workload, and how unlike the new one that workload is."""
-
-    config: Config
-    apart: float
-
-
 def nearest_best(
     trials: Sequence[_Found], template: str, workload: Workload, target: Target, most: int
 ) -> list[_Found]:
@@ -66,24 +53,6 @@ def nearest_best(
         key=lambda trial: (distance(trial.workload, workload), trial.target != target, trial.workload.key),
     )
     return ranked[:most]
-
-
-def copies(trials: Sequence[Configured], workload: Workload) -> tuple[Copy, ...]:
-    """What ``nearest_best`` has found, as copies for ``workload``."""
-    return tuple(Copy(trial.config, distance(trial.workload, workload)) for trial in trials)
-
-
-def blend(
-    scores: npt.NDArray[np.float64], columns: Columns, knobs: Sequence[Knob], known: Sequence[Copy], wrong: float
-) -> npt.NDArray[np.float64]:
-    """A model's (N,) scores of N candidates, drawn to the copies. ``wrong``: the share of pairs it ranks wrongly.
-
-    The score is log speed, and an octave in one knob costs as much of it as the model is wrong: about 0.05 to 0.15.
-    """
-    if not known:
-        return scores
-    far = [unlike(columns, knobs, each.config) + FAR * each.apart for each in known[:BLENDED]]
-    return np.asarray(scores - wrong * np.min(far, axis=0))
 
 
 def unlike(columns: Columns, knobs: Sequence[Knob], wanted: Config) -> npt.NDArray[np.float64]:

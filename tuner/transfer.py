@@ -17,7 +17,7 @@ from tuner.cost_model.held_out import HeldOut
 from tuner.cost_model.training import TrainingSet
 from tuner.features.representations import representation
 from tuner.features.sketches import padded
-from tuner.neighbours import Copy, blend, copies, nearest_best
+from tuner.neighbours import nearest_best
 from tuner.space import Columns, Config, Space
 from tuner.target import Target
 from tuner.templates import Template
@@ -25,7 +25,6 @@ from tuner.trial import Trial
 from tuner.workload import Workload
 
 NEAREST = 8  # workloads whose best schedules are examples
-UNKNOWN = 0.25  # share of pairs that a model ranks wrongly, where no workload could be held out to tell
 SAMPLE = 1024  # candidates by which the coverage of a new workload is judged
 GOOD = 0.5  # rank correlation on held-out workloads from which a prior is used in full
 POOR = 0.2  # and below which it is not used at all
@@ -44,17 +43,16 @@ class GlobalPrior:
     target: Target
     space: Space
     trust: float
-    copies: tuple[Copy, ...] = ()
-    wrong: float = UNKNOWN  # share of pairs of a held-out workload that the model ranks wrongly
+    best_elsewhere: tuple[Config, ...] = ()
 
     def scores(self, columns: Columns) -> npt.NDArray[np.float64]:
-        """Predicted log(best/time) of N legal configurations, drawn to what was best elsewhere, (N,)."""
+        """Predicted log speed of N legal configurations, (N,); only differences mean something."""
         described = representation(self.model.representation)
         features, places = described.distinct(self.template, self.workload, self.target, self.space, columns)
-        return blend(self.model.predict(features)[places], columns, self.space.knobs, self.copies, self.wrong)
+        return self.model.predict(features)[places]
 
     def examples(self) -> Sequence[Config]:
-        return [copy.config for copy in self.copies]
+        return self.best_elsewhere
 
 
 @dataclass(frozen=True)
@@ -140,8 +138,8 @@ def prior_from(
     if verdict == "off":
         return None, report
     trust = 1.0 if verdict == "use" else 0.0
-    wrong = 1 - mean(one.pairwise for one in same or here) if here else UNKNOWN
-    return GlobalPrior(model, template, workload, target, space, trust, copies(nearest, workload), wrong), report
+    best = tuple(trial.config for trial in nearest)
+    return GlobalPrior(model, template, workload, target, space, trust, best), report
 
 
 def correlation(held_out: Sequence[HeldOut], target: Target) -> float:

@@ -22,6 +22,7 @@ from tuner.cost_model.metrics import (
 from tuner.cost_model.objectives import OBJECTIVES, Objective, Pairs
 from tuner.cost_model.residual import Residual
 from tuner.cost_model.training import FEWEST, TrainingSet, choose
+from tuner.features.invariant import BOUND, NAMES
 from tuner.features.knob import knob_features
 from tuner.neighbours import distance, nearest_best
 from tuner.search.candidates import Candidates, Tuner
@@ -45,7 +46,9 @@ def data(groups: int = 6, rows: int = 60, seed: int = 0, scale: float = 1.0) -> 
     features = rng.uniform(-2, 2, (groups * rows, 5)).astype(np.float32)
     number = np.repeat(np.arange(groups), rows)
     seconds = scale * np.exp(np.abs(features - 0.5) @ np.array([1, 0.5, 0.3, 0.1, 0]) + 2.0 * number)
-    return TrainingSet(features, seconds, number, tuple(f"w{i}" for i in range(groups)), ("t",) * groups)
+    return TrainingSet(
+        features, seconds, number, tuple(f"w{i}" for i in range(groups)), ("t",) * groups, (1.0,) * groups
+    )
 
 
 # Metrics -----------------------------------------------------------------------------------------------------------
@@ -78,6 +81,12 @@ def test_labels_are_relative_to_the_best_of_the_group() -> None:
         np.testing.assert_allclose(
             labels, np.log(some.seconds[some.groups == group].min() / some.seconds[some.groups == group])
         )
+
+
+def test_speeds_compare_workloads_of_a_target_and_not_targets() -> None:
+    seconds, groups = np.array([1.0, 2.0, 1.0, 4.0, 7.0]), np.array([0, 0, 1, 1, 2])
+    some = TrainingSet(np.zeros((5, 1), np.float32), seconds, groups, ("a", "b", "a"), ("x", "x", "y"), (1.0, 4.0, 1.0))
+    np.testing.assert_allclose(np.exp(some.speeds), [0.5, 0.25, 2.0, 0.5, 1.0])
 
 
 def test_a_part_has_the_rows_of_its_groups_numbered_anew() -> None:
@@ -135,6 +144,22 @@ def test_a_global_model_ranks_a_workload_it_has_not_seen(objective: Objective) -
     assert pairwise_accuracy(model.predict(new.features), -new.seconds) > 0.8
     assert [one.workload for one in model.held_out] == [f"w{i}" for i in range(8)]
     assert np.median([one.rank_correlation for one in model.held_out]) > 0.7
+
+
+def test_what_was_never_met_is_judged_by_the_roofline() -> None:
+    def bounded(bounds: npt.NDArray[np.float64], groups: int) -> TrainingSet:
+        """Times are twice the bound, or as long as the bound for every second row, as the first feature says."""
+        features = np.zeros((len(bounds), len(NAMES)), dtype=np.float32)
+        features[:, 0], features[:, BOUND] = np.arange(len(bounds)) % 2, bounds
+        number = np.arange(len(bounds)) * groups // len(bounds)
+        names = tuple(f"w{group}" for group in range(groups))
+        seconds = 2.0 ** (bounds + 1 - features[:, 0])
+        return TrainingSet(features, seconds, number, names, ("t",) * groups, (1.0,) * groups)
+
+    known, new = bounded(RNG.uniform(0, 1, 400), 4), bounded(RNG.uniform(4, 9, 100), 1)
+    model = GlobalModel.fit(known, Settings(rounds=60))
+    again = GlobalModel.from_bytes(model.to_bytes(), "gbt", model.rounds, "invariant")
+    assert rank_correlation(again.predict(new.features), -new.seconds) > 0.98
 
 
 def test_held_out_losses_do_not_depend_on_the_level_of_a_workload() -> None:

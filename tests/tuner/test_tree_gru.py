@@ -172,6 +172,6 @@ def test_without_pytorch_there_is_one_line_that_says_what_to_install(monkeypatch
     with pytest.raises(TorchMissingError, match=r"neural cost models need torch: pip install 'tunedb\[torch\]'"):
         TreeGRU()
     features, labels = trees(30)
-    data = TrainingSet(features, np.exp(-labels), np.zeros(30, np.int64), ("w",), ("t",), "tree")
+    data = TrainingSet(features, np.exp(-labels), np.zeros(30, np.int64), ("w",), ("t",), (1.0,), "tree")
     with pytest.raises(TorchMissingError):
         GlobalModel.fit(data, Settings("tree-gru"))

@@ -15,18 +15,16 @@ from tuner.experiment.holdout import (
     HoldOutError,
     Layer,
     Score,
-    by_both,
     by_copy,
     by_history,
     by_model,
-    doubt,
     folds,
     random_summary,
     summary,
     train,
 )
 
-MODEL, BOTH, COPY, RANDOM = "model", "model_and_copies", "nearest_copy", "random"
+MODEL, COPY, RANDOM = "model", "nearest_copy", "random"
 
 
 @dataclass(frozen=True)
@@ -95,9 +93,6 @@ def _judge(fold: Fold, question: Question, settings: Settings, seed: int) -> dic
         rest = tuple(rest[place] for place in sorted(drawn.tolist()))
     model = train(rest, question.rows, seed, settings)
     rows: dict[str, list[Score]] = {MODEL: [by_model(model, layer) for layer in fold.held_out]}
-    same = [layer for layer in rest if layer.workload.operator == question.operator]
-    wrong = doubt(same, question.rows, seed, settings)
-    rows[BOTH] = [by_both(model, rest, layer, wrong) for layer in fold.held_out]
     rows[COPY] = [score for layer in fold.held_out if (score := by_copy(rest, layer, seed)) is not None]
     if seed == 0:  # what was recorded is the same for every seed
         for layer in fold.held_out:
@@ -110,7 +105,7 @@ def _table(parts: Sequence[dict[int, dict[str, list[Score]]]], tested: Sequence[
     """Each row over all seeds, with the range of its means over single seeds."""
     names = dict.fromkeys(name for part in parts for rows in part.values() for name in rows)
     table: dict[str, Any] = {}
-    for name in (MODEL, BOTH, COPY, *sorted(set(names) - {MODEL, BOTH, COPY})):
+    for name in (MODEL, COPY, *sorted(set(names) - {MODEL, COPY})):
         by_seed: dict[int, list[Score]] = {}
         for part in parts:
             for seed, rows in part.items():

@@ -1,4 +1,9 @@
-"""Gradient-boosted trees (XGBoost) as the global model."""
+"""Gradient-boosted trees (XGBoost) as the global model.
+
+On invariant features the trees do not learn a time but what the roofline does not explain of it: boosting starts from
+the bound on the speed that is one of these features. So what was never met, such as weights that no cache holds, is
+judged by the estimate and not by the nearest thing that was.
+"""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -11,18 +16,22 @@ import xgboost as xgb
 from tuner.cost_model.held_out import Loss, loss_of
 from tuner.cost_model.objectives import Objective, objective
 from tuner.cost_model.training import TrainingSet
+from tuner.features.invariant import BOUND
 from tuner.features.sketches import padded
 
 
 @dataclass(frozen=True)
 class Forest:
-    """Trained trees."""
+    """Trained trees; their attribute "base" says whether boosting starts from the roofline."""
 
     booster: xgb.Booster
 
     def predict(self, features: npt.NDArray[np.float32]) -> npt.NDArray[np.float64]:
         known = padded(features, (self.booster.num_features(),))
-        return np.asarray(self.booster.inplace_predict(known, predict_type="margin"), dtype=np.float64)
+        base = _roofline(known) if self.booster.attr("base") else None
+        return np.asarray(
+            self.booster.inplace_predict(known, predict_type="margin", base_margin=base), dtype=np.float64
+        )
 
     def to_bytes(self) -> bytes:
         """The trees in XGBoost's own UBJSON."""
@@ -57,7 +66,7 @@ class ForestTrainer:
 
     def train_until(self, data: TrainingSet, held_out: TrainingSet, rounds: int) -> tuple[Forest, int]:
         stop = xgb.callback.EarlyStopping(rounds=self.patience, save_best=True)
-        watched = xgb.DMatrix(held_out.features, label=held_out.labels, nthread=self.threads)
+        watched = xgb.DMatrix(held_out.features, base_margin=_base(held_out), nthread=self.threads)
         booster = self._train(data, rounds, watched, loss_of(self.objective, held_out), [stop])
         return Forest(booster), booster.num_boosted_rounds()
 
@@ -80,8 +89,10 @@ class ForestTrainer:
             "base_score": 0.0,
             "disable_default_eval_metric": 1,
         }
-        matrix = xgb.QuantileDMatrix(data.features, label=data.labels, nthread=self.threads, max_bin=BINS)
-        return xgb.train(
+        base = _base(data)
+        label = data.labels if base is None else data.speeds
+        matrix = xgb.QuantileDMatrix(data.features, label=label, base_margin=base, nthread=self.threads, max_bin=BINS)
+        booster = xgb.train(
             parameters,
             matrix,
             num_boost_round=rounds,
@@ -91,3 +102,17 @@ class ForestTrainer:
             callbacks=list(callbacks),
             verbose_eval=False,
         )
+        if base is not None:
+            booster.set_attr(base="roofline")
+        return booster
+
+
+def _base(data: TrainingSet) -> npt.NDArray[np.float32] | None:
+    """What boosting starts from; None without features that say it."""
+    known = data.representation == "invariant" and data.features.shape[1] > BOUND
+    return _roofline(data.features) if known else None
+
+
+def _roofline(features: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+    """(N,) natural logarithm of the speed that the roofline allows, relative to the definition's arithmetic alone."""
+    return np.asarray(-np.log(2) * features[:, BOUND], dtype=np.float32)

@@ -24,6 +24,7 @@ class TrainingSet:
     groups: npt.NDArray[np.int64]  # (N,), from 0
     workloads: tuple[str, ...]  # of each group, the problem's key
     targets: tuple[str, ...]  # of each group, the target's name
+    flops: tuple[float, ...]  # of each group, by the definition of its operator
     representation: str = "invariant"  # what the features are, by its name in tuner.features.representations
 
     @property
@@ -32,6 +33,16 @@ class TrainingSet:
         best = np.full(len(self.workloads), np.inf)
         np.minimum.at(best, self.groups, self.seconds)
         return np.asarray(np.log(best[self.groups] / self.seconds))
+
+    @property
+    def speeds(self) -> npt.NDArray[np.float64]:
+        """(N,) log(FLOP/s), each target's less the mean of its groups' best ones: 0 is a usual best."""
+        best = np.full(len(self.workloads), np.inf)
+        np.minimum.at(best, self.groups, self.seconds)
+        reached = np.log(np.array(self.flops) / best)
+        _, target = np.unique(self.targets, return_inverse=True)
+        usual = np.bincount(target, reached) / np.bincount(target)
+        return np.asarray(self.labels + (reached - usual[target])[self.groups])
 
     def part(self, groups: Sequence[int]) -> "TrainingSet":
         """The trials of some groups, which are numbered anew; the rows of a group are side by side, groups ascend."""
@@ -46,6 +57,7 @@ class TrainingSet:
             groups=numbers[self.groups[rows]],
             workloads=tuple(self.workloads[group] for group in groups),
             targets=tuple(self.targets[group] for group in groups),
+            flops=tuple(self.flops[group] for group in groups),
         )
 
     def thinned(self, most: int) -> "TrainingSet":
@@ -68,6 +80,7 @@ class TrainingSet:
         groups: list[npt.NDArray[np.int64]] = []
         workloads: list[str] = []
         targets: list[str] = []
+        flops: list[float] = []
         used = np.zeros(len(trials), dtype=np.bool_)
         for numbers in members.values():
             some = [trials[number] for number in numbers]
@@ -81,9 +94,10 @@ class TrainingSet:
             groups.append(np.full(len(good), len(workloads)))
             workloads.append(some[0].workload.problem.key)
             targets.append(some[0].target.name)
+            flops.append(some[0].workload.flops)
         if not blocks:
             empty = np.empty(0)
-            return cls(np.empty((0, 0), np.float32), empty, empty.astype(np.int64), (), (), features), used
+            return cls(np.empty((0, 0), np.float32), empty, empty.astype(np.int64), (), (), (), features), used
         shape = np.max([block.shape[1:] for block in blocks], axis=0).tolist()
         return (
             cls(
@@ -92,6 +106,7 @@ class TrainingSet:
                 np.concatenate(groups).astype(np.int64),
                 tuple(workloads),
                 tuple(targets),
+                tuple(flops),
                 features,
             ),
             used,

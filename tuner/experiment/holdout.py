@@ -18,14 +18,13 @@ from tuner.cost_model.metrics import harmonic_mean, pairwise_accuracy
 from tuner.cost_model.training import FEWEST, TrainingSet
 from tuner.errors import TunedbError
 from tuner.experiment.baselines import expected_best, quantile_of, random_reaches
-from tuner.neighbours import BLENDED, FAR, distance
+from tuner.neighbours import distance
 from tuner.target import Target
 from tuner.workload import Workload
 
 Floats = npt.NDArray[np.float64]
 HoldOut = Literal["layer", "network", "target"]
 SHARES = (0.95, 0.99)
-DOUBT = 0.1  # share of pairs that are ranked wrongly, when there are too few layers to find out
 _COMPARED = 2000  # configurations of a layer of which pairs are counted
 
 
@@ -143,16 +142,16 @@ def train(layers: Sequence[Layer], rows: int, seed: int, settings: Settings) -> 
         np.repeat(np.arange(len(chosen)), [len(some) for _, some in chosen]),
         tuple(layer.workload.key for layer, _ in chosen),
         tuple(layer.target.name for layer, _ in chosen),
+        tuple(layer.workload.flops for layer, _ in chosen),
     )
     return GlobalModel.fit(data, replace(settings, seed=seed))
 
 
-def by_model(model: GlobalModel, layer: Layer, penalty: Floats | float = 0.0) -> Score:
-    """The layer's configurations in the order of the model, less ``penalty``; those that it cannot see come last."""
+def by_model(model: GlobalModel, layer: Layer) -> Score:
+    """The layer's configurations in the order of the model; those that it cannot see come last."""
     seen = np.isfinite(layer.features).all(axis=1)
     predicted = np.full(len(layer.seconds), -np.inf)
     predicted[seen] = model.predict(layer.features[seen])
-    predicted = predicted - penalty
     timed = np.flatnonzero(seen & np.isfinite(layer.seconds))[:_COMPARED]
     pairs = pairwise_accuracy(predicted[timed], -layer.seconds[timed]) if timed.size > 1 else None
     return Score.of(layer, np.argsort(-predicted, kind="stable"), pairs)
@@ -171,15 +170,6 @@ def by_copy(layers: Sequence[Layer], layer: Layer, seed: int) -> Score | None:
     return Score.of(layer, np.array(list(dict.fromkeys([*copies, *rest]))))
 
 
-def by_both(model: GlobalModel, layers: Sequence[Layer], layer: Layer, wrong: float) -> Score:
-    """In the order of the model, drawn to the copies as a warm start is (tuner.neighbours.blend).
-
-    ``wrong`` is the share of pairs that the model ranks wrongly.
-    """
-    far = [_apart(layer, one) + FAR * distance(one.workload, layer.workload) for one in _alike(layers, layer)[:BLENDED]]
-    return by_model(model, layer, wrong * np.min(far, axis=0) if far else 0.0)
-
-
 def _alike(layers: Sequence[Layer], layer: Layer) -> list[Layer]:
     """The layers of the same operator whose configurations have the same knobs, the nearest first."""
     like = [one for one in layers if (one.template, one.names) == (layer.template, layer.names)]
@@ -191,18 +181,6 @@ def _apart(layer: Layer, other: Layer) -> Floats:
     """(N,) how far the configurations of a layer are from the best one of another: octaves, and words count one."""
     apart = np.abs(layer.knobs - other.knobs[int(np.argmin(other.seconds))])
     return np.asarray(np.where(layer.words, apart > 0, apart).sum(axis=1), dtype=np.float64)
-
-
-def doubt(layers: Sequence[Layer], rows: int, seed: int, settings: Settings) -> float:
-    """The share of pairs that a model of two thirds of the layers ranks wrongly in the others."""
-    keys = sorted({layer.workload.key for layer in layers})
-    out = set(np.random.default_rng([seed, 5]).permutation(keys)[::3].tolist())
-    if len(keys) < 3:
-        return DOUBT
-    model = train([layer for layer in layers if layer.workload.key not in out], rows, seed, settings)
-    right = [by_model(model, layer).pairwise for layer in layers if layer.workload.key in out]
-    known = [share for share in right if share is not None]
-    return 1 - float(np.mean(known)) if known else DOUBT
 
 
 def by_history(layer: Layer) -> dict[str, list[Score]]:

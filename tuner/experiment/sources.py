@@ -98,6 +98,8 @@ def training_set(sources: Sequence[Pool], places: Sequence[npt.NDArray[np.int64]
         np.repeat(np.arange(len(blocks)), [len(block) for block in blocks]),
         tuple(source.workload.key for source in used),
         tuple(source.target.name for source in used),
+        tuple(source.workload.flops for source in used),
+        name,
     )
 
 

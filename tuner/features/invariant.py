@@ -18,10 +18,12 @@ from tuner.features.chain import Chain, Number, Operand
 from tuner.loopnest import Affine, Kind, Loop, Nest, Scope
 from tuner.target import Target
 
-VERSION = "invariant/2"
+VERSION = "invariant/3"
 """Names the meaning of the vector. A stored model is used with features of its own version only."""
 
 _TINY = 2.0**-20
+_RATES = (("l1", 16.0), ("l2", 8.0), ("l3", 4.0))
+"""Elements a cycle that a core gets from a cache; of the third level what tuner.templates.winograd counts with."""
 
 
 def invariant_features(
@@ -73,7 +75,7 @@ def _vector(
         **_stages(chain, others),
         **_algorithm(*adds),
     }
-    values |= _bounds(chain, target, values, min(adds))
+    values |= _bounds(chain, target, values, min(adds), adds[min(len(known), 1)])
     return {name: np.log2(np.maximum(value, _TINY)) for name, value in values.items()}
 
 
@@ -345,21 +347,25 @@ def _stages(chain: Chain, others: Sequence[Chain]) -> dict[str, Number]:
     return {"other_arithmetic": arithmetic / work, "other_moves": moves / work, "other_body": largest}
 
 
-def _bounds(chain: Chain, target: Target, values: dict[str, Number], least: float) -> dict[str, Number]:
-    """The roofline: times that arithmetic and each level of memory would need, over that of the least arithmetic."""
+def _bounds(
+    chain: Chain, target: Target, values: dict[str, Number], least: float, definition: float
+) -> dict[str, Number]:
+    """The roofline: times that arithmetic and each level of memory would need, over that of the least arithmetic.
+
+    ``bound_time`` is over that of the definition's arithmetic: so it is comparable between workloads.
+    """
     work = chain.work[0] * values["partial_vector"] / least
     arithmetic = work * (1 + values["other_arithmetic"])
     moves = work * (values["loads"] + values["other_moves"]) / 2
     peak = 2 * target.lanes
-    levels = {
-        name: work * values[f"traffic_{name}"] * peak / rate for name, rate in (("l1", 16.0), ("l2", 4.0), ("l3", 1.0))
-    }
-    result = {"bound_arithmetic": arithmetic, "bound_moves": moves} | {f"bound_{n}": v for n, v in levels.items()}
+    levels = {f"bound_{name}": work * values[f"traffic_{name}"] * peak / rate for name, rate in _RATES}
+    result = {"bound_arithmetic": arithmetic, "bound_moves": moves, **levels}
     worst: Number = 0.0
-    total: Number = 0.0
     for value in result.values():
-        worst, total = np.maximum(worst, value), total + value
-    return {**result, "bound": worst, "bound_sum": total}
+        worst = np.maximum(worst, value)
+    # A core computes and loads at once, but waits for what comes from far away.
+    time = np.maximum(arithmetic, moves) + levels["bound_l2"] + levels["bound_l3"]
+    return {**result, "bound": worst, "bound_time": time * least / definition}
 
 
 def _names() -> Iterator[str]:
@@ -376,3 +382,6 @@ def _names() -> Iterator[str]:
 
 NAMES = tuple(_names())
 """What each column of the vector is."""
+
+BOUND = NAMES.index("bound_time")
+"""The estimated time, log2, which a global model starts from."""

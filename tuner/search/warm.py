@@ -22,7 +22,8 @@ from tuner.space import Indices
 
 POOL = 200_000  # random candidates that stand for a space too large to list
 SHORTLIST = 4096  # of them the prior's best, on which the posterior is computed
-EXAMPLES = 2  # copies of other workloads' best among the first candidates
+EXAMPLES = 1  # copies of other workloads' best among the first candidates
+COPIED = 8  # trials after which they come: on held-out layers the model does better without, but it may fail
 OPENING = 16  # trials that a fully trusted prior leads alone
 SETTLED = 64  # trials after which the prior has every fourth turn, no longer every second
 TRUSTED = 0.5  # trust below which a prior has its choice, the copies, and every second turn from the beginning
@@ -70,8 +71,8 @@ class WarmStarted:
 
     def _choose(self, number: int) -> list[int]:
         """Candidate ``number`` of the session."""
-        for index in self.opening:
-            if bool(self.candidates.unseen(np.array([index]))[0]):
+        for place, index in enumerate(self.opening):
+            if (place == 0 or number >= COPIED) and bool(self.candidates.unseen(np.array([index]))[0]):
                 return self.candidates.take([index])
         led = number < OPENING and self.prior.trust >= TRUSTED
         turn = number % (2 if number < SETTLED else 4) == 0

@@ -85,7 +85,6 @@ def test_held_out_layers_are_scored_by_every_row(url: str) -> None:
     assert found["known"]["layers"] == 8
     assert set(found["overall"]) == {
         "model",
-        "model_and_copies",
         "nearest_copy",
         "history: ga",
         "history: xgb",
