@@ -157,6 +157,14 @@ def test_each_algorithm_is_a_fair_part_of_the_legal_configurations(key: str) -> 
     assert np.bincount(algorithms, minlength=3).min() >= 0.05 * len(algorithms)
 
 
+def test_the_default_of_a_depthwise_layer_in_nchw_copies_no_input_and_does_rows_together() -> None:
+    for name in ("mobilenet.D1", "mobilenet.D2", "mobilenet.D9", "depthwise_conv2d(c=13,h=35,w=35,k=3,pad=1)"):
+        workload = parse(name)
+        config = template_for(workload, HOST).default(workload, HOST)
+        assert config["pad"] == "skip"
+        assert config["tile_oh"] > 1
+
+
 def test_every_operator_has_a_template_on_a_cpu() -> None:
     by_operator = {parse(key).operator: template_for(parse(key), HOST) for key in KEYS}
     assert set(by_operator) == set(OPERATORS)

@@ -382,23 +382,33 @@ class _Function(MatrixWriter):
     def _guarded_store(self, store: Store) -> None:
         """A store whose guards are all known, tested, or known to fail."""
         tests: list[str] = []
+        border: list[Condition] = []
         for guard in store.guards:
             if guard in self.settled:
                 continue
-            if self._stride(guard[0]):
-                raise ScheduleError("what has conditions cannot be vectorized where they differ from lane to lane")
             if self.pair and guard[0].coefficient(self.pair[0]):
                 raise ScheduleError(f"what has conditions along {self.pair[0]} cannot be a dot product over it")
+            if self._stride(guard[0]):
+                if not store.accumulate:
+                    raise ScheduleError(
+                        "what is stored under conditions cannot be vectorized where lanes differ in them"
+                    )
+                border.append(guard)
+                continue
             test = self._inside(*guard)
             if test is False:
                 return
             tests += [test] if isinstance(test, str) else []
+        if border:
+            self._check_mask()
+        self.border = tuple(border)
         if not tests:
             self._store(store)
-            return
-        for taken, _ in self._branch(self._all(tests, "i1"), 0, 0):
-            if taken:
-                self._store(store)
+        else:
+            for taken, _ in self._branch(self._all(tests, "i1"), 0, 0):
+                if taken:
+                    self._store(store)
+        self.border = ()
 
     def _guards(self, loop: Loop) -> tuple[dict[Condition, tuple[Loop, ...]], list[Condition]]:
         """The guards inside ``loop`` with the loops around them, and those that all of its stores share."""

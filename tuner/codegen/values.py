@@ -14,23 +14,28 @@ from tuner.codegen.instructions import Instructions
 from tuner.codegen.text import Value, identifier, vector_type
 from tuner.dtype import item_bytes
 from tuner.errors import ScheduleError
-from tuner.loopnest import Affine, Binary, Buffer, Constant, Expression, Load, Part, Scope, Store, Within
+from tuner.loopnest import Affine, Binary, Buffer, Condition, Constant, Expression, Load, Part, Scope, Store, Within
 
 ALIGNMENT = 64  # bytes; of the workspace and of everything the kernel allocates
 _ELEMENTS = {"float32": "float", "bfloat16": "i16"}  # of the types of buffers, as they are loaded and stored
-_SUFFIXES = {"float": "f32", "i16": "i16"}  # in the names of intrinsics
-_SIZES = {"float": 4, "i16": 2}  # bytes
+_SUFFIXES = {"float": "f32", "i16": "i16", "i32": "i32"}  # in the names of intrinsics
+_SIZES = {"float": 4, "i16": 2, "i32": 4}  # bytes
+_NEAR = 4  # elements: lanes that lie so far apart are taken out of whole vectors, others are loaded one by one
 STATEMENT_LIMIT = 4096  # statements written out; more is never faster and takes seconds to compile
 
 
 @dataclass(frozen=True)
 class _Scattered:
-    """A vector store whose lanes lie ``stride`` elements apart, held back to be joined with its neighbours."""
+    """A vector store whose lanes lie ``stride`` elements apart, held back to be joined with its neighbours.
+
+    Only the first ``lanes`` of the value are stored.
+    """
 
     buffer: str
     pointer: str
     constant: int
     stride: int
+    lanes: int
     value: Value
 
 
@@ -55,6 +60,7 @@ class ValueWriter(ArithmeticWriter):
         self.counters: dict[str, Counter] = {}
         self.vector: tuple[str, int] | None = None  # the vectorized loop and its lanes here
         self.pair: tuple[str, int] | None = None  # the loop of a dot product, and whether it has one turn here or two
+        self.border: tuple[Condition, ...] = ()  # which lanes of an operand exist here; others are zero and not read
         self.scattered: list[_Scattered] = []
         self.statements = 0
 
@@ -72,15 +78,15 @@ class ValueWriter(ArithmeticWriter):
         else:
             value = self._stored(store)
         stride = self._stride(store.index)
-        lanes = self.vector[1] if self.vector and stride else 0
-        value = self._widen(value, lanes)
+        lanes = self._lanes(stride)
+        value = self._widen(value, self._width(lanes))
         pointer, constant = self._pointer(store.buffer, store.index)
         if not lanes or stride == 1:
             address = self._address(pointer, constant, value.element)
-            align = self._alignment(store.buffer, store.index)
-            self._line(f"store {value.type} {value.name}, ptr {address}, align {align}")
+            whole = value.lanes if store.buffer.scope is Scope.LOCAL else lanes  # a row of the tile has room for it
+            self._store_part(value, whole, address, self._alignment(store.buffer, store.index))
         else:
-            self.scattered.append(_Scattered(store.buffer.name, pointer, constant, stride, value))
+            self.scattered.append(_Scattered(store.buffer.name, pointer, constant, stride, lanes, value))
         self.regions[-1].loads.pop(store.buffer.name, None)
 
     def _stored(self, store: Store) -> Value:
@@ -96,26 +102,29 @@ class ValueWriter(ArithmeticWriter):
     def _close(self) -> None:
         """Write the scattered stores that were held back; those to neighbouring elements as transposed blocks."""
         held, self.scattered = self.scattered, []
-        families: dict[tuple[str, int, int], dict[int, Value]] = {}
+        families: dict[tuple[str, int, int, int], dict[int, Value]] = {}
         for item in held:
-            families.setdefault((item.pointer, item.stride, item.value.lanes), {})[item.constant] = item.value
-        for (pointer, stride, lanes), columns in families.items():
-            for start, run in _runs(columns, 1 << (lanes.bit_length() - 1)):
-                if len(run) > 2 and lanes & (lanes - 1) == 0:
-                    self._transposed(pointer, start, stride, run)
+            family = families.setdefault((item.pointer, item.stride, item.lanes, item.value.lanes), {})
+            family[item.constant] = item.value
+        for (pointer, stride, lanes, width), columns in families.items():
+            for start, run in _runs(columns, 1 << (width.bit_length() - 1)):
+                if len(run) > 2 and width & (width - 1) == 0:
+                    self._transposed(pointer, start, stride, lanes, run)
                 else:
                     for number, value in enumerate(run):
-                        self._scatter(pointer, start + number, stride, value)
+                        self._scatter(pointer, start + number, stride, lanes, value)
 
-    def _scatter(self, pointer: str, constant: int, stride: int, value: Value) -> None:
-        for lane in range(value.lanes):
+    def _scatter(self, pointer: str, constant: int, stride: int, lanes: int, value: Value) -> None:
+        for lane in range(lanes):
             address = self._address(pointer, constant + lane * stride, value.element)
             element = f"%{self._fresh('e')}"
             self._line(f"{element} = extractelement {value.type} {value.name}, i64 {lane}")
             self._line(f"store {value.element} {element}, ptr {address}, align {_SIZES[value.element]}")
 
-    def _transposed(self, pointer: str, start: int, stride: int, columns: Sequence[Value]) -> None:
-        """Store vectors whose lanes are rows in memory, as rows: ``log2`` rounds of interleaving halves transpose them.
+    def _transposed(self, pointer: str, start: int, stride: int, rows: int, columns: Sequence[Value]) -> None:
+        """Store the first ``rows`` lanes of vectors, which are rows in memory, as such.
+
+        ``log2`` rounds of interleaving halves transpose them.
 
         Seen as one array of ``width * lanes`` elements, each round turns the bits of the element's number by one.
         """
@@ -133,11 +142,11 @@ class ValueWriter(ArithmeticWriter):
                     )
             vectors = turned
         count = len(columns)
-        for row in range(lanes):
+        for row in range(rows):
             vector, first = vectors[row * width // lanes], row * width % lanes
             address = self._address(pointer, start + row * stride, element)
             if width == lanes:  # a row is a register; what lies behind a short one is not written
-                self._store_part(Value(vector, lanes, element), count, address)
+                self._store_part(Value(vector, lanes, element), count, address, _SIZES[element])
                 continue
             part = f"%{self._fresh('r')}"
             order = ", ".join(f"i32 {first + i}" for i in range(count))
@@ -154,17 +163,29 @@ class ValueWriter(ArithmeticWriter):
     def _adds_nothing(self, value: Expression) -> bool:
         return isinstance(value, Binary) and value.operator == "mul" and self._known(value.left) == 0.0
 
-    def _store_part(self, vector: Value, count: int, address: str) -> None:
-        """Store the first ``count`` lanes of a vector."""
-        type_, lanes, size = vector.type, vector.lanes, _SIZES[vector.element]
+    def _store_part(self, vector: Value, count: int, address: str, align: int) -> None:
+        """Store the first ``count`` lanes of a vector; a scalar as it is."""
+        type_, lanes = vector.type, vector.lanes
         if count == lanes:
-            self._line(f"store {type_} {vector.name}, ptr {address}, align {size}")
+            self._line(f"store {type_} {vector.name}, ptr {address}, align {align}")
             return
         suffix, mask_type = f"v{lanes}{_SUFFIXES[vector.element]}.p0", f"<{lanes} x i1>"
-        mask = ", ".join(f"i1 {'true' if lane < count else 'false'}" for lane in range(lanes))
         self.declared.add(f"declare void @llvm.masked.store.{suffix}({type_}, ptr, i32, {mask_type})")
-        arguments = f"{type_} {vector.name}, ptr {address}, i32 {size}, {mask_type} <{mask}>"
+        arguments = f"{type_} {vector.name}, ptr {address}, i32 {align}, {mask_type} {_first(count, lanes)}"
         self._line(f"call void @llvm.masked.store.{suffix}({arguments})")
+
+    def _load_part(
+        self, count: int, lanes: int, element: str, address: str, align: int, masks: Sequence[str] = ()
+    ) -> Value:
+        """The first ``count`` of ``lanes`` from memory where all ``masks`` hold, else zeros; nothing is read there."""
+        type_, mask_type = vector_type(element, lanes), f"<{lanes} x i1>"
+        masks = [*masks, *([_first(count, lanes)] if count < lanes else [])]
+        if not masks:
+            return self._operation("l", f"load {type_}, ptr {address}, align {align}", lanes, element)
+        suffix = f"v{lanes}{_SUFFIXES[element]}.p0"
+        self.declared.add(f"declare {type_} @llvm.masked.load.{suffix}(ptr, i32, {mask_type}, {type_})")
+        arguments = f"ptr {address}, i32 {align}, {mask_type} {self._all(masks, mask_type)}, {type_} zeroinitializer"
+        return self._operation("l", f"call {type_} @llvm.masked.load.{suffix}({arguments})", lanes, element)
 
     def _accumulated(self, old: Value, value: Expression) -> Value:
         """``old + value`` with one rounding where the value is a product."""
@@ -208,7 +229,7 @@ class ValueWriter(ArithmeticWriter):
         assert self.pair
         name, turns = self.pair
         across, apart = self._stride(load.index), int(load.index.coefficient(name))
-        lanes = self.vector[1] if self.vector and across else 0
+        lanes = self._lanes(across)
         whole = load.buffer.scope is Scope.ARGUMENT and load.buffer.name not in self.unaligned  # packed, with zeros
         if apart == 1 and (across == 0 or (across == 2 and lanes)) and (turns == 2 or (whole and lanes)):
             return self._fetch(load, lanes, 1, "i32")
@@ -222,7 +243,7 @@ class ValueWriter(ArithmeticWriter):
         if known_value is not None:
             return Value(literal(known_value))
         stride = self._stride(load.index)
-        return self._fetch(load, self.vector[1] if self.vector and stride else 0, stride, _ELEMENTS[load.buffer.dtype])
+        return self._fetch(load, self._lanes(stride), stride, _ELEMENTS[load.buffer.dtype])
 
     def _fetch(self, load: Load, lanes: int, stride: int, element: str) -> Value:
         """``lanes`` of ``element``, ``stride`` of them apart, or what is known of that place."""
@@ -230,31 +251,64 @@ class ValueWriter(ArithmeticWriter):
             self._close()
         pointer, constant = self._pointer(load.buffer, load.index)
         known = self.regions[-1].loads.setdefault(load.buffer.name, {})
-        key = (pointer, constant, lanes * stride, element)
+        border = self.border if lanes and load.buffer.scope is Scope.ARGUMENT else ()
+        key = (pointer, constant, lanes * stride, element, border)
         if key in known and load.buffer.scope is not Scope.LOCAL:
             return known[key]
+        if any(self._stride(affine) != stride for affine, _ in border):
+            raise ScheduleError("what has conditions can be vectorized where they differ only along rows of an operand")
         if lanes and stride != 1:
-            value = self._gather(pointer, constant, stride, lanes, element)
+            if (lanes <= 2 or stride > _NEAR) and not border:
+                value = self._gather(pointer, constant, stride, lanes, element)
+            else:
+                value = self._strided(pointer, constant, stride, lanes, element, border)
         else:
             address = self._address(pointer, constant, _ELEMENTS[load.buffer.dtype])
+            width = self._width(lanes)
+            whole = width if load.buffer.scope is Scope.LOCAL else lanes
             align = self._alignment(load.buffer, load.index)
-            value = self._operation(
-                "l", f"load {vector_type(element, lanes)}, ptr {address}, align {align}", lanes, element
-            )
+            value = self._load_part(whole, width, element, address, align, self._mask(border, 0, width, 1))
         known[key] = value
         return value
 
+    def _strided(
+        self, pointer: str, constant: int, stride: int, lanes: int, element: str, border: tuple[Condition, ...]
+    ) -> Value:
+        """Lanes that lie ``stride`` elements apart: whole vectors of all that lies between, and the lanes out of these.
+
+        The last vector ends with the last lane, so nothing beside the array is read.
+        """
+        width, span = self._width(lanes), (lanes - 1) * stride + 1
+        starts = [*range(0, span - width, width), max(span - width, 0)]
+        sources = []
+        for start in starts:
+            address, masks = self._address(pointer, constant + start, element), self._mask(border, start, width, stride)
+            sources.append(self._load_part(min(span, width), width, element, address, _SIZES[element], masks))
+        chosen, type_ = sources[0], vector_type(element, width)
+        for number in range(1, max(len(sources), 2)):
+            order = []
+            for lane in range(width):
+                source = next(n for n, start in enumerate(starts) if lane * stride < start + width or lane >= lanes)
+                before = lane if number > 1 else lane * stride
+                place = before if source < number else width + lane * stride - starts[number]
+                order.append("i32 poison" if lane >= lanes or source > number else f"i32 {place}")
+            other = sources[number].name if number < len(sources) else "poison"
+            text = f"shufflevector {type_} {chosen.name}, {type_} {other}, <{width} x i32> <{', '.join(order)}>"
+            chosen = self._operation("g", text, width, element)
+        return chosen
+
     def _gather(self, pointer: str, constant: int, stride: int, lanes: int, element: str) -> Value:
-        vector, type_ = "poison", vector_type(element, lanes)
+        width = self._width(lanes)
+        vector, type_ = "poison", vector_type(element, width)
         for lane in range(lanes):
             one, following = f"%{self._fresh('e')}", f"%{self._fresh('g')}"
             address = self._address(pointer, constant + lane * stride, element)
             self._line(f"{one} = load {element}, ptr {address}, align {_SIZES[element]}")
             self._line(f"{following} = insertelement {type_} {vector}, {element} {one}, i64 {lane}")
             vector = following
-        return Value(vector, lanes, element)
+        return Value(vector, width, element)
 
-    def _within(self, conditions: tuple[tuple[Affine, int], ...], load: Load) -> Value:
+    def _within(self, conditions: tuple[Condition, ...], load: Load) -> Value:
         """A guarded load. Where all lanes agree, the address is turned to a block of zeros; else lanes are masked."""
         if any(self._stride(affine) for affine, _ in conditions):
             return self._masked(conditions, load)
@@ -265,47 +319,67 @@ class ValueWriter(ArithmeticWriter):
             if isinstance(test, str):
                 tests.append(test)
             elif not test:
-                return Value("zeroinitializer", self.vector[1], element) if self.vector else _zero(element)
+                return Value("zeroinitializer", self._width(self.vector[1]), element) if self.vector else _zero(element)
         stride = self._stride(load.index)
         if not tests:
             return self._load(load)
-        lanes = self.vector[1] if self.vector and stride else 0
+        lanes = self._lanes(stride)
         if (lanes and stride != 1) or lanes > 64:
             raise ScheduleError("a padded operand can be vectorized only along its last dimension, by up to 64 lanes")
         address = self._address(*self._pointer(load.buffer, load.index), element)
         safe = f"%{self._fresh('p')}"
         self._line(f"{safe} = select i1 {self._all(tests, 'i1')}, ptr {address}, ptr @zeros")
-        text = f"load {vector_type(element, lanes)}, ptr {safe}, align {_SIZES[element]}"
-        return self._operation("l", text, lanes, element)
+        return self._load_part(lanes, self._width(lanes), element, safe, _SIZES[element])
 
-    def _masked(self, conditions: tuple[tuple[Affine, int], ...], load: Load) -> Value:
-        assert self.vector
-        name, lanes = self.vector
-        if self._stride(load.index) != 1:
+    def _masked(self, conditions: tuple[Condition, ...], load: Load) -> Value:
+        lanes = self._lanes(stride := self._stride(load.index))
+        if stride != 1:
             raise ScheduleError("a padded operand can be vectorized only along its last dimension")
+        self._check_mask()
+        element = _ELEMENTS[load.buffer.dtype]
+        address, width = self._address(*self._pointer(load.buffer, load.index), element), self._width(lanes)
+        return self._load_part(lanes, width, element, address, _SIZES[element], self._mask(conditions, 0, width, 1))
+
+    def _check_mask(self) -> None:
+        """Refuse what LLVM does wrong: it loses part of the mask when it cuts a masked load in two."""
         widest = self.instructions.lanes
-        if lanes > widest:  # LLVM loses part of the mask when it cuts a masked load in two
+        if self.vector and self.vector[1] > widest:
             raise ScheduleError(f"a padded row can be vectorized by at most the {widest} lanes of a register")
-        kind, mask_kind = f"<{lanes} x i64>", f"<{lanes} x i1>"
-        tests: list[str] = []
+
+    def _mask(self, conditions: Sequence[Condition], first: int, lanes: int, apart: int) -> list[str]:
+        """Where ``conditions`` hold for elements of a row of which the vectorized loop takes every ``apart``-th one.
+
+        The elements are ``lanes`` from the ``first`` after the loop's own first one. No mask where all hold.
+        """
+        kind, masks = f"<{lanes} x i64>", list[str]()
         for affine, bound in conditions:
-            step = self._stride(affine)
-            start, _ = self._integer(Affine(tuple(t for t in affine.terms if t[0] != name), affine.constant))
+            assert self.vector
+            step = self._stride(affine) // apart
+            start, _ = self._integer(affine)
+            offsets = [(first + lane) * step for lane in range(lanes)]
+            if isinstance(start, int):
+                inside = [0 <= start + offset < bound for offset in offsets]
+                masks += [] if all(inside) else [_bits(inside)]
+                continue
             one, all_, sum_, test = (f"%{self._fresh(stem)}" for stem in ("b", "s", "a", "in"))
-            offsets = ", ".join(f"i64 {lane * step}" for lane in range(lanes))
             limit = ", ".join([f"i64 {bound}"] * lanes)
             self._line(f"{one} = insertelement {kind} poison, i64 {start}, i64 0")
             self._line(f"{all_} = shufflevector {kind} {one}, {kind} poison, <{lanes} x i32> zeroinitializer")
-            self._line(f"{sum_} = add {kind} {all_}, <{offsets}>")
+            self._line(f"{sum_} = add {kind} {all_}, <{', '.join(f'i64 {offset}' for offset in offsets)}>")
             self._line(f"{test} = icmp ult {kind} {sum_}, <{limit}>")
-            tests.append(test)
-        element = _ELEMENTS[load.buffer.dtype]
-        address = self._address(*self._pointer(load.buffer, load.index), element)
-        type_, suffix = vector_type(element, lanes), f"v{lanes}{_SUFFIXES[element]}.p0"
-        self.declared.add(f"declare {type_} @llvm.masked.load.{suffix}(ptr, i32, {mask_kind}, {type_})")
-        mask = self._all(tests, mask_kind)
-        arguments = f"ptr {address}, i32 {_SIZES[element]}, {mask_kind} {mask}, {type_} zeroinitializer"
-        return self._operation("l", f"call {type_} @llvm.masked.load.{suffix}({arguments})", lanes, element)
+            masks.append(test)
+        return masks
+
+    # Lanes --------------------------------------------------------------------------------------------------------
+
+    def _lanes(self, stride: int) -> int:
+        """How many lanes an access has here that moves by ``stride`` from one to the next; 0 when it is a scalar."""
+        return self.vector[1] if self.vector and stride else 0
+
+    def _width(self, lanes: int) -> int:
+        """The lanes of the values that stand for so many: a whole register, where LLVM would put pieces together."""
+        whole = 1 << (lanes - 1).bit_length() if lanes else 0
+        return whole if whole <= self.instructions.lanes else lanes
 
     # Addresses ---------------------------------------------------------------------------------------------------
 
@@ -408,6 +482,15 @@ def _runs(columns: Mapping[int, Value], longest: int) -> Iterator[tuple[int, lis
 
 def _buffer(source: Load | Within) -> Buffer:
     return source.buffer if isinstance(source, Load) else source.value.buffer
+
+
+def _first(count: int, lanes: int) -> str:
+    """The mask of the first ``count`` lanes."""
+    return _bits([lane < count for lane in range(lanes)])
+
+
+def _bits(mask: Sequence[bool]) -> str:
+    return f"<{', '.join(f'i1 {str(bit).lower()}' for bit in mask)}>"
 
 
 def _zero(element: str) -> Value:
