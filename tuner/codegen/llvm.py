@@ -11,11 +11,11 @@ start of the last tile back. So a body never tests whether it is inside its axis
 
 from collections.abc import Iterator, Sequence
 
+from tuner.codegen.addresses import ALIGNMENT, Counter
 from tuner.codegen.arithmetic import literal
 from tuner.codegen.instructions import Instructions
 from tuner.codegen.matrix import MatrixWriter
 from tuner.codegen.text import identifier
-from tuner.codegen.values import ALIGNMENT, Counter
 from tuner.dtype import item_bytes
 from tuner.errors import ScheduleError
 from tuner.loopnest import (

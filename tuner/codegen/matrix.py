@@ -9,8 +9,9 @@ Source: Intel, Architecture Instruction Set Extensions Programming Reference, ch
 
 from dataclasses import dataclass
 
+from tuner.codegen.addresses import Counter
 from tuner.codegen.text import identifier
-from tuner.codegen.values import Counter, ValueWriter
+from tuner.codegen.values import ValueWriter
 from tuner.errors import ScheduleError
 from tuner.loopnest import Affine, Binary, Condition, Load, Loop, Node, Scope, Store
 

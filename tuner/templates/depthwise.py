@@ -140,7 +140,8 @@ def _quantities(workload: Workload, target: Target, columns: Columns) -> dict[st
 def _illegal(workload: Workload, target: Target, columns: Columns) -> npt.NDArray[np.bool_]:
     shape = _Shape(workload, target)
     known = _quantities(workload, target, columns)
-    result = (known["registers"] > 1) | (known["unrolled"] > UNROLL_LIMIT)
+    # One pixel is always possible: the blocks of a layout may be too large for the registers of a target.
+    result = (known["registers"] > 1) & (known["sums"] > shape.parts) | (known["unrolled"] > UNROLL_LIMIT)
     result |= known["unrolled"] * known["copies"] > CODE_LIMIT
     blocks = _blocks(shape)
     smaller = np.array(blocks)[np.maximum(np.searchsorted(blocks, columns["block_oh"]) - 1, 0)]
@@ -165,7 +166,7 @@ def _features(workload: Workload, target: Target, columns: Columns) -> npt.NDArr
 def _default(workload: Workload, target: Target) -> dict[str, Any]:
     shape, space = _Shape(workload, target), _space(workload, target)
     values: dict[str, Any] = {knob.name: knob.values for knob in space.knobs}
-    widths = [w for w in values["tile_ow"] if w * shape.parts <= target.registers // 2 - 2]
+    widths = [w for w in values["tile_ow"] if w * shape.parts <= target.registers // 2 - 2] or [1]
     tile_ow = max(widths, key=lambda w: (w / (ceil(shape.across, w) * w), w))
     block_oh = max(b for b in values["block_oh"] if b <= max(1, shape.oh // 4))
     config: dict[str, Any] = {

@@ -15,6 +15,8 @@ from tuner.workload import Workload
 UNROLL_LIMIT = 512  # multiply-adds written out in the innermost straight code; beyond it the code outgrows its caches
 CODE_LIMIT = 1024  # multiply-adds written out in all copies of that code together; beyond it compiling takes too long
 
+WASTE = 0.25  # of the work, that partial tiles may leave idle
+
 UNITS = ("matrices", "vectors")  # what multiplies bfloat16 operands, where the target has registers for matrices
 
 
@@ -47,10 +49,10 @@ def up_to(limit: int, values: Iterable[int]) -> tuple[int, ...]:
     return tuple(sorted({value for value in values if value <= limit} | {1}))
 
 
-def tiles(extent: int, largest: int, waste: float = 0.25) -> tuple[int, ...]:
-    """Tile sizes of a loop of ``extent`` turns whose last, partial tile leaves at most ``waste`` of the work idle."""
+def tiles(extent: int, largest: int) -> tuple[int, ...]:
+    """Tile sizes of a loop of ``extent`` turns whose last, partial tile leaves at most ``WASTE`` of the work idle."""
     sizes = range(1, min(extent, largest) + 1)
-    return tuple(size for size in sizes if -(-extent // size) * size <= extent * (1 + waste))
+    return tuple(size for size in sizes if -(-extent // size) * size <= extent * (1 + WASTE))
 
 
 def bodies(extent: Any, block: Any, tile: Any) -> Any:
