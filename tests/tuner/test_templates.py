@@ -265,10 +265,10 @@ def test_the_smaller_of_integers_and_columns() -> None:
 
 def test_the_register_tile_fits_and_wastes_little() -> None:
     candidates = [(v, p) for v in (1, 2, 3, 4) for p in range(1, 31)]
-    v, p = register_tile(candidates, vectors=8, pixels=56, registers=32)
+    v, p = register_tile(candidates, vectors=8, rows=56, registers=32)
     assert v * p + v + 1 <= 32
     assert v * p >= 16
-    assert register_tile([(4, 30)], vectors=8, pixels=56, registers=16) == (1, 1)
+    assert register_tile([(4, 30)], vectors=8, rows=56, registers=16) == (1, 1)
 
 
 @pytest.mark.parametrize(
