@@ -6,6 +6,7 @@ operands a step takes two channels at a time. Around it: blocks of rows and of c
 space. Where Winograd's algorithm applies, the knob ``algorithm`` chooses between the two: see ``winograd``.
 """
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -301,23 +302,28 @@ def _default_tile(workload: Workload, target: Target, values: dict[str, Any]) ->
     """The outer product and its tile that should be quickest by counting what they do."""
     sizes = np.meshgrid(*(values[name] for name in ("tile_co", "tile_oh", "tile_ow")), indexing="ij")
     tile_co, tile_oh, tile_ow = (size.ravel() for size in sizes)
-    columns = dict.fromkeys(values, np.zeros_like(tile_co)) | dict.fromkeys(
-        ("block_co", "block_oh", "split_ci"), np.ones_like(tile_co)
-    )
-    columns |= {"tile_co": tile_co, "tile_oh": tile_oh, "tile_ow": tile_ow}
-    if "unit" in columns:
-        columns["unit"] = columns["unit"] + UNITS.index("vectors")
+    others = dict.fromkeys(values, 0) | dict.fromkeys(("block_co", "block_oh", "split_ci"), 1)
+    others |= {"unit": UNITS.index("vectors")} if "unit" in values else {}
+    columns = _constant(others, len(tile_co)) | {"tile_co": tile_co, "tile_oh": tile_oh, "tile_ow": tile_ow}
     best, least = (Shape(workload, target), 1, 1, 1), float("inf")
     for shape in _shapes(workload, target).values():
         cycles = outer_product.cycles(shape, columns)
         cycles[outer_product.illegal(shape, target, columns)] = np.inf
         if shape.padded:  # several rows would need a padded copy, which is worth it where a row is short
             cycles[(tile_oh > 1) & ((tile_ow < shape.ow) | (2 * shape.ow > target.registers))] = np.inf
+        if shape.padded and shape.pixels:
+            skipping = {"pad": PADS.index("skip"), "unroll_kw": int(shape.kw > 1)}
+            cycles[outer_product.illegal(shape, target, columns | _constant(skipping, len(cycles)))] = np.inf
         number = int(np.argmin(cycles))
         if cycles[number] < least:
             best = shape, int(tile_co[number]), int(tile_oh[number]), int(tile_ow[number])
             least = float(cycles[number])
     return best
+
+
+def _constant(values: Mapping[str, int], count: int) -> Columns:
+    """Columns of ``count`` candidates that have the same values."""
+    return {name: np.full(count, value) for name, value in values.items()}
 
 
 def _matrices(shape: Shape, values: dict[str, Any]) -> dict[str, Any]:
