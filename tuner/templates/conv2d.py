@@ -193,18 +193,15 @@ def _cut(
         splits = [Split(STAGE, "co", (values["block_co"], values[channel], *([] if shape.pixels else [shape.lanes])))]
         co = ["co.0", "co.1", "co.2"]
         lanes = ["co.3"]
-    block = [values["block_oh"]] if shape.flat else []
-    if shape.pixels:
-        splits.append(Split(STAGE, "ow", (*block, values[pixel], shape.lanes)))
-    else:
-        splits.append(Split(STAGE, "ow", (*block, values[pixel]), "shift"))
     if shape.flat:
-        rows, pixels, high = ["ow.0", "oh", "ow.1"], "ow.2", []
+        block, rows, pixels, high = [values["block_oh"]], ["ow.0", "oh", "ow.1"], "ow.2", []
     else:
         splits.append(Split(STAGE, "oh", (values["block_oh"], values["tile_oh"])))
-        rows, pixels, high = ["oh.0", "oh.1", "ow.0"], "ow.1", ["oh.2"]
+        block, rows, pixels, high = [], ["oh.0", "oh.1", "ow.0"], "ow.1", ["oh.2"]
     if shape.pixels:
+        splits.append(Split(STAGE, "ow", (*block, values[pixel], shape.lanes)))
         return splits, co, rows, [co[2], *high, pixels], [f"ow.{3 if shape.flat else 2}"]
+    splits.append(Split(STAGE, "ow", (*block, values[pixel]), "shift"))
     return splits, co, rows, [*high, *([] if matrices else [pixels]), co[2], *lanes[:-1]], lanes
 
 
