@@ -88,13 +88,15 @@ class Buffer:
 
 @dataclass(frozen=True)
 class Load:
-    """The element of ``buffer`` at ``index``."""
+    """The element of ``buffer`` at ``index``; what lies ``ahead`` elements further on is asked for, if not 0."""
 
     buffer: Buffer
     index: Affine
+    ahead: int = 0
 
     def __str__(self) -> str:
-        return f"{self.buffer.name}[{self.index}]"
+        asked = f" ahead {self.ahead}" if self.ahead else ""
+        return f"{self.buffer.name}[{self.index}{asked}]"
 
 
 @dataclass(frozen=True)

@@ -82,7 +82,7 @@ def lower(expression: ex.Expression, schedule: sc.Schedule) -> Nest:
         if step.stage not in stages:
             raise ScheduleError(f"{step}: there is no stage {step.stage}, only {', '.join(sorted(stages))}")
         stage = stages[step.stage]
-        moves_main = isinstance(step, sc.ComputeAt) and stage is expression.main
+        moves_main = isinstance(step, sc.ComputeAt | sc.Stagger) and stage is expression.main
         if moves_main or isinstance(step, sc.CacheWrite | sc.Pack if not stage.reduce else sc.Inline):
             raise ScheduleError(f"{step}: {step.kind} is not for stage {step.stage}")
     nest = _NestBuilder(expression, schedule).build()
@@ -132,6 +132,9 @@ class _NestBuilder:
             opened = self._open_loops(reader, at, f"{stage.name}.compute_at({at})")
             region.update(self._needed(len(self.placed), stage, opened))
         plan = StagePlan(stage, {name: part.extent for name, part in region.items()})
+        for step in steps:
+            if isinstance(step, sc.Prefetch):
+                _find(stage, step.tensor)
         apply(plan, [step for step in steps if not isinstance(step, sc.ComputeAt)])
         if opened and any(loop.kind is Kind.PARALLEL for loop in plan.loops.values()):
             raise ScheduleError(f"stage {stage.name} is computed inside a loop and cannot be parallel itself")
@@ -139,13 +142,13 @@ class _NestBuilder:
         placed = _Placed(plan, at, opened, region)
         if self.placed:
             reader = self.placed[-1]
-            extents = [region[axis.name].extent for axis in stage.axes]
-            scope, made = Scope.THREAD if opened else Scope.WORKSPACE, stage.output
-            buffer = Buffer(made.name, _product(extents), scope, dtype=made.dtype)
+            scope, made, strides = Scope.THREAD if opened else Scope.WORKSPACE, stage.output, plan.strides
+            size = strides[0] * region[stage.axes[0].name].extent
+            buffer = Buffer(made.name, size, scope, dtype=made.dtype)
             self.buffers.append(buffer)
             # From the start of the region, which is where the loops around this stage stand.
             indices = [_inside(index, reader.position, opened) for index in _find(reader.stage, stage.output).indices]
-            reader.index_of[stage.output.name] = (buffer, _flatten(indices, extents))
+            reader.index_of[stage.output.name] = (buffer, _dotted(indices, strides))
         self.placed.append(placed)
 
     def _open_loops(self, reader: _Placed, at: str, step: str) -> tuple[str, ...]:
@@ -259,7 +262,7 @@ class _NestBuilder:
             reader = self.placed[self.placed.index(placed) - 1]
             buffer, _ = reader.index_of[stage.output.name]
             counters = [placed.plan.counter(axis.name, placed.plan.order) for axis in stage.axes]
-            return buffer, _flatten(counters, [placed.region[axis.name].extent for axis in stage.axes]), ()
+            return buffer, _dotted(counters, placed.plan.strides), ()
         place = stage.place or stage.output[stage.axes]
         conditions: tuple[Condition, ...] = ()
         if isinstance(place, ex.Inside):
@@ -342,8 +345,9 @@ class _NestBuilder:
             assert isinstance(value, Load | Within)
             return Part(value, _substitute(node.number, position))
         access, tested = (node.access, node.conditions) if isinstance(node, ex.Inside) else (node, ())
+        ahead = placed.plan.ahead.get(access.tensor.name, 0)
         if access.tensor.name in placed.index_of:
-            load, made_here = Load(*placed.index_of[access.tensor.name]), access.tensor.role == "intermediate"
+            load, made_here = Load(*placed.index_of[access.tensor.name], ahead), access.tensor.role == "intermediate"
             skipped = tuple((_substitute(affine, position), bound) for affine, bound in tested if made_here)
             return Within(skipped, load) if skipped else load
         indices = [_substitute(index, position) for index in access.indices]
@@ -367,7 +371,8 @@ class _NestBuilder:
         if made.maps or made.parts > 1:
             whole = tuple((d, 1, extent) for d, extent in enumerate(made.shape))
             self.packed.append(PackedOperand(made.name, whole, made.maps, made.dtype, made.parts))
-        return Within(tuple(conditions), Load(buffer, index)) if conditions else Load(buffer, index)
+        load = Load(buffer, index, ahead)
+        return Within(tuple(conditions), load) if conditions else load
 
     def _wrap(
         self, loops: Sequence[str], body: tuple[Node, ...], kinds: Mapping[str, Kind] | None = None
@@ -432,9 +437,13 @@ def _inside(index: Affine, position: Mapping[str, Affine], opened: Sequence[str]
 
 
 def _flatten(dimensions: Sequence[Affine], extents: Sequence[Extent]) -> Affine:
+    return _dotted(dimensions, [_product(extents[number + 1 :]) for number in range(len(extents))])
+
+
+def _dotted(dimensions: Sequence[Affine], strides: Sequence[Extent]) -> Affine:
     result = Affine()
-    for number, index in enumerate(dimensions):
-        result = result + index * _product(extents[number + 1 :])
+    for index, stride in zip(dimensions, strides, strict=True):
+        result = result + index * stride
     return result
 
 

@@ -92,7 +92,7 @@ def unlike(columns: Columns, knobs: Sequence[Knob], wanted: Config) -> npt.NDArr
     for knob in knobs:
         value = wanted.get(knob.name)
         if isinstance(value, str) and isinstance(knob.values[0], str):
-            result += np.array([float(word != value) for word in knob.values])[columns[knob.name]]
+            result += np.array([float(word != value) for word in knob.values])[columns[knob.name] - knob.first]
         elif isinstance(value, int) and isinstance(knob.values[0], int):
             result += np.abs(np.log2((1 + columns[knob.name]) / (1 + value)))
         elif isinstance(value, tuple) and isinstance(knob.values[0], tuple):

@@ -7,9 +7,12 @@ import numpy as np
 
 from tuner import expression as ex
 from tuner import schedule as sc
+from tuner.dtype import item_bytes
 from tuner.errors import ScheduleError
 from tuner.loopnest import Affine, Kind
 from tuner.schedule import Extent
+
+LINE = 64  # bytes of a cache line
 
 
 @dataclass
@@ -32,6 +35,8 @@ class StagePlan:
     order: list[str] = field(default_factory=list)
     cache_write: str | None = None
     packs: dict[str, sc.Pack] = field(default_factory=dict)
+    ahead: dict[str, int] = field(default_factory=dict)  # how far to prefetch, by operand
+    staggered: str = ""  # the axis between whose neighbours a cache line is free
 
     def __post_init__(self) -> None:
         for axis in self.stage.all_axes:
@@ -47,6 +52,16 @@ class StagePlan:
     def counter(self, axis: str, loops: Sequence[str]) -> Affine:
         """How far along ``axis`` those of ``loops`` that walk along it are."""
         return Affine(tuple((name, self.loops[name].step) for name in loops if self.loops[name].axis == axis))
+
+    @property
+    def strides(self) -> list[Extent]:
+        """How far neighbours along each axis of what the stage makes lie apart, in elements."""
+        strides: list[Extent] = [1]
+        for axis in reversed(self.stage.axes[1:]):
+            strides.insert(0, strides[0] * self.extents[axis.name])
+            if self.stage.axes[-len(strides)].name == self.staggered:
+                strides[0] = strides[0] + LINE // item_bytes(self.stage.output.dtype)
+        return strides
 
     @property
     def outer(self) -> list[str]:
@@ -113,6 +128,19 @@ def apply(plan: StagePlan, steps: Sequence[sc.Step]) -> None:
             if plan.cache_write is not None:
                 raise ScheduleError(f"{step}: the stage has a local tile already")
             plan.cache_write = step.loop
+        elif isinstance(step, sc.Prefetch):
+            if step.distance < 1:
+                raise ScheduleError(f"{step}: the distance is an integer of at least 1")
+            if step.tensor in plan.ahead:
+                raise ScheduleError(f"{step}: {step.tensor} is prefetched already")
+            plan.ahead[step.tensor] = step.distance
+        elif isinstance(step, sc.Stagger):
+            axes = [axis.name for axis in plan.stage.axes]
+            if step.axis not in axes[:-1]:
+                raise ScheduleError(f"{step}: the axis must be one of {', '.join(axes[:-1])}")
+            if plan.staggered:
+                raise ScheduleError(f"{step}: the stage is staggered already")
+            plan.staggered = step.axis
         elif isinstance(step, sc.Pack):
             _known(plan, step, step.at, *step.loops)
             if step.tensor in plan.packs:

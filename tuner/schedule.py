@@ -148,11 +148,34 @@ class Pack(Step):
 
 
 @dataclass(frozen=True)
+class Prefetch(Step):
+    """Ask for what lies ``distance`` elements further on in operand ``tensor``, each time a cache line of it is read.
+
+    It changes no result. Processors do the same by themselves as far as they recognise a pattern.
+    """
+
+    kind: ClassVar[str] = "prefetch"
+    tensor: str
+    distance: int
+
+
+@dataclass(frozen=True)
 class ComputeAt(Step):
     """Compute this stage inside ``loop`` of the stage that reads it: the region needed there ("" = all, before)."""
 
     kind: ClassVar[str] = "compute_at"
     loop: str
+
+
+@dataclass(frozen=True)
+class Stagger(Step):
+    """Leave a cache line free between neighbours along ``axis`` in what this stage makes.
+
+    Elements that are a power of two apart compete for the same few places of a cache.
+    """
+
+    kind: ClassVar[str] = "stagger"
+    axis: str
 
 
 @dataclass(frozen=True)
@@ -179,7 +202,9 @@ _KINDS: dict[str, type[Step]] = {
         Matrix,
         CacheWrite,
         Pack,
+        Prefetch,
         ComputeAt,
+        Stagger,
         Inline,
     )
 }
@@ -227,7 +252,7 @@ def _read_step(number: int, row: Any) -> Step:
     values: list[Any] = []
     for field, value in zip(names, row[1:], strict=True):
         is_list = isinstance(value, list | tuple)
-        item_type = int if field.name == "factors" else str
+        item_type = int if field.name in ("factors", "distance") else str
         items = value if is_list else [value]
         if is_list != (field.name in ("factors", "loops")) or not all(type(item) is item_type for item in items):
             raise ScheduleError(f"schedule step {number}: {name} has a bad {field.name}: {value!r}")

@@ -8,6 +8,7 @@ from random import Random
 
 from tuner import expression as ex
 from tuner.build import expression_of
+from tuner.operators.winograd import TILES
 from tuner.schedule import (
     Algorithm,
     CacheWrite,
@@ -17,9 +18,11 @@ from tuner.schedule import (
     Inline,
     Pack,
     Parallel,
+    Prefetch,
     Reorder,
     Schedule,
     Split,
+    Stagger,
     Step,
     Unroll,
     Vectorize,
@@ -74,6 +77,7 @@ def random_schedule(rng: Random, workload: Workload) -> Schedule:
     for access in _accesses(expression.main.body):
         if access.tensor.role != "intermediate" and rng.random() < 0.5:
             main.pack(access, "" if access.tensor.role == "constant" else rng.choice(at))
+    main.tune_memory(_accesses(expression.main.body), made=False)
     steps = main.steps
     for producer in expression.stages[:-1]:
         if rng.random() < 0.4 and main.dot.split(".")[0] not in ("kh", "kw"):
@@ -86,6 +90,7 @@ def random_schedule(rng: Random, workload: Workload) -> Schedule:
         if not loop and rng.random() < 0.5:
             stage.parallel()
         stage.annotate()
+        stage.tune_memory(_accesses(producer.body), made=True)
         steps += stage.steps
     return Schedule(tuple(steps))
 
@@ -105,7 +110,7 @@ def random_winograd(rng: Random) -> tuple[Workload, Schedule]:
         layout=layout,
         epilogue=rng.choice(EPILOGUES),
     )
-    algorithm = rng.choice(("winograd2", "winograd4"))
+    algorithm = rng.choice(tuple(TILES))
     steps: list[Step] = [Algorithm("conv2d", algorithm)]
     places: list[str] = []
     for number, definition in enumerate(reversed(expression_of(workload, algorithm).stages)):
@@ -119,6 +124,7 @@ def random_winograd(rng: Random) -> tuple[Workload, Schedule]:
         for access in _accesses(definition.body):
             if access.tensor.role == "constant" and not at and rng.random() < 0.7:
                 stage.pack(access, "")
+        stage.tune_memory(_accesses(definition.body), made=number > 0)
         steps += stage.steps
         around = places[: places.index(at) + 1] if at else []
         places = [*around, *stage.loops[max(tasks, 1) - 1 : stage.outer]]
@@ -138,6 +144,7 @@ class _Stage:
         self.name = stage.name
         # What has conditions may be vectorized along it; the pixels of what is packed lie side by side.
         self.last = "kx" if stage.name == "pack" else stage.axes[-1].name
+        self.staggers = [axis.name for axis in stage.axes[:-1]]
         self.conditional = isinstance(stage.place, ex.Inside) or any(map(_is_inside, _factors(stage.body)))
         self.steps: list[Step] = []
         self.extents = {axis.name: axis.extent for axis in stage.all_axes}
@@ -248,6 +255,14 @@ class _Stage:
             walking = self._shuffled([loop for loop in walking if loop not in opened])
         if walking:
             self.steps.append(Pack(self.name, access.tensor.name, tuple(walking), at))
+
+    def tune_memory(self, accesses: list[ex.Access], made: bool) -> None:
+        """Prefetch some of what is read; and leave gaps in what is made, unless that is the output."""
+        for access in accesses:
+            if self.rng.random() < 0.3:
+                self.steps.append(Prefetch(self.name, access.tensor.name, self.rng.randint(1, 5000)))
+        if made and self.rng.random() < 0.5:
+            self.steps.append(Stagger(self.name, self.rng.choice(self.staggers)))
 
     def _of(self, axis: str) -> list[str]:
         return sorted(loop for loop in self.loops if self.axis(loop) == axis)

@@ -11,12 +11,13 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from tests.tuner.kernels import TOLERANCES
+from tests.tuner.kernels import allowed
 from tests.tuner.schedules import random_schedule, random_workload
 from tuner.build import build
 from tuner.codegen.cpu import assembly, object_code
 from tuner.codegen.program import Program
 from tuner.errors import ScheduleError
+from tuner.operators.winograd import TILES
 from tuner.schedule import Schedule
 from tuner.target import Target, aarch64
 from tuner.templates import template_for
@@ -83,7 +84,7 @@ def assert_right(workload: Workload, schedule: Schedule, driver: Path, target: T
     result = run(build(workload, schedule, target), arrays, driver, target)
     difference = np.subtract(result, expected, dtype=np.float64)
     error = np.abs(difference).max() / (np.abs(expected).max() or 1.0)
-    assert error <= TOLERANCES[workload.text("dtype")], f"{workload}\n{schedule}"  # a NaN is no result
+    assert error <= allowed(workload, schedule), f"{workload}\n{schedule}"  # a NaN is no result
 
 
 @emulated
@@ -108,16 +109,18 @@ def test_bfloat16_gives_the_result_of_the_reference(key: str, target: Target, dr
 
 
 @emulated
-@pytest.mark.parametrize("algorithm", ["winograd2", "winograd4"])
+@pytest.mark.parametrize("algorithm", TILES)
 def test_winograd_gives_the_result_of_the_reference(algorithm: str, driver: Path) -> None:
     workload = parse(WINOGRAD)
     template = template_for(workload, TARGET)
-    space = template.space(workload, TARGET).pinned({"algorithm": algorithm})
+    # Larger tiles are legal only where they save something, which this small image does not show.
+    space = template.space(workload, TARGET).pinned({"algorithm": "winograd2"})
     indices = space.sample(np.random.default_rng(0), 2000)
     legal = indices[~template.illegal(workload, TARGET, space.columns(indices))].tolist()
     assert legal
     for index in legal[:2]:
-        assert_right(workload, template.schedule(workload, TARGET, space.config(index)), driver)
+        config = {**space.config(index), "algorithm": algorithm}
+        assert_right(workload, template.schedule(workload, TARGET, config), driver)
 
 
 @emulated

@@ -9,13 +9,14 @@ import pytest
 from hypothesis import event, given, settings
 from hypothesis import strategies as st
 
-from tests.tuner.kernels import GUARD, assert_right, available_isas, compute, error
+from tests.tuner.kernels import GUARD, allowed, assert_right, available_isas, compute, error
 from tests.tuner.schedules import random_schedule, random_winograd, random_workload
 from tuner.build import build, nest_of
 from tuner.codegen.cpu import assembly, load
 from tuner.codegen.program import Packing, Program
 from tuner.errors import ArgumentError, CompileError, ScheduleError
 from tuner.operators import OPERATORS
+from tuner.operators.winograd import TILES
 from tuner.schedule import (
     Algorithm,
     CacheWrite,
@@ -62,7 +63,7 @@ def test_a_random_chain_of_stages_gives_the_result_of_the_reference(rng: Random,
     except ScheduleError as refusal:
         event(f"refused: {refusal}")
         return
-    assert difference <= 1e-5, f"{workload} on {threads} threads\n{schedule}"
+    assert difference <= allowed(workload, schedule), f"{workload} on {threads} threads\n{schedule}"
 
 
 def test_nearly_all_random_chains_are_legal() -> None:
@@ -78,7 +79,7 @@ def test_nearly_all_random_chains_are_legal() -> None:
 
 
 @pytest.mark.parametrize("isa", AVAILABLE)
-@pytest.mark.parametrize("algorithm", ["winograd2", "winograd4"])
+@pytest.mark.parametrize("algorithm", TILES)
 @settings(max_examples=10)
 @given(rng=st.randoms(use_true_random=False), threads=st.sampled_from((1, 2)))
 def test_winograd_as_its_template_schedules_it_gives_the_result_of_the_reference(
@@ -90,10 +91,10 @@ def test_winograd_as_its_template_schedules_it_gives_the_result_of_the_reference
     space = template.space(workload, target)
     drawn = space.sample(np.random.default_rng(rng.randint(0, 2**32)), 4000)
     columns = space.columns(drawn)
-    chosen = drawn[~template.illegal(workload, target, columns) & (columns["algorithm"] == int(algorithm[-1]) // 2)]
+    chosen = drawn[~template.illegal(workload, target, columns) & (columns["algorithm"] == 1)]
     assert len(chosen)
-    config = space.config(int(chosen[0]))
-    assert config["algorithm"] == algorithm
+    # Larger tiles are legal only where they save something, which these small images do not show.
+    config = {**space.config(int(chosen[0])), "algorithm": algorithm}
     assert_right(workload, template.schedule(workload, target, config), target)
 
 
@@ -111,9 +112,9 @@ def test_nearly_all_random_schedules_are_legal_and_use_every_step(operator: str)
         except ScheduleError:
             refused += 1
     assert refused <= 5
-    expected = {"split", "reorder", "parallel", "unroll", "fence", "vectorize", "cache_write", "pack"}
+    expected = {"split", "reorder", "parallel", "unroll", "fence", "vectorize", "cache_write", "pack", "prefetch"}
     if "conv2d" in operator:
-        expected |= {"compute_at", "inline"}
+        expected |= {"compute_at", "inline", "stagger"}
     assert {kind for kind, count in kinds.items() if count >= 10} == expected
 
 

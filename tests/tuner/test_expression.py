@@ -11,6 +11,7 @@ from tuner.build import expression_of
 from tuner.errors import ScheduleError
 from tuner.expression import Axis, Number, Tensor, relu
 from tuner.loopnest import Affine
+from tuner.operators.winograd import TILES, matrices
 from tuner.workload import parse, random_arrays, reference
 
 m, k = Axis("m", 4), Axis("k", 16, reduce=True)
@@ -56,7 +57,7 @@ def test_an_expression_computes_the_reference(key: str) -> None:
     np.testing.assert_allclose(result, reference(workload, arrays), rtol=1e-12, atol=1e-12)
 
 
-@pytest.mark.parametrize("algorithm", ["winograd2", "winograd4"])
+@pytest.mark.parametrize("algorithm", TILES)
 @pytest.mark.parametrize(
     "key",
     [
@@ -85,6 +86,15 @@ def test_an_image_as_one_row_computes_the_reference(layout: str) -> None:
 def test_flat_refuses_what_it_is_not_for(window: str) -> None:
     with pytest.raises(ScheduleError, match="flat is for kernels of one pixel with stride=1 and pad=0"):
         expression_of(parse(f"conv2d(ci=4,h=6,w=6,co=4,{window})"), "flat")
+
+
+@pytest.mark.parametrize("m", sorted({size for tile in TILES.values() for size in tile}))
+def test_the_transforms_filter_a_row_of_any_values(m: int) -> None:
+    by = matrices(m)
+    rng = np.random.default_rng(m)
+    data, weight = rng.uniform(-1, 1, m + 2), rng.uniform(-1, 1, 3)
+    result = np.array(by.output) @ ((np.array(by.weight) @ weight) * (np.array(by.input) @ data))
+    np.testing.assert_allclose(result, np.correlate(data, weight), rtol=0, atol=1e-12)
 
 
 @pytest.mark.parametrize(

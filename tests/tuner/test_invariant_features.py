@@ -165,13 +165,14 @@ def test_a_chain_is_described_by_its_largest_sum_and_the_others_against_it() -> 
     workload = parse("resnet18.C6(layout=NCHW16c)")
     template = template_for(workload, TARGET)
     config = template.default(workload, TARGET)
-    direct, two, four = (
+    direct, two, four, seven = (
         features(workload, template.schedule(workload, TARGET, {**config, "pad": "first", "algorithm": algorithm}))
-        for algorithm in ("direct", "winograd2", "winograd4")
+        for algorithm in ("direct", "winograd2", "winograd4", "winograd7")
     )
     assert direct["algorithm"] == 0
-    assert 0 > two["algorithm"] > four["algorithm"]
-    assert direct["algorithm_excess"] > two["algorithm_excess"] > four["algorithm_excess"] == 0
+    assert 0 > two["algorithm"] > four["algorithm"] > seven["algorithm"]
+    assert direct["algorithm_excess"] > two["algorithm_excess"] > four["algorithm_excess"] > 0
+    assert seven["algorithm_excess"] == 0
     assert four["sum_inside"] == pytest.approx(np.log2(128))  # the product over the channels, at each point
     assert direct["other_arithmetic"] == direct["other_moves"] == direct["other_body"] == -20
     assert four["other_arithmetic"] > -5

@@ -36,9 +36,11 @@ from tuner.schedule import (
     Matrix,
     Pack,
     Parallel,
+    Prefetch,
     Reorder,
     Schedule,
     Split,
+    Stagger,
     Step,
     Unroll,
     Vectorize,
@@ -174,6 +176,11 @@ NESTS: dict[str, tuple[str, tuple[Step, ...] | None]] = {
     "split_up": (
         "conv2d(ci=4,h=3,w=4,co=4,k=3,pad=1,layout=NCHW4c)",
         (Algorithm("conv2d", "split"), Unroll("parts", ("pp",)), Unroll("conv2d", ("p", "q"))),
+    ),
+    "prefetch": ("dense(m=5,ci=7,co=9)", (Prefetch("dense", "weight", 128),)),
+    "stagger": (
+        "conv2d(n=2,ci=2,h=5,w=7,co=3,k=3,pad=1)",
+        (Parallel("pad", ("pn", "pc", "py")), Stagger("pad", "pc")),
     ),
     "winograd": (
         "conv2d(ci=4,h=3,w=4,co=4,k=3,pad=1,layout=NCHW4c,epilogue=relu)",
@@ -349,6 +356,16 @@ REFUSED: dict[str, tuple[str, tuple[Step, ...], str]] = {
         (Pack("matmul", "b", ("k", "n")), Pack("matmul", "b", ("n", "k"))),
         "b is packed already",
     ),
+    "a prefetch of what is not read": (MATMUL, (Prefetch("matmul", "c", 64),), "nothing reads an operand c there"),
+    "a prefetch of what is here": (MATMUL, (Prefetch("matmul", "b", 0),), "the distance is an integer of at least 1"),
+    "two prefetches": (
+        MATMUL,
+        (Prefetch("matmul", "b", 64), Prefetch("matmul", "b", 128)),
+        "b is prefetched already",
+    ),
+    "a gap in the output": (PADDED, (Stagger("conv2d", "co"),), "stagger is not for stage conv2d"),
+    "a gap inside the last axis": (PADDED, (Stagger("pad", "px"),), "the axis must be one of pn, pc, py"),
+    "two gaps": (PADDED, (Stagger("pad", "pn"), Stagger("pad", "pc")), "the stage is staggered already"),
     "a main stage computed elsewhere": (PADDED, (ComputeAt("conv2d", "oh"),), "is not for stage conv2d"),
     "a local tile of a stage that sums nothing": (PADDED, (CacheWrite("pad", "py"),), "is not for stage pad"),
     "a pack of a stage that sums nothing": (

@@ -30,6 +30,12 @@ def test_values_that_a_space_does_not_have_are_measured_all_the_same() -> None:
     assert apart[SPACE.index({**WANTED, "tile": 7})] == pytest.approx(2)
 
 
+def test_a_pinned_word_is_measured_by_its_own_value() -> None:
+    pinned = SPACE.pinned({"order": "ba"})
+    apart = unlike(pinned.columns(np.arange(pinned.size)), pinned.knobs, {"order": "ab"})
+    assert apart.tolist() == [1.0] * pinned.size
+
+
 def test_a_model_that_is_never_wrong_is_not_drawn_to_copies() -> None:
     scores = np.random.default_rng(0).normal(size=SPACE.size)
     copy = Copy(WANTED, 0.0)

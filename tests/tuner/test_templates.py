@@ -193,8 +193,8 @@ def test_winograd_is_offered_where_it_applies() -> None:
 @pytest.mark.parametrize(
     ("name", "algorithms"),
     [
-        ("resnet18.C2", {"winograd4"}),
-        ("resnet18.C9", {"winograd2", "winograd4"}),
+        ("resnet18.C2", {"winograd4", "winograd6"}),
+        ("resnet18.C9", {"winograd4", "winograd5"}),
         ("vgg16.V1", {"direct"}),  # three channels: the transforms would take longer than they save
     ],
 )
@@ -214,7 +214,9 @@ def test_each_algorithm_is_a_fair_part_of_the_legal_configurations(key: str) -> 
     space = template.space(workload, HOST)
     columns = space.columns(space.sample(np.random.default_rng(0), 20000))
     algorithms = columns["algorithm"][~template.illegal(workload, HOST, columns)]
-    assert np.bincount(algorithms, minlength=3).min() >= 0.05 * len(algorithms)
+    counts = np.bincount(algorithms, minlength=3)
+    assert counts[:3].all()
+    assert counts[counts > 0].min() >= 0.04 * len(algorithms)
 
 
 def test_the_default_of_a_depthwise_layer_in_nchw_copies_no_input_and_does_rows_together() -> None:
@@ -289,4 +291,4 @@ def test_the_default_meets_the_tolerance() -> None:
         tolerance: template.default(parse(f"resnet18.C9(tolerance={tolerance})"), HOST)["algorithm"]
         for tolerance in ("1e-4", "1e-5", "1e-6")
     }
-    assert defaults == {"1e-4": "winograd4", "1e-5": "winograd2", "1e-6": "direct"}
+    assert defaults == {"1e-4": "winograd5", "1e-5": "winograd2", "1e-6": "direct"}

@@ -3,11 +3,12 @@
 A vectorized loop has no code of its own: while it is open, an access that moves with it is a vector access.
 """
 
-from tuner.codegen.addresses import ELEMENTS
+from tuner.codegen.addresses import ALIGNMENT, ELEMENTS
 from tuner.codegen.arithmetic import literal
 from tuner.codegen.instructions import Instructions
 from tuner.codegen.text import Value
 from tuner.codegen.vectors import NEAR, SIZES, Scattered, VectorWriter
+from tuner.dtype import item_bytes
 from tuner.errors import ScheduleError
 from tuner.loopnest import Affine, Binary, Buffer, Condition, Constant, Expression, Load, Part, Scope, Store, Within
 
@@ -150,7 +151,15 @@ class ValueWriter(VectorWriter):
             align = self._alignment(load.buffer, load.index)
             value = self._load_part(whole, width, element, address, align, self._mask(border, 0, width, 1))
         known[key] = value
+        size = item_bytes(load.buffer.dtype)
+        if load.ahead and constant * size % ALIGNMENT == 0:  # once for a cache line
+            self._prefetch(self._address(pointer, constant + load.ahead, ELEMENTS[load.buffer.dtype]))
         return value
+
+    def _prefetch(self, address: str) -> None:
+        """Ask for a cache line that will be read soon, into all levels; an address beyond the end does no harm."""
+        self.declared.add("declare void @llvm.prefetch.p0(ptr, i32, i32, i32)")
+        self._line(f"call void @llvm.prefetch.p0(ptr {address}, i32 0, i32 3, i32 1)")
 
     def _within(self, conditions: tuple[Condition, ...], load: Load) -> Value:
         """A guarded load. Where all lanes agree, the address is turned to a block of zeros; else lanes are masked."""

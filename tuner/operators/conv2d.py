@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from functools import partial
 from math import prod
 from typing import TYPE_CHECKING
 
@@ -11,6 +10,7 @@ import numpy as np
 
 from tuner.errors import ScheduleError
 from tuner.expression import Axis, Expression, Stage
+from tuner.operators import winograd
 from tuner.operators.image import (
     WINDOW,
     channel_block,
@@ -34,7 +34,6 @@ from tuner.operators.operator import (
 )
 from tuner.operators.parameter import SIZE, Parameter
 from tuner.operators.split import split
-from tuner.operators.winograd import winograd
 
 if TYPE_CHECKING:
     from tuner.workload import Workload
@@ -128,5 +127,5 @@ CONV2D = Operator(
     flops=_flops,
     reference=_reference,
     expression=_expression,
-    algorithms={"winograd2": partial(winograd, m=2), "winograd4": partial(winograd, m=4), "split": split, "flat": flat},
+    algorithms={**winograd.algorithms(), "split": split, "flat": flat},
 )

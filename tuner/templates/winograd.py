@@ -9,14 +9,14 @@ the tiles. The other knobs change nothing, and are legal at every value: so a st
 configuration to Winograd ones and back, and the tuner does not try a schedule twice.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from tuner.operators.image import channel_block, output_size
-from tuner.operators.winograd import blocks, tile_counts
+from tuner.operators.winograd import TILES, blocks, tile_counts
 from tuner.schedule import (
     Algorithm,
     CacheWrite,
@@ -24,9 +24,11 @@ from tuner.schedule import (
     Fence,
     Pack,
     Parallel,
+    Prefetch,
     Reorder,
     Schedule,
     Split,
+    Stagger,
     Step,
     Unroll,
     Vectorize,
@@ -36,34 +38,59 @@ from tuner.target import Target
 from tuner.templates.template import CODE_LIMIT, UNROLL_LIMIT, bodies, ceil, least
 from tuner.workload import Workload
 
-ALGORITHMS = ("direct", "winograd2", "winograd4")
+Members = npt.NDArray[np.int64]  # numbers of some of N candidates
+
+ALGORITHMS = ("direct", *TILES)
+_PLAIN = ("winograd2", "winograd4")  # their trials are older than the steps that the others have in addition
 _BY_TASK = 2  # position of "oh" among the values of ``outer``
 _OTHER_PHASES = "oh,co"  # the same schedules as "co,oh"
 
-_TYPICAL_ERROR = {"winograd2": 1e-6, "winograd4": 2.5e-5}  # at most, seen on layers of up to 512 channels
+_TYPICAL_ERROR = {  # at most, seen on layers of up to 512 channels
+    "winograd2": 1e-6,
+    "winograd4": 2.5e-5,
+    "winograd4x2": 5e-6,
+    "winograd5": 2e-5,
+    "winograd6": 3e-5,
+    "winograd7": 1e-4,
+}
 _TRANSFORM_CYCLES = 5.0  # for a vector between the transforms: made, read, and its loads and stores
+_FAR_CACHES = 8  # transformed weights of more than so many second-level caches are prefetched
+_PREFETCH = 4096  # elements ahead, see docs/winograd.md
 _FAR_BYTES = 16.0  # a cycle, from the third-level cache
 
 
 class _Shape:
-    """The numbers of a workload on a target, for tiles of m x m outputs."""
+    """The numbers of a workload on a target, for the tiles of an algorithm."""
 
-    def __init__(self, workload: Workload, target: Target, m: int) -> None:
-        self.m, self.points = m, m + 2
+    def __init__(self, workload: Workload, target: Target, algorithm: str) -> None:
+        tall, wide = tile = TILES[algorithm]
+        self.plain = algorithm in _PLAIN
+        self.points = (tall + 2) * (wide + 2)
         self.n, self.ci, self.co = workload.size("n"), workload.size("ci"), workload.size("co")
         self.blocked = channel_block(workload.text("layout"), self.ci) is not None
         self.block_ci, self.block_co = blocks(workload)
         self.lanes = min(target.lanes, self.block_co)
         self.parts = ceil(self.block_co, self.lanes)
         self.vectors = self.co // self.block_co
-        self.rows, self.columns = tile_counts(workload, m)
+        self.rows, self.columns = tile_counts(workload, tile)
+        self.width = wide * self.columns + 2  # of the pixels under the tiles
         self.oh, self.ow = output_size(workload)
         self.l2 = target.l2
+        self.far = not self.plain and self.weight_bytes > _FAR_CACHES * self.l2
+
+    @property
+    def weight_bytes(self) -> int:
+        return 4 * self.points * self.ci * self.co
+
+    @property
+    def products(self) -> int:
+        """Of all tiles, for one pair of channels."""
+        return self.points * self.rows * self.columns
 
     @property
     def column_bytes(self) -> int:
         """What one tile takes between the transforms."""
-        return 4 * self.points**2 * (self.ci + self.co)
+        return 4 * self.points * (self.ci + self.co)
 
     def block(self, tile_oh: Any, tile_ow: Any, block_oh: Any) -> tuple[Any, Any]:
         """Rows and columns of tiles in a task: as many columns as fit into half of the second-level cache."""
@@ -75,34 +102,36 @@ class _Shape:
 def schedule(workload: Workload, target: Target, config: Config) -> Schedule:
     """The schedule of a configuration whose algorithm is one of Winograd's."""
     values: dict[str, Any] = dict(config)
-    shape = _Shape(workload, target, int(values["algorithm"][-1]))
+    shape = _Shape(workload, target, str(values["algorithm"]))
     by_task = values["outer"] == "oh"
     block = shape.block(values["tile_oh"], values["tile_ow"], values["block_oh"]) if by_task else (1, shape.columns)
     return Schedule(
         (
             Algorithm("conv2d", values["algorithm"]),
-            *_output(block, by_task),
+            *_output(shape, block, by_task),
             *_product(shape, values, by_task),
-            *_input(by_task),
-            *([] if shape.blocked else _packing(target, shape.m * shape.columns + 2)),
+            *_input(shape, by_task),
+            *([] if shape.blocked else _packing(target, shape.width)),
         )
     )
 
 
-def _output(block: tuple[Any, Any], by_task: bool) -> list[Step]:
+def _output(shape: _Shape, block: tuple[Any, Any], by_task: bool) -> list[Step]:
     outer = ["n", "ty.0", "tx.0", "cob"] if by_task else ["n", "cob", "ty.0", "tx.0"]
+    # Of large tiles the outputs are summed up row by row: all at once would not fit into the registers.
+    sums = ["k", "i", "j"] if shape.plain else ["i", "k", "j"]
     return [
         Split("conv2d", "ty", (block[0],)),
         Split("conv2d", "tx", (block[1],)),
-        Reorder("conv2d", (*outer, "ty.1", "tx.1", "k", "i", "j", "co")),
-        CacheWrite("conv2d", "tx.1"),
+        Reorder("conv2d", (*outer, "ty.1", "tx.1", *sums, "co")),
+        CacheWrite("conv2d", "tx.1" if shape.plain else "i"),
         Parallel("conv2d", tuple(outer[:3])),
-        Unroll("conv2d", ("k", "i", "j")),
+        Unroll("conv2d", ("k", "i", "j") if shape.plain else ("k", "j")),
         Vectorize("conv2d", "co"),
         ComputeAt("output_rows", "tx.1"),
         Reorder("output_rows", ("hn", "ho", "hy", "hx", "hq", "hk", "hi", "hl")),
         CacheWrite("output_rows", "hq"),
-        Unroll("output_rows", ("hq", "hk", "hi")),
+        Unroll("output_rows", ("hq", "hk", "hi") if shape.plain else ("hk", "hi")),
         Vectorize("output_rows", "hl"),
     ]
 
@@ -128,17 +157,20 @@ def _product(shape: _Shape, values: dict[str, Any], by_task: bool) -> list[Step]
         Fence("product", ("mk.1",)),
         Vectorize("product", tile[-1]),
         Pack("product", "weight", ("mp", "mq", "mo.0", "mc", "mk.0", "mk.1", "mo.1", *lanes)),
+        *([] if shape.plain else [Stagger("product", "mq")]),
+        *([Prefetch("product", "weight", _PREFETCH)] if shape.far else []),
         ComputeAt("product", "tx.0") if by_task else Parallel("product", tuple(outer[:4])),
     ]
 
 
-def _input(by_task: bool) -> list[Step]:
+def _input(shape: _Shape, by_task: bool) -> list[Step]:
     return [
         Reorder("input_tiles", ("bn", "bc", "by", "bp", "bx", "bk", "bq", "bl")),
         CacheWrite("input_tiles", "bx"),
         Unroll("input_tiles", ("bk", "bq")),
         Vectorize("input_tiles", "bl"),
         ComputeAt("input_tiles", "tx.0") if by_task else Parallel("input_tiles", ("bn", "bc", "by")),
+        *([] if shape.plain else [Stagger("input_tiles", "bq")]),
         ComputeAt("input_rows", "by"),
         Reorder("input_rows", ("an", "ac", "ay", "ax", "ak", "ap", "al")),
         CacheWrite("input_rows", "ax"),
@@ -161,9 +193,25 @@ def _packing(target: Target, width: int) -> list[Step]:
 
 def quantities(workload: Workload, target: Target, columns: Columns) -> dict[str, npt.NDArray[np.float64]]:
     """The same as for direct convolution, by name, for columns of N candidates; of no meaning for direct ones."""
-    two, four = (_quantities(_Shape(workload, target, m), target, columns) for m in (2, 4))
-    is_four = columns["algorithm"] == ALGORITHMS.index("winograd4")
-    return {name: np.where(is_four, four[name], value) for name, value in two.items()}
+    parts = [(members, _quantities(shape, target, own)) for members, shape, own in _parts(workload, target, columns)]
+    return {name: _joined(columns, [(members, known[name]) for members, known in parts]) for name in parts[0][1]}
+
+
+def _parts(workload: Workload, target: Target, columns: Columns) -> Iterator[tuple[Members, _Shape, Columns]]:
+    """N candidates by their algorithms; direct ones count as those of the first."""
+    number = np.clip(columns["algorithm"] - 1, 0, len(TILES) - 1)
+    for position in np.unique(number):
+        members = np.flatnonzero(number == position)
+        own = {name: column[members] for name, column in columns.items()}
+        yield members, _Shape(workload, target, ALGORITHMS[position + 1]), own
+
+
+def _joined(columns: Columns, parts: Sequence[tuple[Members, npt.NDArray[Any]]]) -> npt.NDArray[Any]:
+    """One column of N from those of parts."""
+    result = np.empty(len(columns["algorithm"]), dtype=np.result_type(*(values for _, values in parts)))
+    for members, values in parts:
+        result[members] = values
+    return result
 
 
 def _quantities(shape: _Shape, target: Target, columns: Columns) -> dict[str, Any]:
@@ -177,8 +225,8 @@ def _quantities(shape: _Shape, target: Target, columns: Columns) -> dict[str, An
     vectors, tiles = tile_co * shape.parts, tile_oh * tile_ow
     panels = ceil(shape.vectors, tile_co)
     blocks = ceil(shape.rows, block_rows) * ceil(shape.columns, block_columns)
-    tasks = shape.n * np.where(by_task, blocks, shape.points**2 * panels).astype(float)
-    computed = shape.points**2 * ceil(shape.rows, tile_oh) * tile_oh * ceil(shape.columns, tile_ow) * tile_ow
+    tasks = shape.n * np.where(by_task, blocks, shape.points * panels).astype(float)
+    computed = shape.points * ceil(shape.rows, tile_oh) * tile_oh * ceil(shape.columns, tile_ow) * tile_ow
     panel = 4.0 * vectors * shape.lanes * shape.ci
     copies = bodies(shape.vectors, 1, tile_co) * bodies(block_rows, 1, tile_oh) * bodies(block_columns, 1, tile_ow)
     copies = copies * bodies(shape.rows, 1, block_rows) * bodies(shape.columns, 1, block_columns)
@@ -193,7 +241,7 @@ def _quantities(shape: _Shape, target: Target, columns: Columns) -> dict[str, An
         "idle": np.ceil(tasks / target.threads) * target.threads / tasks,
         "waste": computed / (9 * shape.oh * shape.ow),
         "weights": panel / target.l2,
-        "weights_block": panel * panels * np.where(by_task, shape.points**2, 1) / target.l2,
+        "weights_block": panel * panels * np.where(by_task, shape.points, 1) / target.l2,
         "rows": in_task * shape.column_bytes / target.l2,
         "row_slice": in_task * 4.0 * shape.ci / target.l1,
     }
@@ -201,13 +249,22 @@ def _quantities(shape: _Shape, target: Target, columns: Columns) -> dict[str, An
 
 def illegal(workload: Workload, target: Target, columns: Columns) -> npt.NDArray[np.bool_]:
     """For columns of N candidates; of no meaning for direct ones."""
-    two, four = (_illegal(_Shape(workload, target, m), target, columns) for m in (2, 4))
-    return np.where(columns["algorithm"] == ALGORITHMS.index("winograd4"), four, two)
+    shapes = [_Shape(workload, target, name) for name in TILES]
+    parts = [
+        (members, _illegal(shape, target, own) | _useless(shape, shapes))
+        for members, shape, own in _parts(workload, target, columns)
+    ]
+    return _joined(columns, parts)
+
+
+def _useless(shape: _Shape, others: Sequence[_Shape]) -> bool:
+    """Whether a smaller tile leaves as few products: where partial tiles eat up what larger ones save."""
+    return not shape.plain and any(other.points < shape.points and other.products <= shape.products for other in others)
 
 
 def default(workload: Workload, target: Target, space: Space) -> tuple[dict[str, Value] | None, float]:
     """The configuration to use before anything is measured, None if there is none, and its estimated cycles."""
-    shape = _Shape(workload, target, 2)
+    shape = _Shape(workload, target, "winograd2")
     allowed: dict[str, Callable[[Any], bool]] = {
         **dict.fromkeys(("tile_oh", "tile_ow"), lambda value: True),
         # one register of weights at a time waits for its broadcasts
@@ -223,8 +280,8 @@ def default(workload: Workload, target: Target, space: Space) -> tuple[dict[str,
     digits = np.stack(np.meshgrid(*choices, indexing="ij"), axis=-1).reshape(-1, len(choices))
     indices = space.indices(digits)
     columns = space.columns(indices)
-    two, four = (_cycles(_Shape(workload, target, m), target, columns) for m in (2, 4))
-    cycles = np.where(columns["algorithm"] == ALGORITHMS.index("winograd4"), four, two)
+    parts = _parts(workload, target, columns)
+    cycles = _joined(columns, [(members, _cycles(shape, target, own)) for members, shape, own in parts])
     cycles[illegal(workload, target, columns)] = np.inf
     best = int(np.argmin(cycles))
     return (space.config(int(indices[best])) if cycles[best] < np.inf else None), float(cycles[best])
@@ -242,7 +299,7 @@ def _cycles(shape: _Shape, target: Target, columns: Columns) -> npt.NDArray[np.f
     step = step + np.where(known["weights"] * target.l2 > target.l1, vectors, 0)  # read from the second-level cache
     steps = shape.n * placed * (shape.ci + 4 / columns["split_ci"])
     between = shape.n * shape.rows * shape.columns * shape.column_bytes
-    weights = 4.0 * shape.points**2 * shape.ci * shape.co
+    weights = float(shape.weight_bytes)
     by_task = columns["outer"] == _BY_TASK
     far = np.where(by_task, weights * known["tasks"], weights + 2 * between)
     transforms = between / 4 / shape.lanes * _TRANSFORM_CYCLES
