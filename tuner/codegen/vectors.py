@@ -46,8 +46,8 @@ class VectorWriter(AddressWriter):
 
     def _width(self, lanes: int) -> int:
         """The lanes of the values that stand for so many: a whole register, where LLVM would put pieces together."""
-        whole = 1 << (lanes - 1).bit_length() if lanes else 0
-        return whole if whole <= self.instructions.lanes else lanes
+        whole = 1 << (lanes - 1).bit_length()
+        return whole if 4 < whole <= self.instructions.lanes else lanes  # three lanes are two pieces: masks cost more
 
     def _store_part(self, vector: Value, count: int, address: str, align: int) -> None:
         """Store the first ``count`` lanes of a vector; a scalar as it is."""
