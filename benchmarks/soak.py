@@ -25,7 +25,7 @@ from pathlib import Path
 from typing import Any
 
 import tunedb
-from tunedb import importing, migrate
+from tunedb import importing, migrate, reader
 from tunedb.engine import make_engine
 from tunedb.errors import NotFoundError
 from tunedb.sessions import SessionArguments
@@ -143,10 +143,13 @@ def start(work: Callable[..., None], *arguments: Any) -> tuple[Any, Connection]:
 
 
 def do_import(folder: Path, seed: int, pipe: Connection) -> None:
-    importing.BATCH = LOG_BATCH
+    beside = bool(seed // len(WORKS) % 2)  # a process reads the log, in batches of its own size
+    importing.are_long = lambda paths: beside
+    importing.UNIT = LOG_BATCH
+    unit = max(reader.RECORDS, LOG_BATCH) if beside else LOG_BATCH
     with tunedb.open(f"sqlite:///{folder}/trials.sqlite") as db:
         pipe.send("ready")
-        db.import_log(f"{folder}/some.log", progress=lambda _: pipe.send(LOG_BATCH))
+        db.import_log(f"{folder}/some.log", progress=lambda _: pipe.send(unit))
 
 
 def do_tune(folder: Path, seed: int, pipe: Connection) -> None:

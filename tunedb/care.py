@@ -112,7 +112,7 @@ def _copy(into: "Database", source: Connection, table: Table, replaced: Mapping[
     with source.execute(select(*values).execution_options(yield_per=_BATCH)) as rows:
         for batch in rows.partitions():
             with into.write() as connection:
-                dialect.insert_many(connection, table, columns, _writable(connection, table, columns, batch))
+                dialect.insert_many(connection, table, columns, _writable(table, columns, batch))
 
 
 def _templates(into: "Database", source: Connection) -> dict[int, int]:
@@ -140,8 +140,7 @@ def _merge_trials(into: "Database", source: Connection, templates: Mapping[int, 
                 fresh = [row for row in batch if row.fingerprint not in known]
                 place = columns.index("template_id")
                 ready = [
-                    (*row[:place], templates[row[place]], *row[place + 1 :])
-                    for row in _writable(connection, TRIAL, columns, fresh)
+                    (*row[:place], templates[row[place]], *row[place + 1 :]) for row in _writable(TRIAL, columns, fresh)
                 ]
                 new += dialect.insert_many(connection, TRIAL, columns, ready, _BY_FINGERPRINT)
                 for row in batch:
@@ -165,7 +164,7 @@ def _merge_verifications(into: "Database", source: Connection) -> None:
         for batch in rows.partitions():
             with into.write() as connection:
                 known = _known(connection, [row.trial_id for row in batch])  # a conflicting trial was left out
-                ready = _writable(connection, VERIFICATION, columns, [row for row in batch if row.trial_id in known])
+                ready = _writable(VERIFICATION, columns, [row for row in batch if row.trial_id in known])
                 dialect.insert_many(connection, VERIFICATION, columns, ready, fingerprints)
 
 
@@ -199,14 +198,14 @@ def _read(table: Table, name: str) -> Any:
     return sql_cast(column, Text).label(name) if isinstance(column.type, JSON) else column
 
 
-def _writable(
-    connection: Connection, table: Table, columns: Sequence[str], rows: Sequence[Any]
-) -> list[tuple[Any, ...]]:
+def _writable(table: Table, columns: Sequence[str], rows: Sequence[Any]) -> list[tuple[Any, ...]]:
     """Rows with their dates as ``insert_many`` takes them."""
-    date = dialect.stored_date(connection)
     dates = [isinstance(table.c[name].type, UtcDateTime) for name in columns]
     return [
-        tuple(date(value) if is_date and value else value for value, is_date in zip(row, dates, strict=True))
+        tuple(
+            dialect.stored_date(value) if is_date and value else value
+            for value, is_date in zip(row, dates, strict=True)
+        )
         for row in rows
     ]
 

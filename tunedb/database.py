@@ -1,7 +1,7 @@
 """The database as people call it. ``open`` gives one; docs/schema.md says what is in it."""
 
 import contextlib
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Literal, overload
@@ -13,15 +13,16 @@ from tunedb.care import Merged
 from tunedb.compact import Compacted, compact
 from tunedb.compare import Measured, stored_trial
 from tunedb.engine import default_url, describe, make_engine, plain_errors
+from tunedb.errors import FormatError
 from tunedb.explain import Explanation, explain
 from tunedb.fallback import Fallback, Source
 from tunedb.foreign import ForeignTrial, ForeignWorkload
-from tunedb.formats import About, Imported, format_of, open_source
+from tunedb.formats import About, Imported
 from tunedb.freshness import Freshness, Level
 from tunedb.freshness import freshness as freshness_of
 from tunedb.imported import imported as lookup_imported
 from tunedb.imported import target_named
-from tunedb.importing import import_log
+from tunedb.importing import import_logs
 from tunedb.integrity import Checked, check
 from tunedb.lookup import Best, Stats
 from tunedb.quarantine import Quarantined
@@ -154,10 +155,14 @@ class Database:
         with self.read() as connection:
             return stale(connection, freshness)
 
-    def history(self, workload: Workload, target: Target | None = None) -> tuple[Trial, ...]:
-        """All trials of ``workload``, on ``target`` or on every one, oldest first; failures too."""
+    def history(self, workload: Workload, target: Target | str | None = None) -> tuple[Trial, ...]:
+        """All trials of ``workload``, on ``target`` (or what ``target_named`` gives) or on every one, oldest first.
+
+        Failures too.
+        """
+        place = target.fingerprint if isinstance(target, Target) else target
         with self.read() as connection:
-            return lookup.history(connection, workload, target)
+            return lookup.history(connection, workload, place)
 
     def trial(self, name: str) -> Measured:
         """The trial whose fingerprint begins with ``name``, 8 or more characters of it. Raises NotFoundError."""
@@ -186,19 +191,33 @@ class Database:
         ``strict``, a record that cannot be read ends it with nothing written; otherwise it goes to ``quarantine``.
         ``dry_run`` only counts. ``progress`` is told now and then which fraction of the file was read, if known.
 
-        Raises FormatError when the file cannot be read, or is in no known format.
+        Raises FormatError when the file cannot be read to its end, or is in no known format.
+        """
+        told = None if progress is None else lambda _, fraction: progress(fraction)
+        (report,) = self.import_logs(
+            [path], format, machine=machine, labels=labels, strict=strict, dry_run=dry_run, progress=told
+        )
+        if report.error is not None:
+            raise FormatError(report.error)
+        return report
+
+    def import_logs(
+        self,
+        paths: Sequence[str],
+        format: str = "auto",
+        *,
+        machine: str | None = None,
+        labels: Mapping[str, str] | None = None,
+        strict: bool = False,
+        dry_run: bool = False,
+        progress: Callable[[str, float | None], None] | None = None,
+    ) -> Generator[Imported]:
+        """As ``import_log`` of one log after the other, but quicker, and the next log's turn comes whatever happens.
+
+        What a report's ``error`` says, ``import_log`` raises. ``progress`` is told the path as well.
         """
         about = About(machine, tuple(sorted((labels or {}).items())))
-        with open_source(path) as source:
-            return import_log(
-                self,
-                source,
-                format_of(source, format),
-                about,
-                strict=strict,
-                dry_run=dry_run,
-                on_batch=None if progress is None else lambda: progress(source.fraction),
-            )
+        return import_logs(self, paths, format, about, strict=strict, dry_run=dry_run, progress=progress)
 
     def imported(
         self, workload: Workload | ForeignWorkload, target: str | None = None, n: int = 1

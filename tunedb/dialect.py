@@ -98,10 +98,9 @@ def ids_of(connection: Connection, table: Table, fingerprints: Sequence[str]) ->
     return {row[0]: row[1] for row in found}
 
 
-def stored_date(connection: Connection) -> Callable[[datetime], str]:
-    """How a date in UTC is written for ``insert_many``."""
-    zone = "+00" if connection.dialect.name == "postgresql" else ""
-    return lambda date: date.isoformat(" ", "microseconds")[:26] + zone  # without the zone that it may name
+def stored_date(date: datetime) -> str:
+    """How a date in UTC is written for ``insert_many``: without its zone, which every connection takes for UTC."""
+    return date.isoformat(" ", "microseconds")[:26]
 
 
 def _copy_many(
@@ -236,6 +235,7 @@ def _outside_of_a_transaction(connection: Connection, command: str) -> None:
 def _configure_postgresql(dbapi_connection: Any, record: ConnectionPoolEntry) -> None:
     cursor = dbapi_connection.cursor()
     cursor.execute("SET plan_cache_mode = force_generic_plan")  # the plan of a lookup is the same for every key
+    cursor.execute("SET TIME ZONE 'UTC'")
     cursor.close()
     dbapi_connection.commit()
 

@@ -27,6 +27,10 @@ class AmbiguousError(NotFoundError):
     """Several things answer to what was named; the message says which."""
 
 
+class UnknownNameError(TunedbError):
+    """A command names something that there is not; the message says what there is."""
+
+
 class SessionBusyError(TunedbError):
     """Another live process is running the same tuning session."""
 

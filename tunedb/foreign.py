@@ -122,6 +122,17 @@ class Origin:
             )
         )
 
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "format": self.format,
+            "operator": self.workload.operator,
+            "workload": self.workload.key,
+            "target": self.target.to_json(),
+            "environment": dict(self.environment.facts),
+            "template": self.template,
+            "arguments": self.arguments,
+        }
+
 
 class ForeignRecord(NamedTuple):
     """A record that was read from a log. A tuple, for millions are made, and a dataclass takes ten times as long."""

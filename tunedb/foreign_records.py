@@ -4,9 +4,8 @@ A record is recognised by its content: what its origin, its schedule and its own
 overlapping files is stored once, and the order of files does not matter.
 """
 
-from collections.abc import Callable, Iterator, Sequence
-from datetime import datetime
-from typing import Any
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
 
 import orjson
 from sqlalchemy import Connection, Row, Select, Text, select
@@ -27,13 +26,30 @@ from tunedb.records import (
     read_environment,
     read_workload,
 )
-from tuner.trial import Status
+from tuner.trial import Environment, Status
 from tuner.workload import Workload
 
 _REMEMBERED = 200_000  # schedules whose ids are known
 _IDS = ("workload_id", "target_id", "environment_id", "template_id", "session_id")
 _VALUES = ("status", "verified", "seconds", "spread", "repeats", "times", "message", "compile_seconds", "run_seconds")
-_COLUMNS = ("fingerprint", *_IDS, "schedule_id", *_VALUES, "created", "details")
+_COLUMNS = (*_IDS, "schedule_id", "fingerprint", *_VALUES, "created", "details")
+
+
+class ForeignBatch(NamedTuple):
+    """Records for which all is done that needs no database. All of it is JSON, to go from one process to another."""
+
+    origins: Mapping[str, Any]  # by fingerprint, as ``Origin.to_json`` gives them
+    schedules: Mapping[str, Sequence[str]]  # by fingerprint: format and steps
+    rows: Sequence[tuple[str, str, Sequence[Any]]]  # fingerprints of origin and schedule; the other ``_COLUMNS``
+
+
+def prepare(records: Sequence[ForeignRecord]) -> ForeignBatch:
+    """The batch of these records."""
+    return ForeignBatch(
+        {each.fingerprint: each.to_json() for each in {id(each.origin): each.origin for each in records}.values()},
+        {each.schedule_fingerprint: (each.origin.format, each.schedule) for each in records},
+        [_row(each) for each in records],
+    )
 
 
 class ForeignWriter:
@@ -46,44 +62,21 @@ class ForeignWriter:
         self._origins: dict[str, tuple[int, ...]] = {}
         self._schedules: dict[str, int] = {}
 
-    def add(self, connection: Connection, records: Sequence[ForeignRecord]) -> int:
-        """Store those of ``records`` that are not there yet; their number."""
+    def add(self, connection: Connection, batch: ForeignBatch) -> int:
+        """Store those records of ``batch`` that are not there yet; their number."""
         if len(self._schedules) > _REMEMBERED:
             self._schedules.clear()
-        unknown = {
-            each.schedule_fingerprint: (each.schedule_fingerprint, each.origin.format, each.schedule)
-            for each in records
-            if each.schedule_fingerprint not in self._schedules
-        }
-        dialect.insert_many(connection, SCHEDULE, ("fingerprint", "kind", "steps"), list(unknown.values()))
-        self._schedules.update(dialect.ids_of(connection, SCHEDULE, list(unknown)))
-        date = dialect.stored_date(connection)
-        return dialect.insert_many(connection, TRIAL, _COLUMNS, [self._row(connection, date, each) for each in records])
-
-    def _row(self, connection: Connection, date: Callable[[datetime], str], record: ForeignRecord) -> tuple[Any, ...]:
-        """The values of ``_COLUMNS``."""
-        origin, times = record.origin, record.times
-        identity = origin.fingerprint
-        ids = self._origins.get(identity)
-        if ids is None:
-            ids = self._origins[identity] = _store_origin(connection, origin)
-        seconds = _median(times) if times else None
-        return (
-            digest(f"{identity}{record.schedule_fingerprint}".encode() + record.content),
-            *ids,
-            self._schedules[record.schedule_fingerprint],
-            record.status.value,
-            False,
-            seconds,
-            None if seconds is None else _median([abs(time - seconds) for time in times]),
-            len(times),
-            orjson.dumps([times]).decode() if times else "[]",
-            record.message,
-            record.compile_seconds,
-            record.run_seconds,
-            None if record.created is None else date(record.created),
-            None if record.details is None else orjson.dumps(record.details).decode(),
-        )
+        unknown = [identity for identity in batch.schedules if identity not in self._schedules]
+        if unknown:
+            fresh = [(identity, *batch.schedules[identity]) for identity in unknown]
+            dialect.insert_many(connection, SCHEDULE, ("fingerprint", "kind", "steps"), fresh)
+            self._schedules.update(dialect.ids_of(connection, SCHEDULE, unknown))
+        for identity, origin in batch.origins.items():
+            if identity not in self._origins:
+                self._origins[identity] = _store_origin(connection, read_origin(origin))
+        origins, schedules = self._origins, self._schedules
+        rows = [(*origins[origin], schedules[schedule], *values) for origin, schedule, values in batch.rows]
+        return dialect.insert_many(connection, TRIAL, _COLUMNS, rows)
 
 
 def select_foreign() -> Select[Any]:
@@ -133,6 +126,18 @@ def read_foreign(row: Row[Any]) -> ForeignTrial:
     )
 
 
+def read_origin(data: Mapping[str, Any]) -> Origin:
+    """The inverse of ``Origin.to_json``."""
+    return Origin(
+        data["format"],
+        any_workload(data["operator"], data["workload"]),
+        ForeignTarget.from_json(data["target"]),
+        Environment(tuple(sorted(data["environment"].items()))),
+        data["template"],
+        data["arguments"],
+    )
+
+
 def any_workload(operator: str, key: str) -> Workload | ForeignWorkload:
     """The workload of a stored key; only a foreign one begins with the name of a format."""
     return ForeignWorkload(operator, key) if ":" in key.partition("(")[0] else read_workload(key)
@@ -145,6 +150,28 @@ def read_all(connection: Connection, statement: Select[Any]) -> Iterator[Foreign
 
 
 _COPIED = ("seconds", "message", "compile_seconds", "run_seconds", "created", "retracted")
+
+
+def _row(record: ForeignRecord) -> tuple[str, str, Sequence[Any]]:
+    """A row of a ForeignBatch."""
+    times = record.times
+    origin, schedule = record.origin.fingerprint, record.schedule_fingerprint
+    seconds = _median(times) if times else None
+    values = (
+        digest(f"{origin}{schedule}".encode() + record.content),
+        record.status.value,
+        False,
+        seconds,
+        None if seconds is None else _median([abs(time - seconds) for time in times]),
+        len(times),
+        orjson.dumps([times]).decode() if times else "[]",
+        record.message,
+        record.compile_seconds,
+        record.run_seconds,
+        None if record.created is None else dialect.stored_date(record.created),
+        None if record.details is None else orjson.dumps(record.details).decode(),
+    )
+    return origin, schedule, values
 
 
 def _store_origin(connection: Connection, origin: Origin) -> tuple[int, ...]:

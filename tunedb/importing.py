@@ -2,73 +2,103 @@
 
 import contextlib
 import gc
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from functools import partial
+from itertools import chain
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from sqlalchemy import Connection
 
 from tunedb import dialect, interrupts
+from tunedb.batches import Batch, read_batches
+from tunedb.beside import Reader, are_long
 from tunedb.errors import FormatError
-from tunedb.foreign import ForeignRecord, canonical, digest
+from tunedb.foreign import canonical, digest
 from tunedb.foreign_records import ForeignWriter
-from tunedb.formats.common import About, Format, Imported, Parsed, Rejected
-from tunedb.formats.native import Record
-from tunedb.formats.source import Source
+from tunedb.formats import format_of
+from tunedb.formats.common import About, Format, Imported, Rejected
+from tunedb.formats.native import NAME, Record
+from tunedb.formats.source import Source, open_source
 from tunedb.records import QUARANTINE, Writer
 
 if TYPE_CHECKING:
     from tunedb.database import Database
 
-BATCH = 10_000
+UNIT = 10_000
 """Records a write unit: enough that a beginning and an end cost little, few enough that other writers get a turn."""
-
-_BATCH_SIZE = 32_000_000  # characters of a write unit, for the schedules of some formats are long
-_OWN_SIZE = 10_000  # about that of a record of ours in memory
 
 _QUARANTINE_COLUMNS = ("fingerprint", "file", "line", "format", "reason", "raw", "created")
 _MOST_REASONS = 10  # rejected records that the report names
 
 
-def import_log(
+def import_logs(
     database: "Database",
-    source: Source,
-    format: Format,
+    paths: Sequence[str],
+    format: str,
     about: About,
     *,
-    strict: bool = False,
-    dry_run: bool = False,
-    on_batch: Callable[[], None] | None = None,
-) -> Imported:
-    """Add the records of ``source`` that are not stored yet, and put into quarantine those that cannot be read.
+    strict: bool,
+    dry_run: bool,
+    progress: Callable[[str, float | None], None] | None,
+) -> Generator[Imported]:
+    """Add the records of logs that are not stored yet, and put into quarantine those that cannot be read.
 
-    ``dry_run`` does it all and takes it back. ``strict`` ends at the first record that cannot be read, with nothing
-    written. Both are one write unit, which keeps other writers waiting; otherwise a batch is one.
-
-    Raises FormatError for a source that cannot be read to its end, after importing what came before, and for a bad
-    record when ``strict``.
+    ``dry_run`` does it all and takes it back. ``strict`` ends a log at its first record that cannot be read, with
+    nothing of it written. Both make a log one write unit, which keeps other writers waiting; otherwise some thousands
+    of records are one. ``progress`` is told the path of a log and the fraction of it that was stored, if known.
     """
-    assert format.read is not None
-    run = _Run(source.name, format.name, strict)
-    batches = _batches(format.read(source, about))
-    with contextlib.suppress(_TakeBack), _no_garbage_collection():
-        if strict or dry_run:
-            with database.write() as connection:
-                for batch in batches:
-                    run.store(connection, batch)
-                    interrupts.poll()
-                    if on_batch is not None:
-                        on_batch()
-                if dry_run:
-                    raise _TakeBack
-        else:
-            for batch in batches:
-                with database.write() as connection:
-                    run.store(connection, batch)
-                if on_batch is not None:
-                    on_batch()
-    return run.report()
+    with contextlib.ExitStack() as stack:
+        reader = stack.enter_context(Reader()) if are_long(paths) else None
+        for path, following in zip(paths, [*paths[1:], None], strict=True):
+            run = _Run(Path(path).name, strict, dry_run)
+            try:
+                with open_source(path) as source:
+                    run.file, chosen = source.name, format_of(source, format)
+                    run.format = chosen.name
+                    if reader is not None and _ask(reader, source, chosen, about):
+                        if following is not None:
+                            _ask_ahead(reader, following, format, about)
+                        units = _units(reader.batches())
+                    else:
+                        units = ((batch,) for batch in read_batches(source, chosen, about, UNIT))
+                    with contextlib.closing(units):
+                        run.store_all(database, units, None if progress is None else partial(progress, path))
+            except FormatError as error:
+                run.error = str(error)
+            yield run.report()
+
+
+def _ask(reader: Reader, source: Source, format: Format, about: About) -> bool:
+    """Have ``reader`` read ``source``, if that is something for it."""
+    if source.path is None or not source.path.is_file() or format.name == NAME:
+        return False
+    reader.ask(str(source.path), format.name, about)
+    return True
+
+
+def _ask_ahead(reader: Reader, path: str, format: str, about: About) -> None:
+    """Have ``reader`` begin with the log that comes next."""
+    if path != "-":
+        with contextlib.suppress(FormatError), open_source(path) as source:  # its turn to be complained of will come
+            _ask(reader, source, format_of(source, format), about)
+
+
+def _units(batches: Generator[Batch]) -> Generator[Iterable[Batch]]:
+    """The batches of each write unit, which are read while it lasts: so small ones do not make many units."""
+    with contextlib.closing(batches):
+        for first in batches:
+            yield _until(UNIT, chain((first,), batches))
+
+
+def _until(records: int, batches: Iterator[Batch]) -> Iterator[Batch]:
+    for batch in batches:
+        yield batch
+        records -= batch.read
+        if records <= 0:
+            return
 
 
 @contextlib.contextmanager
@@ -89,36 +119,65 @@ class _TakeBack(Exception):  # noqa: N818  # nothing went wrong
 
 @dataclass
 class _Run:
+    """The import of one log, and what became of its records so far."""
+
     file: str
-    format: str
     strict: bool
+    dry_run: bool
+    format: str | None = None
     read: int = 0
     new: int = 0
     quarantined: int = 0
     reasons: list[Rejected] = field(default_factory=list)
+    error: str | None = None
     foreign: ForeignWriter = field(default_factory=ForeignWriter)
 
-    def store(self, connection: Connection, batch: Sequence[Parsed | Rejected]) -> None:
+    def store_all(
+        self,
+        database: "Database",
+        units: Iterable[Iterable[Batch]],
+        progress: Callable[[float | None], None] | None,
+    ) -> None:
+        """Store each unit in a write unit of its own. Raises FormatError as ``Reader.batches``, and when ``strict``."""
+        one = self.strict or self.dry_run
+        with _no_garbage_collection():
+            for unit in (chain.from_iterable(units),) if one else units:
+                before = self.read, self.new, self.quarantined
+                fraction = None
+                try:
+                    with contextlib.suppress(_TakeBack), database.write() as connection:
+                        for batch in unit:
+                            self._store(connection, batch)
+                            interrupts.poll()
+                            fraction = batch.fraction
+                            if one and progress is not None:
+                                progress(fraction)
+                        if self.dry_run:
+                            raise _TakeBack
+                except BaseException:
+                    self.read, self.new, self.quarantined = before
+                    raise
+                if progress is not None:
+                    progress(fraction)
+
+    def _store(self, connection: Connection, batch: Batch) -> None:
         """Store a batch and count it."""
-        rejected = [each for each in batch if isinstance(each, Rejected)]
-        foreign: list[ForeignRecord] = []
+        rejected = list(batch.rejected)
         writer = Writer(connection)
-        for each in batch:
-            if isinstance(each, Rejected):
-                continue
-            line, record = each
-            if isinstance(record, ForeignRecord):
-                foreign.append(record)
-            elif (problem := self._store_own(writer, record)) is not None:
+        for line, record in batch.own:
+            if (problem := self._store_own(writer, record)) is not None:
                 rejected.append(Rejected(line, problem))
         if self.strict and rejected:
             first = min(rejected)
             raise FormatError(f"{self.file}, line {first.line}: {first.reason}; nothing was imported")
-        self.new += self.foreign.add(connection, foreign)
+        if self.strict and batch.error:
+            raise FormatError(batch.error)
+        self.new += self.foreign.add(connection, batch.foreign)
         self._put_aside(connection, rejected)
-        self.read += len(batch)
+        self.read += batch.read
         self.quarantined += len(rejected)
         self.reasons = sorted([*self.reasons, *rejected])[:_MOST_REASONS]
+        self.error = batch.error
 
     def _store_own(self, writer: Writer, record: Record) -> str | None:
         session, session_id = writer.session(record.session, record.session_created)
@@ -129,7 +188,7 @@ class _Run:
         return None
 
     def _put_aside(self, connection: Connection, rejected: Iterable[Rejected]) -> None:
-        now = dialect.stored_date(connection)(datetime.now(UTC))
+        now = dialect.stored_date(datetime.now(UTC))
         rows = []
         for each in rejected:
             reason = each.reason.encode("utf-8", "backslashreplace").decode()
@@ -139,37 +198,6 @@ class _Run:
 
     def report(self) -> Imported:
         duplicate = self.read - self.new - self.quarantined
-        return Imported(self.format, self.read, self.new, duplicate, self.quarantined, tuple(self.reasons))
-
-
-def _batches(records: Iterator[Parsed | Rejected]) -> Iterator[list[Parsed | Rejected]]:
-    """``records`` in lists; those that came before an error are not lost to it."""
-    ended: FormatError | None = None
-
-    def until_an_error() -> Iterator[Parsed | Rejected]:
-        nonlocal ended
-        try:
-            yield from records
-        except FormatError as error:
-            ended = error
-
-    good = until_an_error()
-    batch: list[Parsed | Rejected] = []
-    size = 0
-    for each in good:
-        batch.append(each)
-        size += _size(each)
-        if len(batch) == BATCH or size > _BATCH_SIZE:
-            yield batch
-            batch, size = [], 0
-    if batch:
-        yield batch
-    if ended is not None:
-        raise ended
-
-
-def _size(item: Parsed | Rejected) -> int:
-    """Characters of what may be long in a record."""
-    if isinstance(item, Rejected):
-        return len(item.raw)
-    return len(item.record.schedule) if isinstance(item.record, ForeignRecord) else _OWN_SIZE
+        return Imported(
+            self.file, self.format, self.read, self.new, duplicate, self.quarantined, tuple(self.reasons), self.error
+        )

@@ -125,7 +125,7 @@ class Layered(Database):
         there = self._layer_of(best).explain(workload, best.target, freshness=freshness)
         return replace(there, best=best)
 
-    def history(self, workload: Workload, target: Target | None = None) -> tuple[Trial, ...]:
+    def history(self, workload: Workload, target: Target | str | None = None) -> tuple[Trial, ...]:
         """All trials of ``workload`` in any layer, oldest first; one that several have, with the most repeats."""
         found: dict[tuple[Any, ...], Trial] = {}
         for layer in self.layers:

@@ -1,6 +1,7 @@
 """What the database knows: the best schedule, the next best ones, all trials, and how much there is.
 
-``best`` is one SQL statement: a walk to the first entry of an index over (workload, target, verified, seconds, error).
+``best`` is one SQL statement: an index over (workload, target, verified, seconds, error) gives the shortest time on
+each target, and then the one trial that has the shortest of all.
 Only a verified trial is ever an answer, and only one with an error that the question tolerates, whatever tolerance it
 was tuned with. Of equally fast trials the newest wins. A question that asks for fresh times takes the same walk and
 passes over the others.
@@ -152,11 +153,11 @@ def top(
     return tuple(_answer(row, times) for row, times in zip(rows[:n], following, strict=False))
 
 
-def history(connection: Connection, workload: Workload, target: Target | None) -> tuple[Trial, ...]:
-    """All trials of a workload with any tolerance, on ``target`` or on every one, oldest first; failures too."""
+def history(connection: Connection, workload: Workload, target: str | None) -> tuple[Trial, ...]:
+    """All trials of a workload with any tolerance, oldest first; failures too. ``target``: a fingerprint, or all."""
     statement = select_trials().where(WORKLOAD.c.problem == workload.problem.fingerprint)
     if target is not None:
-        statement = statement.where(TARGET.c.fingerprint == target.fingerprint)
+        statement = statement.where(TARGET.c.fingerprint == target)
     ordered = statement.order_by(TRIAL.c.created, TRIAL.c.fingerprint)
     return tuple(map(read_trial, connection.execute(ordered)))
 
@@ -215,7 +216,7 @@ def _what_is_stored(connection: Connection, workload: Workload, target: Target |
     if not rows:
         return (
             f"no trial of {workload.label} is stored: tune it with `tunedb tune '{workload.label}'`, or let "
-            "--source default answer without measuring"
+            f"`tunedb best '{workload.label}' --source default` answer without measuring"
         )
     where = target or Target.host()
     machine = machine_fingerprint(where)
@@ -247,41 +248,39 @@ def _counts(trial: FromClause, fresh: bool) -> ColumnElement[bool]:
     return and_(good, is_fresh(trial)) if fresh else good
 
 
-def _first(
-    trial: FromClause, workload: FromClause, target: ColumnElement[int], fresh: bool, *more: ColumnElement[bool]
-) -> ScalarSelect[int]:
-    """The fastest trial of one workload on one target that counts: the first such entry of the index."""
-    return (
-        select(trial.c.id)
-        .where(
-            trial.c.workload_id == workload.c.id,
-            trial.c.target_id == target,
-            _counts(trial, fresh),
-            *more,
-        )
-        .order_by(*_fastest_first(trial.c))
-        .limit(1)
-        .correlate_except(trial)
-        .scalar_subquery()
-    )
+def _on(trial: FromClause, workload: FromClause, target: ColumnElement[int], fresh: bool) -> ColumnElement[bool]:
+    """What counts of one workload on one target."""
+    return and_(trial.c.workload_id == workload.c.id, trial.c.target_id == target, _counts(trial, fresh))
+
+
+def _first(column: str, trial: FromClause, *conditions: ColumnElement[bool]) -> ScalarSelect[Any]:
+    """A column of the fastest trial that meets the conditions, which are those of ``_on``, the first of the index."""
+    first = select(trial.c[column]).where(*conditions).order_by(trial.c.seconds).limit(1)
+    return first.correlate_except(trial).scalar_subquery()
 
 
 def _best_statement(where: str, fresh: bool) -> Select[Any]:
-    """The first of each workload of the problem and each target that matches; of those, the fastest; its runner-up."""
-    place, same = TARGET.alias("place"), WORKLOAD.alias("same")
-    first_of_each = (
-        select(_first(TRIAL.alias("each"), same, place.c.id, fresh))
+    """The shortest time of each workload of the problem and each target that matches; the trial that has the shortest
+    of those; its runner-up. The index alone gives the times, and one trial is read.
+    """
+    each, place, same = TRIAL.alias("each"), TARGET.alias("place"), WORKLOAD.alias("same")
+    shortest = (
+        select(func.min(_first("seconds", each, _on(each, same, place.c.id, fresh))))
         .select_from(place.join(same, same.c.problem == bindparam("problem")))
         .where(place.c[where] == bindparam("where"))
     )
     following, next_ = TRIAL.alias("following"), WORKLOAD.alias("next")
     other = TRIAL.alias("other")
-    next_of_each = select(
-        _first(other, next_, TRIAL.c.target_id, fresh, other.c.schedule_id != TRIAL.c.schedule_id)
-    ).where(next_.c.problem == bindparam("problem"))
+    on_same_target = _on(other, next_, TRIAL.c.target_id, fresh)
     runner_up = (
         select(following.c.times)
-        .where(following.c.id.in_(next_of_each.correlate(TRIAL)))
+        .select_from(
+            next_.join(
+                following,
+                following.c.id == _first("id", other, on_same_target, other.c.schedule_id != TRIAL.c.schedule_id),
+            )
+        )
+        .where(next_.c.problem == bindparam("problem"))
         .order_by(following.c.seconds)
         .limit(1)
         .correlate(TRIAL)
@@ -289,8 +288,13 @@ def _best_statement(where: str, fresh: bool) -> Select[Any]:
     )
     return (
         select_trials(runner_up.label("runner_up"))
-        .where(TRIAL.c.id.in_(first_of_each))
-        .order_by(*_fastest_first(TRIAL.c))
+        .where(
+            TRIAL.c.workload_id.in_(select(same.c.id).where(same.c.problem == bindparam("problem"))),
+            TRIAL.c.target_id.in_(select(place.c.id).where(place.c[where] == bindparam("where"))),
+            _counts(TRIAL, fresh),
+            TRIAL.c.seconds == shortest.scalar_subquery(),
+        )
+        .order_by(TRIAL.c.created.desc(), TRIAL.c.fingerprint)
         .limit(1)
     )
 

@@ -1,6 +1,7 @@
 """What the database teaches about a workload: the trials to learn from, the model, the prior and the report."""
 
 import contextlib
+import os
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -20,7 +21,7 @@ from tuner.cost_model.global_model import FEATURES, GlobalModel, ModelError, Set
 from tuner.cost_model.held_out import HeldOut, judge
 from tuner.cost_model.training import MOST, TrainingSet, choose
 from tuner.errors import ScheduleError
-from tuner.features.sketches import sketch_features
+from tuner.features.sketches import distinct_features
 from tuner.space import Space
 from tuner.target import Target
 from tuner.templates import Template, template_for
@@ -326,13 +327,13 @@ def predict(database: "Database", workload: Workload, target: Target) -> Predict
 
 def predict_with(stored: registry.StoredModel, workload: Workload, target: Target) -> Prediction:
     """The schedule that a stored model expects to be the fastest."""
-    model, template = stored.model(), template_for(workload, target)
+    model, template = stored.model(threads=len(os.sched_getaffinity(0))), template_for(workload, target)
     space = template.space(workload, target)
     indices = legal_sample(template, workload, target, space, MOST_SCORED)
     if not len(indices):
         raise ScheduleError(f"template {template.key} has no legal configuration of {workload.label}")
-    scores = model.predict(sketch_features(template, workload, target, space, space.columns(indices)))
-    config = space.config(int(indices[int(np.argmax(scores))]))
+    features, places = distinct_features(template, workload, target, space, space.columns(indices))
+    config = space.config(int(indices[int(np.argmax(model.predict(features)[places]))]))
     losses = [1 - one.top1 for one in stored.held_out if one.workload.startswith(f"{workload.operator}(")]
     return Prediction(
         workload=workload,

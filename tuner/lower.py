@@ -9,6 +9,7 @@ so that factors may be columns with one entry a candidate.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from math import prod
 
 import numpy as np
@@ -64,7 +65,7 @@ class _Placed:
     def stage(self) -> ex.Stage:
         return self.plan.stage
 
-    @property
+    @cached_property
     def position(self) -> dict[str, Affine]:
         """Where its loops stand along each axis."""
         plan = self.plan

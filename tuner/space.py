@@ -159,7 +159,13 @@ class Space:
 
     def digits(self, indices: npt.ArrayLike) -> npt.NDArray[np.int64]:
         """The position of every knob's value, (N, knobs), for N configurations."""
-        return np.asarray(indices, dtype=np.int64)[:, None] // self._weights % self.radices
+        rest = np.asarray(indices, dtype=np.int64)
+        digits = np.empty((len(self.knobs), len(rest)), dtype=np.int64)
+        for place in reversed(range(len(self.knobs))):  # dividing by a number is quicker than dividing by an array
+            above = rest // self.radices[place]
+            digits[place] = rest - above * self.radices[place]
+            rest = above
+        return digits.T
 
     def indices(self, digits: npt.NDArray[np.int64]) -> Indices:
         """The inverse of ``digits``."""

@@ -211,7 +211,7 @@ def test_an_import_that_is_killed_loses_no_finished_batch(tmp_path: Path) -> Non
     url = f"sqlite:///{tmp_path / 'killed.sqlite'}"
     tunedb.open(url).close()
     log = tmp_path / "long.log"
-    log.write_text("\n".join(logs.autotvm(0, result=[[1 + index], 0, 1, 1]) for index in range(30_000)))
+    log.write_text("\n".join(logs.autotvm(0, result=[[1 + index], 0, 1, 1]) for index in range(40_000)))
     program = "import sys, tunedb; tunedb.open(sys.argv[1]).import_log(sys.argv[2])"
     process = start("-c", program, url, str(log))
     with tunedb.open(url) as db:
@@ -222,7 +222,7 @@ def test_an_import_that_is_killed_loses_no_finished_batch(tmp_path: Path) -> Non
         stored = db.stats().trials
         assert stored % 10_000 == 0
         done = db.import_log(str(log))
-        assert (done.new, done.duplicate) == (30_000 - stored, stored)
+        assert (done.new, done.duplicate) == (40_000 - stored, stored)
         with db.read() as connection:
             assert connection.exec_driver_sql("PRAGMA integrity_check").scalar() == "ok"
 

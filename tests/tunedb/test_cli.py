@@ -176,9 +176,30 @@ def test_run_compares_the_best_kernel_with_the_reference(tuned: dict[str, Any], 
 def test_export_and_import_give_the_same_best(tuned: dict[str, Any], url: str, tmp_path: Path) -> None:
     log = str(tmp_path / "trials.jsonl.gz")
     assert json.loads(call("export", "-o", log, "--db", url, "--json").stdout) == {"written": TRIALS}
-    assert json.loads(call("import", log, "--json").stdout) == imported(read=TRIALS, new=TRIALS)
-    assert json.loads(call("import", log, "--json").stdout) == imported(read=TRIALS, duplicate=TRIALS)
+    assert json.loads(call("import", log, "--json").stdout) == imported(log, read=TRIALS, new=TRIALS)
+    assert json.loads(call("import", log, "--json").stdout) == imported(log, read=TRIALS, duplicate=TRIALS)
     assert call("best", WORKLOAD, "--json").stdout == call("best", WORKLOAD, "--db", url, "--json").stdout
+
+
+def test_a_workload_without_trials_has_no_history() -> None:
+    result = call("history", "resnet18.C5")
+    assert result.exit_code == Exit.NOT_FOUND
+    assert "tunedb tune" in error_line(result)
+
+
+def test_a_history_may_be_that_of_one_target(tuned: dict[str, Any], url: str) -> None:
+    target = Target.host(threads=tuned["target"]["threads"]).fingerprint
+    stored = json.loads(call("history", WORKLOAD, "--target", target, "--db", url, "--json").stdout)["stored"]
+    assert stored == TRIALS
+    assert call("history", WORKLOAD, "--target", "nowhere", "--db", url).exit_code == Exit.NOT_FOUND
+
+
+def test_more_threads_than_cores_are_worth_a_warning() -> None:
+    cores = Target.host().cores
+    result = call(
+        "tune", "matmul(m=8,k=8,n=8)", "--trials", "1", "--tuner", "random", "--threads", str(cores + 1), "--db", url
+    )
+    assert f"{cores + 1} threads share {cores} cores" in result.stderr
 
 
 def test_a_dash_is_standard_output_and_input(tuned: dict[str, Any], url: str) -> None:
@@ -210,8 +231,20 @@ def test_a_file_that_is_not_there_is_one_line() -> None:
 HOW = {"format": "tunedb", "dry_run": False}
 
 
-def imported(*, read: int, new: int = 0, duplicate: int = 0) -> dict[str, Any]:
-    return {"read": read, "new": new, "duplicate": duplicate, "quarantined": 0, "reasons": [], **HOW}
+def imported(log: str, *, read: int, new: int = 0, duplicate: int = 0) -> dict[str, Any]:
+    what = {"read": read, "new": new, "duplicate": duplicate, "quarantined": 0, "reasons": []}
+    return {"file": Path(log).name, **what, **HOW, "error": None}
+
+
+def test_several_logs_are_imported_whatever_becomes_of_one(tmp_path: Path) -> None:
+    first, last = tmp_path / "first.log", tmp_path / "last.log"
+    first.write_text(f"{logs.autotvm(0)}\n")
+    last.write_text(f"{logs.autotvm(0)}\n{logs.autotvm(1)}\n")
+    result = call("import", str(first), str(tmp_path / "nowhere.log"), str(last))
+    assert result.exit_code == Exit.FAILED
+    assert "nowhere.log" in error_line(result)
+    assert "first.log: read 1 in format autotvm: 1 new, 0 duplicate" in result.stdout
+    assert "last.log: read 2 in format autotvm: 1 new, 1 duplicate" in result.stdout
 
 
 def test_a_log_of_another_tool_answers_only_when_it_is_asked(tmp_path: Path) -> None:

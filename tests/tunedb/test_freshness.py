@@ -153,4 +153,4 @@ def test_a_question_for_fresh_times_walks_the_index_too(db: Database) -> None:
         values = ("1",) * seen[-1].count("?")
         plan = [row.detail for row in connection.exec_driver_sql("EXPLAIN QUERY PLAN " + seen[-1], values)]
     assert not [step for step in plan if step.startswith("SCAN")]
-    assert sum("USING INDEX ix_trial_best" in step for step in plan) == 2
+    assert sum("INDEX ix_trial_best" in step for step in plan) == 3  # the shortest times, the trial, its runner-up

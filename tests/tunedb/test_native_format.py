@@ -1,6 +1,7 @@
 import gzip
 import io
 import json
+import tempfile
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
@@ -11,16 +12,17 @@ import tunedb
 from tests.tunedb import samples
 from tunedb import Database
 from tunedb.errors import FormatError
-from tunedb.formats import FORMATS, About, Imported, Selection, Source, open_source, open_writer
-from tunedb.importing import import_log
+from tunedb.formats import FORMATS, Imported, Selection, open_source, open_writer
 from tuner.trial import Status
 
 native = FORMATS["tunedb"]
 
 
 def imported(database: Database, lines: Iterable[str]) -> Imported:
-    text = "\n".join(line.rstrip("\n") for line in lines).encode("utf-8", "surrogateescape")
-    return import_log(database, Source("log.jsonl", io.BufferedReader(io.BytesIO(text))), native, About())
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "log.jsonl"
+        path.write_bytes("\n".join(line.rstrip("\n") for line in lines).encode("utf-8", "surrogateescape"))
+        return database.import_log(str(path), "tunedb")
 
 
 @pytest.fixture

@@ -13,7 +13,7 @@ from tests.tunedb.test_lookup import store
 from tunedb import Database, networks
 from tunedb.cli import main
 from tunedb.cli.common import Exit
-from tunedb.errors import NotFoundError
+from tunedb.errors import NotFoundError, UnknownNameError
 from tunedb.networks import NetworkError
 from tunedb.priorities import TRIALS, agenda
 from tuner.target import Target
@@ -125,8 +125,9 @@ def test_a_bad_file_is_named_with_what_is_wrong(tmp_path: Path, text: str, messa
 
 
 def test_an_unknown_network_names_those_there_are() -> None:
-    with pytest.raises(NetworkError, match="known are mobilenet, resnet18, vgg16"):
+    with pytest.raises(UnknownNameError, match="known are mobilenet, resnet18, vgg16"):
         networks.load("resnet19")
+    assert call("resnet19").exit_code == 2
 
 
 def test_the_command_lists_what_to_tune(

@@ -12,7 +12,7 @@ from tests.tuner.schedules import random_schedule, random_winograd, random_workl
 from tuner.build import algorithms_of, expression_by, nest_of
 from tuner.errors import ScheduleError
 from tuner.features.invariant import NAMES, invariant_features
-from tuner.features.sketches import schedule_features, sketch_features
+from tuner.features.sketches import distinct_features, schedule_features, sketch_features
 from tuner.operators import OPERATORS
 from tuner.schedule import CacheWrite, Parallel, Reorder, Schedule, Split, Step, Unroll, Vectorize
 from tuner.space import Indices, Space
@@ -89,6 +89,16 @@ def test_columns_of_a_template_give_what_each_candidate_gives_alone(key: str) ->
     for row, index in enumerate(indices.tolist()):
         schedule = template.schedule(workload, TARGET, space.config(index))
         np.testing.assert_array_equal(together[row], alone(workload, schedule))
+
+
+def test_configurations_that_make_one_schedule_are_described_once() -> None:
+    workload = parse("resnet18.C12(layout=NCHW16c)")
+    indices, template, space = legal(workload, 20_000)
+    rows, places = distinct_features(template, workload, TARGET, space, space.columns(indices))
+    schedules = [template.schedule(workload, TARGET, space.config(index)) for index in indices.tolist()]
+    assert len(rows) == len(set(schedules)) < len(indices)
+    for schedule, place in list(zip(schedules, places.tolist(), strict=True))[::20]:
+        np.testing.assert_array_equal(rows[place], alone(workload, schedule))
 
 
 @given(st.sampled_from(sorted(OPERATORS)), st.randoms(use_true_random=False))

@@ -28,12 +28,20 @@ from tuner.workload import Workload
 @click.option(
     "--count", "-n", type=click.IntRange(min=1), default=20, show_default=True, metavar="N", help="How many to list."
 )
+@click.option("--target", metavar="TARGET", help="Only those on this target: its name, machine or fingerprint.")
 @database_option
 @json_option
-def history(workload: Workload, count: int, url: str | None, as_json: bool) -> None:
+def history(workload: Workload, count: int, target: str | None, url: str | None, as_json: bool) -> None:
     """List the latest trials of WORKLOAD on all machines, failures too, the latest last."""
     with tunedb.open(url) as db:
-        trials, again = db.history(workload), db.verifications(workload)
+        trials = db.history(workload, None if target is None else db.target_named(target))
+        again = db.verifications(workload)
+    if not trials:
+        where = "" if target is None else f" on {target}"
+        fail(
+            f"no trial of {workload.label}{where} is stored: tune it with `tunedb tune '{workload.label}'`",
+            Exit.NOT_FOUND,
+        )
     shown = trials[-count:]
     if as_json:
         verifications = [each.to_json() for each in again]

@@ -13,7 +13,7 @@ import click
 
 import tunedb
 from tunedb.engine import hide_password
-from tunedb.errors import DatabaseError, NotFoundError
+from tunedb.errors import DatabaseError, NotFoundError, UnknownNameError
 from tunedb.foreign import ForeignWorkload
 from tunedb.formats import FORMATS
 from tuner.errors import KnobError, TunedbError, WorkloadError
@@ -33,8 +33,13 @@ class Exit(IntEnum):
 
 def fail(message: str, code: Exit) -> NoReturn:
     """End the program with one line on standard error and this exit code."""
-    click.echo("Error: " + hide_password(" ".join(message.split())), err=True)
+    complain(message)
     raise SystemExit(code)
+
+
+def complain(message: str) -> None:
+    """Print an error as one line on standard error."""
+    click.echo("Error: " + hide_password(" ".join(message.split())), err=True)
 
 
 class Commands(click.Group):
@@ -65,7 +70,7 @@ class _Warnings(logging.Handler):
 
 
 def _exit(error: TunedbError) -> Exit:
-    if isinstance(error, WorkloadError | KnobError):
+    if isinstance(error, WorkloadError | KnobError | UnknownNameError):
         return Exit.USAGE
     if isinstance(error, NotFoundError):
         return Exit.NOT_FOUND

@@ -10,6 +10,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 import tunedb
 from tunedb.cli.common import database_option, json_option, print_json, print_table
+from tunedb.errors import UnknownNameError
 
 if TYPE_CHECKING:
     from tunedb.experiments.declared import Experiment
@@ -89,32 +90,26 @@ def run(
     """Run the experiments NAMES, or all replays. What was run before is not run again, so a stopped one goes on."""
     from tunedb.experiments.declared import ExperimentError
     from tunedb.experiments.runner import processes
-    from tunedb.experiments.runner import run as run_experiment
+    from tunedb.experiments.runner import run as run_experiments
     from tuner.experiment.arms import missing
 
-    done = {}
+    chosen = {}
     for each in _chosen(folder, names, mode or ("" if names else "replay")):
         if needed := next((needs for arm in each.arms if (needs := missing(arm))), None):
             if names:
                 raise ExperimentError(f"{each.name} needs {needed}")
             click.echo(f"{each.name} is left out: it needs {needed}", err=True)
-            continue
-        columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-        console = Console(stderr=True)
-        with Progress(*columns, console=console, disable=not console.is_terminal) as bar:
-            task = bar.add_task(each.name, total=None)
-            run_experiment(
-                each,
-                folder / f"{each.name}.toml",
-                results,
-                data,
-                jobs or processes(),
-                lambda count: bar.advance(task, count),  # noqa: B023  # called before the next turn only
-                lambda total: bar.update(task, total=total),  # noqa: B023
-            )
-        done[each.name] = len(each.arms) * each.seeds * len(each.workloads)
-        if not as_json:
-            click.echo(f"{each.name}: {done[each.name]} runs")
+        else:
+            chosen[folder / f"{each.name}.toml"] = each
+    done = {each.name: len(each.arms) * each.seeds * len(each.workloads) for each in chosen.values()}
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    console = Console(stderr=True)
+    with Progress(*columns, console=console, disable=not console.is_terminal) as bar:
+        tasks = {name: bar.add_task(name, total=total) for name, total in done.items()}
+        run_experiments(chosen, results, data, jobs or processes(), lambda name, count: bar.advance(tasks[name], count))
+    if not as_json:
+        for name, count in done.items():
+            click.echo(f"{name}: {count} runs")
     if as_json:
         print_json({"runs": done, "results": str(results)})
 
@@ -245,14 +240,11 @@ def _print_transfer(title: str, table: Mapping[str, Any]) -> None:
 
 
 def _chosen(folder: Path, names: tuple[str, ...], mode: str) -> "list[Experiment]":
-    from tunedb.experiments.declared import ExperimentError, find, read
+    from tunedb.experiments.declared import find, read
 
     if names:
-        known = {path.stem for path in folder.glob("*.toml")}
-        for name in names:
-            if name not in known:
-                raise ExperimentError(
-                    f"there is no experiment {name!r} in {folder}; there are {', '.join(sorted(known))}"
-                )
+        known = sorted(path.stem for path in folder.glob("*.toml"))
+        if unknown := [name for name in names if name not in known]:
+            raise UnknownNameError(f"there is no experiment {unknown[0]!r} in {folder}; there are {', '.join(known)}")
         return [read(folder / f"{name}.toml") for name in names]
     return [each for each in find(folder) if mode in ("", each.mode)]

@@ -2,7 +2,7 @@
 
 import contextlib
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
 
@@ -11,9 +11,9 @@ from rich.console import Console
 from rich.progress import Progress
 
 import tunedb
-from tunedb.cli.common import Exit, WorkloadType, database_option, fail, json_option, name_values, print_json
+from tunedb.cli.common import Exit, WorkloadType, complain, database_option, json_option, name_values, print_json
 from tunedb.foreign import ForeignWorkload
-from tunedb.formats import FORMATS, Selection, open_writer
+from tunedb.formats import FORMATS, Imported, Selection, open_writer
 from tuner.workload import Workload
 
 _READABLE = [name for name, each in FORMATS.items() if each.read]
@@ -21,7 +21,7 @@ _WRITABLE = [name for name, each in FORMATS.items() if each.write or each.write_
 
 
 @click.command("import")
-@click.argument("file")
+@click.argument("files", nargs=-1, required=True, metavar="FILE...")
 @click.option(
     "--format",
     type=click.Choice(["auto", *_READABLE]),
@@ -43,7 +43,7 @@ _WRITABLE = [name for name, each in FORMATS.items() if each.write or each.write_
 @database_option
 @json_option
 def import_(
-    file: str,
+    files: tuple[str, ...],
     format: str,
     machine: str | None,
     labels: dict[str, str],
@@ -52,28 +52,42 @@ def import_(
     url: str | None,
     as_json: bool,
 ) -> None:
-    """Add the records of FILE (a log, perhaps gzipped; - is standard input) that are not stored yet."""
-    with tunedb.open(url) as db, _progress(file) as progress:
-        done = db.import_log(
-            file, format, machine=machine, labels=labels, strict=strict, dry_run=dry_run, progress=progress
-        )
-    if as_json:
+    """Add the records of each FILE (a log, perhaps gzipped; - is standard input) that are not stored yet."""
+    good = True
+    with tunedb.open(url) as db, _progress(files) as progress:
+        for done in db.import_logs(
+            files, format, machine=machine, labels=labels, strict=strict, dry_run=dry_run, progress=progress
+        ):
+            good &= _report(done, dry_run=dry_run, as_json=as_json, named=len(files) > 1)
+    if not good:
+        raise SystemExit(Exit.FAILED)
+
+
+def _report(done: Imported, *, dry_run: bool, as_json: bool, named: bool) -> bool:
+    """Say what became of a log, and whether that is good."""
+    nothing_read = done.read == 0 and done.error is not None
+    if as_json and not nothing_read:
         report = asdict(done)
-        del report["rejected"]
-        reasons = [{"line": item.line, "reason": item.reason} for item in done.rejected]
+        reasons = [{"line": item.line, "reason": item.reason} for item in report.pop("rejected")]
         print_json({**report, "dry_run": dry_run, "reasons": reasons})
-    else:
+    elif not nothing_read:
         would = "would be: " if dry_run else ""
+        name = f"{done.file}: " if named else ""
         click.echo(
-            f"read {done.read} in format {done.format}: {would}{done.new} new, {done.duplicate} duplicate, "
+            f"{name}read {done.read} in format {done.format}: {would}{done.new} new, {done.duplicate} duplicate, "
             f"{done.quarantined} quarantined"
         )
         for item in done.rejected:
             click.echo(f"  line {item.line}: {item.reason}", err=True)
         if done.quarantined > len(done.rejected):
             click.echo(f"  and {done.quarantined - len(done.rejected)} more: tunedb quarantine", err=True)
-    if done.quarantined and done.quarantined == done.read:
-        fail(f"{file}: no record could be imported: is it a log in format {done.format}?", Exit.FAILED)
+    if done.error is not None:
+        complain(done.error)
+    elif done.quarantined and done.quarantined == done.read:
+        complain(f"{done.file}: no record could be imported: is it a log in format {done.format}?")
+    else:
+        return True
+    return False
 
 
 @click.command()
@@ -147,11 +161,11 @@ def quarantine(count: int, clear: bool, url: str | None, as_json: bool) -> None:
 
 
 @contextlib.contextmanager
-def _progress(file: str) -> Iterator[Callable[[float | None], None] | None]:
-    """A bar on a terminal; nothing elsewhere."""
+def _progress(files: Sequence[str]) -> Iterator[Callable[[str, float | None], None] | None]:
+    """A bar a file on a terminal; nothing elsewhere."""
     if not sys.stderr.isatty():
         yield None
         return
     with Progress(console=Console(stderr=True), transient=True) as bar:
-        task = bar.add_task(file, total=None if file == "-" else 1.0)
-        yield lambda fraction: bar.update(task, completed=fraction or 0.0)
+        tasks = {file: bar.add_task(file, total=None if file == "-" else 1.0) for file in files}
+        yield lambda file, fraction: bar.update(tasks[file], completed=fraction or 0.0)

@@ -97,6 +97,8 @@ def tune(
     if cold and tuner != "model":
         raise click.UsageError(f"--cold is for the tuner model: {tuner} learns from no other trials anyway")
     target = Target.host(threads, isa)
+    if target.threads > target.cores:
+        click.echo(f"Warning: {target.threads} threads share {target.cores} cores: the times say little.", err=True)
     reports: list[Report] = []
     with tunedb.open(url) as db:
         try:

@@ -2,11 +2,13 @@
 
 import os
 import signal
-from collections.abc import Callable, Iterator
-from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
+from collections import Counter
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass
 from multiprocessing import get_context
 from pathlib import Path
+from typing import TypeAlias
 
 import numpy as np
 
@@ -15,6 +17,7 @@ from tunedb.experiments import stored
 from tunedb.experiments.data import Data, load, setup_of
 from tunedb.experiments.declared import REAL, Experiment, ExperimentError, read
 from tunedb.tuning import tune
+from tuner.experiment.arms import Arm
 from tuner.experiment.baselines import expected_best, random_reaches
 from tuner.experiment.replay import Run, replay
 from tuner.trial import Trial
@@ -24,57 +27,77 @@ SHARES = (0.95, 0.99)
 
 @dataclass(frozen=True)
 class Unit:
-    """The runs of an arm with one seed: what it learns from the sources is worked out once for all its workloads."""
+    """The runs of an arm with one seed."""
 
     path: Path
     source: str
     folder: Path
+    experiment: str
     arm: str
     seed: int
 
 
+Lot: TypeAlias = tuple[Unit, ...]  # units that a process runs one after another, for they learn the same from the same
+
+
 def run(
-    experiment: Experiment,
-    path: Path,
+    experiments: Mapping[Path, Experiment],
     folder: Path,
     source: str | None,
     jobs: int,
-    progress: Callable[[int], None],
-    workloads: Callable[[int], None],
+    progress: Callable[[str, int], None],
 ) -> None:
-    """Run what is missing of the experiment at ``path`` and keep it under ``folder``.
+    """Run what is missing of the experiments at these paths and keep it under ``folder``.
 
-    ``source`` replaces the data that the file names; in real mode it is the URL of the database that keeps the trials.
-    ``workloads`` is told how many runs there are, ``progress`` how many were finished or found, as they come.
+    ``source`` replaces the data that the files name; in real mode it is the URL of the database that keeps the trials.
+    ``progress`` is told how many runs of which experiment were finished or found, as they come.
     """
-    workloads(len(experiment.arms) * experiment.seeds * len(experiment.workloads))
-    if experiment.mode == "real":
-        url = source or f"sqlite:///{_made(folder / experiment.name) / 'trials.sqlite'}"
-        for _ in _real(experiment, folder, url):
-            progress(1)
-        return
-    chosen = source or str(experiment.data)
-    data = load(chosen)  # in this process first, so that what is wrong with it is said at once
-    _describe(experiment, folder, data)
-    units = [Unit(path, chosen, folder, arm.name, seed) for arm in experiment.arms for seed in range(experiment.seeds)]
-    missing = [unit for unit in units if not _finished(experiment, unit, data)]
-    progress((len(units) - len(missing)) * len(experiment.workloads))
-    if jobs == 1 or len(missing) < 2:
-        for unit in missing:
-            progress(work(unit))
-        return
-    _parallel(missing, min(jobs, len(missing)), progress)
+    lots: dict[Hashable, list[Unit]] = {}
+    for path, experiment in experiments.items():
+        if experiment.mode == "real":
+            url = source or f"sqlite:///{_made(folder / experiment.name) / 'trials.sqlite'}"
+            for _ in _real(experiment, folder, url):
+                progress(experiment.name, 1)
+            continue
+        chosen = source or str(experiment.data)
+        data = load(chosen)  # in this process first, so that what is wrong with it is said at once
+        _describe(experiment, folder, data)
+        for arm in experiment.arms:
+            for seed in range(experiment.seeds):
+                unit = Unit(path, chosen, folder, experiment.name, arm.name, seed)
+                if _finished(experiment, unit, data):
+                    progress(experiment.name, len(experiment.workloads))
+                else:
+                    lots.setdefault(_lesson(experiment, arm, unit), []).append(unit)
+    # The largest first, so that no process has one left when the others are through.
+    _run(sorted(map(tuple, lots.values()), key=len, reverse=True), jobs, progress)
 
 
-def _parallel(units: list[Unit], jobs: int, progress: Callable[[int], None]) -> None:
+def _lesson(experiment: Experiment, arm: Arm, unit: Unit) -> Hashable:
+    """Equal for units that learn the same; others are of a lot of their own."""
+    if arm.lesson is None:
+        return unit
+    target = experiment.source_targets.get(arm.name, experiment.target)
+    knobs = tuple(sorted(experiment.knobs.items()))
+    return unit.source, experiment.sources, target, knobs, unit.seed, arm.lesson
+
+
+def _run(lots: Sequence[Lot], jobs: int, progress: Callable[[str, int], None]) -> None:
+    def told(made: Mapping[str, int]) -> None:
+        for name, count in made.items():
+            progress(name, count)
+
+    if jobs == 1 or len(lots) < 2:
+        for unit in (unit for lot in lots for unit in lot):
+            told(work((unit,)))
+        return
     # Spawned, not forked: XGBoost's threads do not survive a fork.
-    with ProcessPoolExecutor(jobs, mp_context=get_context("spawn"), initializer=_ignore_interrupts) as pool:
-        waiting = {pool.submit(work, unit) for unit in units}
+    context = get_context("spawn")
+    with ProcessPoolExecutor(min(jobs, len(lots)), mp_context=context, initializer=_ignore_interrupts) as pool:
+        waiting = [pool.submit(work, lot) for lot in lots]
         try:
-            while waiting:
-                done, waiting = wait(waiting, return_when=FIRST_COMPLETED)
-                for each in done:
-                    progress(each.result())
+            for done in as_completed(waiting):
+                told(done.result())
         except BaseException:
             pool.shutdown(wait=True, cancel_futures=True)
             raise
@@ -85,18 +108,21 @@ def _ignore_interrupts() -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
-def work(unit: Unit) -> int:
-    """Make the runs of a unit that are missing; how many it has."""
-    experiment, data = read(unit.path), load(unit.source)
-    arm = next(arm for arm in experiment.arms if arm.name == unit.arm)
-    digest = stored.digest_of(experiment, arm.name, data.digest)
-    for label in experiment.workloads:
-        place = stored.place(unit.folder, experiment.name, arm.name, label, unit.seed)
-        if stored.load(place, digest) is None:
-            setup = setup_of(data, experiment, arm, label, unit.seed)
-            facts = {"experiment": experiment.name, "arm": arm.name, "workload": label, "seed": unit.seed}
-            stored.save(place, digest, replay(arm, setup, experiment.trials), facts)
-    return len(experiment.workloads)
+def work(lot: Lot) -> dict[str, int]:
+    """Make the runs of a lot that are missing; how many runs of each experiment it has."""
+    made: Counter[str] = Counter()
+    for unit in lot:
+        experiment, data = read(unit.path), load(unit.source)
+        arm = next(arm for arm in experiment.arms if arm.name == unit.arm)
+        digest = stored.digest_of(experiment, arm.name, data.digest)
+        for label in experiment.workloads:
+            place = stored.place(unit.folder, experiment.name, arm.name, label, unit.seed)
+            if stored.load(place, digest) is None:
+                setup = setup_of(data, experiment, arm, label, unit.seed)
+                facts = {"experiment": experiment.name, "arm": arm.name, "workload": label, "seed": unit.seed}
+                stored.save(place, digest, replay(arm, setup, experiment.trials), facts)
+        made[experiment.name] += len(experiment.workloads)
+    return made
 
 
 def _finished(experiment: Experiment, unit: Unit, data: Data) -> bool:

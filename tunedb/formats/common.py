@@ -66,12 +66,14 @@ class Parsed(NamedTuple):
 class Imported:
     """What became of the records of a file: read = new + duplicate + quarantined."""
 
-    format: str
+    file: str  # its name, without its folder
+    format: str | None  # None when it is in no known one
     read: int
     new: int
     duplicate: int
     quarantined: int
     rejected: tuple[Rejected, ...]  # the first few of the quarantined
+    error: str | None  # why the file was not read to its end
 
 
 @dataclass(frozen=True)

@@ -11,6 +11,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from tunedb.errors import UnknownNameError
 from tuner.errors import TunedbError, WorkloadError
 from tuner.workload import Workload, parse
 
@@ -19,7 +20,7 @@ _LARGEST = 1 << 20  # bytes of a file: no network has so many layers
 
 
 class NetworkError(TunedbError):
-    """There is no such network, or its file is not as it should be; the message says where."""
+    """The file of a network is not as it should be; the message says where."""
 
 
 def names() -> tuple[str, ...]:
@@ -28,14 +29,18 @@ def names() -> tuple[str, ...]:
 
 
 def load(name: str) -> Mapping[Workload, float]:
-    """The weights of a network by its name, or of a user's own file by its path. Raises NetworkError."""
+    """The weights of a network by its name, or of a user's own file by its path.
+
+    Raises UnknownNameError when there is none, NetworkError for a file that is not as it should be.
+    """
     path = _FOLDER / f"{name}.toml" if name in names() else Path(name)
     try:
         with path.open("rb") as file:
             text = file.read(_LARGEST + 1)
     except OSError as error:
         known = ", ".join(names())
-        raise NetworkError(f"no network {name!r}: {error.strerror}; known are {known}, or name a TOML file") from error
+        message = f"no network {name!r}: {error.strerror}; known are {known}, or name a TOML file"
+        raise UnknownNameError(message) from error
     if len(text) > _LARGEST:
         raise NetworkError(f"{path}: larger than {_LARGEST >> 20} MiB, so no list of layers")
     try:

@@ -15,7 +15,7 @@ from tuner.cost_model.objectives import Objective
 from tuner.errors import TunedbError
 from tuner.experiment.baselines import Copies, nearest_copies
 from tuner.experiment.pool import Pool
-from tuner.experiment.sources import Learned, Lookup, learn, learned_prior
+from tuner.experiment.sources import Learned, Lesson, Lookup, features_of, learned_prior
 from tuner.features.representations import representation
 from tuner.search.candidates import Tuner
 from tuner.search.genetic import Genetic
@@ -93,6 +93,10 @@ class TransferOptions:
     rows: int = 0
     correction: str = Tuning.correction
 
+    @property
+    def lesson(self) -> Lesson:
+        return Lesson(self.features, self.objective, self.rows)  # type: ignore[arg-type]
+
     def check(self) -> None:
         representation(self.features)
         _one_of("objective", self.objective, get_args(Objective))
@@ -109,12 +113,12 @@ Options = TypeVar("Options")
 
 @dataclass(frozen=True)
 class Way(Generic[Options]):
-    """A way to search. ``learn`` trains a model on the sources; ``sourced``: whether there have to be some."""
+    """A way to search. ``lesson``: what it learns from the sources; ``sourced``: whether there have to be some."""
 
     build: Callable[[Setup, Options, Learned | None], Tuner]
     options: type[Options]
     sourced: bool = False
-    learn: Callable[[Setup, Options], Learned] | None = None
+    lesson: Callable[[Options], Lesson] | None = None
 
 
 @dataclass(frozen=True)
@@ -128,6 +132,11 @@ class Arm:
     way: Way[Any]
     options: Any
     stretch: int = 1
+
+    @property
+    def lesson(self) -> Lesson | None:
+        """What it learns from other workloads before it begins."""
+        return self.way.lesson(self.options) if self.way.lesson else None
 
 
 def missing(each: Arm) -> str | None:
@@ -179,10 +188,6 @@ def _model(setup: Setup, options: ModelOptions, learned: Learned | None) -> Tune
     return ModelGuided(setup.pool.candidates(), setup.rng, create(settings, setup.seed), seen, options.plan)
 
 
-def _learn_as_tune_does(setup: Setup, options: WarmOptions) -> Learned:
-    return learn(setup.sources, setup.seed, 0, "invariant", Training.objective)
-
-
 def _warm(setup: Setup, options: WarmOptions, learned: Learned | None) -> Tuner:
     """What ``tunedb tune`` does with these sources in its database."""
     assert learned is not None
@@ -191,10 +196,6 @@ def _warm(setup: Setup, options: WarmOptions, learned: Learned | None) -> Tuner:
         learned.model, Seen.of(learned.data), learned.trials, {}, pool.template, pool.workload, pool.target, pool.space
     )
     return _with_prior(setup, prior, options.correction)
-
-
-def _learn_one(setup: Setup, options: TransferOptions) -> Learned:
-    return learn(setup.sources, setup.seed, options.rows, options.features, options.objective)
 
 
 def _transfer(setup: Setup, options: TransferOptions, learned: Learned | None) -> Tuner:
@@ -221,7 +222,7 @@ def _with_prior(setup: Setup, prior: Prior | None, correction: str) -> Tuner:
 @lru_cache(64)
 def _seen(pool: Pool, features: str) -> Lookup:
     """All configurations of a pool as a representation sees them."""
-    return Lookup.of(pool, representation(features).of_trials(pool.trials))
+    return Lookup.of(pool, features_of(pool, features))
 
 
 WAYS: Mapping[str, Way[Any]] = {
@@ -229,7 +230,7 @@ WAYS: Mapping[str, Way[Any]] = {
     "random": Way(_random, NoOptions),
     "genetic": Way(_genetic, NoOptions),
     "copy": Way(_copy, NoOptions, sourced=True),
-    "warm": Way(_warm, WarmOptions, sourced=True, learn=_learn_as_tune_does),
-    "transfer": Way(_transfer, TransferOptions, sourced=True, learn=_learn_one),
+    "warm": Way(_warm, WarmOptions, sourced=True, lesson=lambda options: Lesson()),
+    "transfer": Way(_transfer, TransferOptions, sourced=True, lesson=lambda options: options.lesson),
 }
 """The ways to search by name; docs/experiments.md describes them."""

@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from tuner.experiment.arms import Arm, Setup
+from tuner.experiment.sources import learn
 
 Floats = npt.NDArray[np.float64]
 
@@ -61,7 +62,7 @@ def replay(arm: Arm, setup: Setup, trials: int) -> Run:
     The tuner is told recorded speeds, and is charged what the measurements took when they were recorded.
     """
     pool = setup.pool
-    learned = arm.way.learn(setup, arm.options) if arm.way.learn else None
+    learned = learn(setup.sources, setup.seed, arm.lesson) if arm.lesson else None
     began = time.perf_counter()
     tuner = arm.way.build(setup, arm.options, learned)
     start = time.perf_counter() - began

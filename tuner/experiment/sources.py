@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from tuner.cost_model.global_model import GlobalModel, Settings
+from tuner.cost_model.objectives import Objective
 from tuner.cost_model.training import TrainingSet, choose
 from tuner.experiment.pool import Pool
 from tuner.features.representations import representation
@@ -55,42 +56,48 @@ class KnownPrior:
         return self.best_elsewhere
 
 
-def drawn(sources: Sequence[Pool], seed: int, rows: int) -> list[Trial]:
-    """The trials of the sources that are learned from with a seed: ``rows`` of each, or ``SHARE`` of them for 0."""
-    rng = np.random.default_rng([seed, 1])
-    trials: list[Trial] = []
-    for source in sources:
-        count = rows or round(SHARE * len(source.trials))
-        chosen = np.sort(rng.permutation(len(source.trials))[:count])
-        trials += [source.trials[number] for number in chosen.tolist()]
-    groups = [(trial.workload.fingerprint, trial.target.fingerprint) for trial in trials]
-    seconds = np.array([np.nan if trial.seconds is None else trial.seconds for trial in trials])
-    positions, _ = choose(groups, seconds)
-    return [trials[position] for position in positions.tolist()]
+@lru_cache(512)
+def features_of(pool: Pool, name: str) -> Rows:
+    """All N configurations of a pool as the representation of that name sees them, (N, ...)."""
+    return representation(name).of_trials(pool.trials)
 
 
-def training_set(trials: Sequence[Trial], name: str) -> TrainingSet:
-    """Timed trials seen by the representation of that name; those that it cannot see are left out."""
-    members: dict[tuple[str, str], list[Trial]] = {}
-    for trial in trials:
-        members.setdefault((trial.workload.fingerprint, trial.target.fingerprint), []).append(trial)
+@dataclass(frozen=True)
+class Lesson:
+    """What is learned from other workloads: ``rows`` of each, 0 for most of what there is, and how."""
+
+    features: str = "invariant"
+    objective: Objective = Settings.objective
+    rows: int = 0
+
+
+def drawn(source: Pool, rng: np.random.Generator, rows: int) -> npt.NDArray[np.int64]:
+    """The places of what is learned from in a source: ``rows``, or ``SHARE`` of it for 0; timed ones only."""
+    count = rows or round(SHARE * len(source.trials))
+    chosen = np.sort(rng.permutation(len(source.trials))[:count])
+    positions, _ = choose([0] * len(chosen), source.seconds[chosen])
+    return np.asarray(chosen[positions])
+
+
+def training_set(sources: Sequence[Pool], places: Sequence[npt.NDArray[np.int64]], name: str) -> TrainingSet:
+    """These configurations of each source, seen by the representation ``name``; less those that it cannot see."""
     blocks: list[Rows] = []
     seconds: list[npt.NDArray[np.float64]] = []
-    firsts: list[Trial] = []
-    for some in members.values():
-        block = representation(name).of_trials(some)
+    used: list[Pool] = []
+    for source, own in zip(sources, places, strict=True):
+        block = features_of(source, name)[own]
         good = np.flatnonzero(np.isfinite(block).all(axis=1) & (block.shape[1] > 0))
         if len(good):
             blocks.append(block[good])
-            seconds.append(np.array([some[row].seconds for row in good], dtype=np.float64))
-            firsts.append(some[0])
+            seconds.append(source.seconds[own[good]])
+            used.append(source)
     width = max((block.shape[1] for block in blocks), default=0)
     return TrainingSet(
         np.concatenate([padded(block, (width,)) for block in blocks]) if blocks else np.empty((0, 0), np.float32),
         np.concatenate(seconds) if seconds else np.empty(0),
         np.repeat(np.arange(len(blocks)), [len(block) for block in blocks]),
-        tuple(first.workload.key for first in firsts),
-        tuple(first.target.name for first in firsts),
+        tuple(source.workload.key for source in used),
+        tuple(source.target.name for source in used),
     )
 
 
@@ -110,17 +117,19 @@ class Learned:
 
 
 @lru_cache(64)
-def learn(sources: tuple[Pool, ...], seed: int, rows: int, features: str, objective: str) -> Learned:
+def learn(sources: tuple[Pool, ...], seed: int, lesson: Lesson) -> Learned:
     """What is learned from pools with a seed. Raises ModelError when there is nothing to learn from."""
     began = time.perf_counter()
-    trials = drawn(sources, seed, rows)
-    data = training_set(trials, features)
+    rng = np.random.default_rng([seed, 1])
+    places = [drawn(source, rng, lesson.rows) for source in sources]
+    trials = [source.trials[place] for source, own in zip(sources, places, strict=True) for place in own.tolist()]
+    data = training_set(sources, places, lesson.features)
     # One thread: the runs of an experiment share the machine.
-    model = GlobalModel.fit(data, Settings(objective=objective, threads=1))  # type: ignore[arg-type]
-    return Learned(trials, data, model, features, time.perf_counter() - began)
+    model = GlobalModel.fit(data, Settings(objective=lesson.objective, threads=1))
+    return Learned(trials, data, model, lesson.features, time.perf_counter() - began)
 
 
 def learned_prior(pool: Pool, learned: Learned) -> KnownPrior:
     """The prior that is the model alone, fully trusted."""
-    features = np.nan_to_num(representation(learned.features).of_trials(pool.trials))
+    features = np.nan_to_num(features_of(pool, learned.features))
     return KnownPrior(1.0, Lookup.of(pool, learned.model.predict(padded(features, (learned.width,)))), ())

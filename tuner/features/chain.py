@@ -33,8 +33,13 @@ class Operand:
     index: Affine
     bytes: int  # of an element
 
+    @cached_property
+    def axes(self) -> frozenset[str]:
+        """That it moves with."""
+        return frozenset(name for dimension in self.dimensions for name, _ in dimension)
+
     def moves_with(self, axis: str) -> bool:
-        return any(name == axis for dimension in self.dimensions for name, _ in dimension)
+        return axis in self.axes
 
 
 @dataclass(frozen=True)

@@ -39,15 +39,16 @@ def invariant_features(
     return result
 
 
-def _algorithm(expression: ex.Expression, known: Sequence[ex.Expression]) -> dict[str, Number]:
+def _algorithm(own: float, *others: float) -> dict[str, Number]:
     """Multiply-adds, with nothing computed twice, over those of the definition, and over the fewest that will do."""
-    own, *others = (sum(map(_turns, each.stages)) for each in (expression, *known))
     return {"algorithm": own / others[0] if others else 1.0, "algorithm_excess": own / min(others, default=own)}
 
 
 def _turns(stage: ex.Stage) -> float:
     """Multiply-adds of a stage by its definition; where extents are columns, those of the first candidate."""
-    return float(prod(int(np.ravel(axis.extent)[0]) for axis in stage.all_axes)) if stage.reduce else 0.0
+    extents = (axis.extent for axis in stage.all_axes)
+    first = (extent if isinstance(extent, int) else int(np.ravel(extent)[0]) for extent in extents)
+    return float(prod(first)) if stage.reduce else 0.0
 
 
 def _vector(
@@ -58,6 +59,7 @@ def _vector(
     chain = Chain(nest, main)
     others = [Chain(nest, stage) for stage in expression.stages if stage.reduce and stage is not main]
     first, second = _roles(chain)
+    adds = [sum(map(_turns, each.stages)) for each in (expression, *known)]
     values = {
         **_registers(chain, target, first, second),
         **_straight_line(chain, first, second),
@@ -69,9 +71,9 @@ def _vector(
         **_whole(chain, target),
         **_neighbours(chain, target, first, second),
         **_stages(chain, others),
-        **_algorithm(expression, known),
+        **_algorithm(*adds),
     }
-    values |= _bounds(chain, target, values, expression, known)
+    values |= _bounds(chain, target, values, min(adds))
     return {name: np.log2(np.maximum(value, _TINY)) for name, value in values.items()}
 
 
@@ -343,11 +345,8 @@ def _stages(chain: Chain, others: Sequence[Chain]) -> dict[str, Number]:
     return {"other_arithmetic": arithmetic / work, "other_moves": moves / work, "other_body": largest}
 
 
-def _bounds(
-    chain: Chain, target: Target, values: dict[str, Number], expression: ex.Expression, known: Sequence[ex.Expression]
-) -> dict[str, Number]:
+def _bounds(chain: Chain, target: Target, values: dict[str, Number], least: float) -> dict[str, Number]:
     """The roofline: times that arithmetic and each level of memory would need, over that of the least arithmetic."""
-    least = min(sum(map(_turns, each.stages)) for each in (expression, *known))
     work = chain.work[0] * values["partial_vector"] / least
     arithmetic = work * (1 + values["other_arithmetic"])
     moves = work * (values["loads"] + values["other_moves"]) / 2

@@ -15,7 +15,7 @@ from tuner.features import invariant
 from tuner.features.context import context_features
 from tuner.features.knob import knob_features
 from tuner.features.relation import curve_features, relation_features
-from tuner.features.sketches import OfNest, Rows, assembled, sketch_features
+from tuner.features.sketches import OfNest, Places, Rows, assembled, distinct_features, sketch_features
 from tuner.features.stored import Example, stored_features
 from tuner.features.tree import context_tree_features, tree_features
 from tuner.space import Columns, Space
@@ -36,6 +36,11 @@ class Representation(Protocol):
     ) -> Rows:
         """The features of N legal configurations, (N, ...)."""
 
+    def distinct(
+        self, template: Template, workload: Workload, target: Target, space: Space, columns: Columns
+    ) -> tuple[Rows, Places]:
+        """The same, each of M kinds of configurations once, (M, ...), and of which kind each one is, (N,)."""
+
     def of_trials(self, trials: Sequence[Example]) -> Rows:
         """The features of N trials of one workload and target, (N, ...); NaN for those that have none."""
 
@@ -52,6 +57,11 @@ class FromNest:
     ) -> Rows:
         return sketch_features(template, workload, target, space, columns, self.of_nest)
 
+    def distinct(
+        self, template: Template, workload: Workload, target: Target, space: Space, columns: Columns
+    ) -> tuple[Rows, Places]:
+        return distinct_features(template, workload, target, space, columns, self.of_nest)
+
     def of_trials(self, trials: Sequence[Example]) -> Rows:
         return stored_features(trials, self.of_nest)
 
@@ -67,6 +77,13 @@ class FromKnobs:
         self, template: Template, workload: Workload, target: Target, space: Space, columns: Columns
     ) -> Rows:
         return self.of_knobs(template, workload, target, columns)
+
+    def distinct(
+        self, template: Template, workload: Workload, target: Target, space: Space, columns: Columns
+    ) -> tuple[Rows, Places]:
+        """Every configuration is of its own kind."""
+        rows = self.of_knobs(template, workload, target, columns)
+        return rows, np.arange(len(rows))
 
     def of_trials(self, trials: Sequence[Example]) -> Rows:
         """Trials of another template than the workload's own, or of values that it does not have, have none."""

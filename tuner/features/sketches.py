@@ -1,12 +1,12 @@
 """The features of many candidates at once, through one lowered nest for all that share their structure.
 
 Of a template's configurations: knobs whose values are strings or flags choose the structure, integers and tuples are
-numbers in one. Where a knob has no meaning, its values make the same structure. So candidates are grouped by structure,
-and each group is lowered once, with its numbers as columns. Of stored schedules, which need no template: the factors of
-the splits are the numbers, all else is structure.
+numbers in one. Where a knob has no meaning, its values make the same structure, or the same schedule. So candidates are
+grouped by structure, and each group is lowered once, with the numbers of its distinct schedules as columns. Of stored
+schedules, which need no template: the factors of the splits are the numbers, all else is structure.
 """
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Hashable, Iterable, Sequence
 from dataclasses import replace
 from typing import Any, TypeAlias
 
@@ -18,13 +18,14 @@ from tuner.errors import ScheduleError
 from tuner.expression import Expression
 from tuner.features.invariant import invariant_features
 from tuner.loopnest import Nest
-from tuner.schedule import Schedule, Split, Step
+from tuner.schedule import Extent, Schedule, Split, Step
 from tuner.space import Columns, Flag, Knob, Space
 from tuner.target import Target
 from tuner.templates import Template
 from tuner.workload import Workload
 
 Rows: TypeAlias = npt.NDArray[np.float32]  # (N, F); (N, nodes, F) for trees
+Places: TypeAlias = npt.NDArray[np.int64]
 # Of the N candidates that a nest stands for; the expressions at the end are those of all algorithms.
 OfNest: TypeAlias = Callable[[Nest, Expression, Target, Sequence[Expression]], Rows]
 
@@ -38,21 +39,65 @@ def sketch_features(
     of_nest: OfNest = invariant_features,
 ) -> Rows:
     """The features of N legal configurations, given as the columns of ``space``: (N, len(NAMES)) invariant ones."""
+    features, places = distinct_features(template, workload, target, space, columns, of_nest)
+    return features[places]
+
+
+def distinct_features(
+    template: Template,
+    workload: Workload,
+    target: Target,
+    space: Space,
+    columns: Columns,
+    of_nest: OfNest = invariant_features,
+) -> tuple[Rows, Places]:
+    """The same, (M, F) of the M schedules that these configurations make, and (N,) which of them each one is."""
     rows = len(next(iter(columns.values())))
     structural = [knob for knob in space.knobs if is_structural(knob)]
     code = np.zeros(rows, dtype=np.int64)
     for knob in structural:
         code = code * len(knob.values) + columns[knob.name]
     order = np.argsort(code, kind="stable")
-    alike: dict[str, list[tuple[npt.NDArray[np.int64], Schedule]]] = {}
+    alike: dict[Hashable, list[tuple[Places, Schedule]]] = {}
     for members in np.split(order, np.flatnonzero(np.diff(code[order])) + 1):
         if len(members):
             schedule = template.schedule(workload, target, _config(space, columns, members))
             alike.setdefault(_skeleton(schedule), []).append((members, schedule))
-    return assembled(rows, (_described(workload, target, parts, of_nest) for parts in alike.values()))
+    places, known = np.empty(rows, dtype=np.int64), 0
+    parts: list[tuple[Places, Rows]] = []
+    for some in alike.values():
+        members = np.concatenate([numbers for numbers, _ in some])
+        schedule, each, count = _distinct(_joined(some), len(members))
+        places[members] = known + each
+        parts.append((np.arange(known, known + count), _features(workload, target, schedule, count, of_nest)))
+        known += count
+    return assembled(known, parts), places
 
 
-def assembled(rows: int, parts: Iterable[tuple[npt.NDArray[np.int64], Rows]]) -> Rows:
+def _distinct(schedule: Schedule, count: int) -> tuple[Schedule, Places, int]:
+    """The distinct ones of the ``count`` candidates that a schedule stands for, which of them each is, and how many."""
+    code, size = np.zeros(count, dtype=np.int64), 1
+    for factor in (factor for step in schedule.steps if isinstance(step, Split) for factor in step.factors):
+        if isinstance(factor, np.ndarray) and len(factor) > 1:
+            values = int(factor.max()) + 1
+            if size * values >= 2**63:
+                known, code = np.unique(code, return_inverse=True)
+                size = len(known)
+            code, size = code * values + factor, size * values
+    _, first, each = np.unique(code, return_index=True, return_inverse=True)
+    steps = (
+        replace(step, factors=tuple(_at(factor, first) for factor in step.factors)) if isinstance(step, Split) else step
+        for step in schedule.steps
+    )
+    return Schedule(tuple(steps)), each, len(first)
+
+
+def _at(factor: Extent, rows: Places) -> Extent:
+    """The entries of a column; what is no column is the same for all."""
+    return factor[rows] if isinstance(factor, np.ndarray) and len(factor) > 1 else factor
+
+
+def assembled(rows: int, parts: Iterable[tuple[Places, Rows]]) -> Rows:
     """One matrix from the features of parts of its rows. Shorter ones end with zeros; rows of no part are NaN."""
     known = list(parts)
     if not known:
@@ -79,7 +124,7 @@ def is_structural(knob: Knob) -> bool:
     return isinstance(knob, Flag) or isinstance(knob.values[0], str)
 
 
-def _config(space: Space, columns: Columns, members: npt.NDArray[np.int64]) -> dict[str, Any]:
+def _config(space: Space, columns: Columns, members: Places) -> dict[str, Any]:
     """The configurations ``members``, which agree in what is structural, as one with columns."""
     config: dict[str, Any] = {}
     for knob in space.knobs:
@@ -91,14 +136,6 @@ def _config(space: Space, columns: Columns, members: npt.NDArray[np.int64]) -> d
         else:
             config[knob.name] = columns[knob.name][members]
     return config
-
-
-def _described(
-    workload: Workload, target: Target, parts: Sequence[tuple[npt.NDArray[np.int64], Schedule]], of_nest: OfNest
-) -> tuple[npt.NDArray[np.int64], Rows]:
-    """The members of all parts, which have one structure, and their features."""
-    members = np.concatenate([numbers for numbers, _ in parts])
-    return members, _features(workload, target, _joined(parts), len(members), of_nest)
 
 
 def _features(workload: Workload, target: Target, schedule: Schedule, count: int, of_nest: OfNest) -> Rows:
@@ -115,8 +152,8 @@ def schedule_features(
 
     Schedules that differ in nothing but the factors of their splits are lowered together, with the factors as columns.
     """
-    parts: list[tuple[npt.NDArray[np.int64], Rows]] = []
-    groups: dict[str, list[int]] = {}
+    parts: list[tuple[Places, Rows]] = []
+    groups: dict[Hashable, list[int]] = {}
     for number, schedule in enumerate(schedules):
         if all(factor >= 1 for step in schedule.steps if isinstance(step, Split) for factor in step.factors):
             groups.setdefault(_skeleton(schedule), []).append(number)
@@ -132,13 +169,15 @@ def schedule_features(
     return assembled(len(schedules), parts)
 
 
-def _skeleton(schedule: Schedule) -> str:
-    return str(
-        [replace(step, factors=(len(step.factors),)) if isinstance(step, Split) else step for step in schedule.steps]
+def _skeleton(schedule: Schedule) -> Hashable:
+    """All of a schedule but the factors of its splits."""
+    return tuple(
+        (step.stage, step.axis, step.tail, len(step.factors)) if isinstance(step, Split) else step
+        for step in schedule.steps
     )
 
 
-def _joined(parts: Sequence[tuple[npt.NDArray[np.int64], Schedule]]) -> Schedule:
+def _joined(parts: Sequence[tuple[Places, Schedule]]) -> Schedule:
     """Schedules of one skeleton, each of as many candidates as it has members, as one for all of them."""
     if len(parts) == 1:
         return parts[0][1]

@@ -233,8 +233,9 @@ def _illegal(workload: Workload, target: Target, columns: Columns) -> npt.NDArra
     for which, shape in _pictured(workload, target, columns):
         result |= which & outer_product.illegal(shape, target, columns)
     if "algorithm" in columns and applies(workload):
-        transformed = np.isin(columns["algorithm"], range(1, len(winograd.ALGORITHMS)))
-        result |= transformed & winograd.illegal(workload, target, columns)
+        rows = np.flatnonzero(np.isin(columns["algorithm"], range(1, len(winograd.ALGORITHMS))))
+        if len(rows):
+            result[rows] = winograd.illegal(workload, target, {name: each[rows] for name, each in columns.items()})
     if "split" in (algorithms := _algorithms(workload, target)) and "pad" in columns:
         result |= (columns["algorithm"] == algorithms.index("split")) & (columns["pad"] == PADS.index("skip"))
     return result

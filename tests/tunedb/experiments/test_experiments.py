@@ -14,7 +14,7 @@ from tests.tuner.experiment.pools import exported, trials
 from tunedb.cli import main
 from tunedb.experiments.declared import ExperimentError, find, read
 from tunedb.experiments.runner import of_session
-from tunedb.experiments.runner import run as run_experiment
+from tunedb.experiments.runner import run as run_experiments
 from tunedb.experiments.summary import collect, judge, quantiles, random_trials
 from tuner.experiment.replay import Run
 
@@ -147,8 +147,8 @@ def test_several_processes_make_the_same_runs_as_one(folder: Path) -> None:
     ran(folder)
     one = {path.relative_to(folder / "results"): path for path in (folder / "results").rglob("*/*/*/*.json")}
     finished: list[int] = []
-    experiment = read(folder / "question.toml")
-    run_experiment(experiment, folder / "question.toml", folder / "two", None, 2, finished.append, lambda total: None)
+    path = folder / "question.toml"
+    run_experiments({path: read(path)}, folder / "two", None, 2, lambda name, count: finished.append(count))
     assert sum(finished) == 12
     for name, path in one.items():
         assert json.loads((folder / "two" / name).read_text())["speeds"] == json.loads(path.read_text())["speeds"]
@@ -213,7 +213,9 @@ def test_data_that_do_not_answer_are_said_in_one_line(folder: Path, change: tupl
 
 
 def test_there_has_to_be_such_an_experiment(folder: Path) -> None:
-    assert "there is no experiment 'x'" in call("run", "x", "--folder", str(folder)).stderr
+    unknown = call("run", "x", "--folder", str(folder))
+    assert unknown.exit_code == 2
+    assert unknown.stderr == f"Error: there is no experiment 'x' in {folder}; there are question\n"
     assert "there is no experiment in" in call("list", "--folder", str(folder / "none")).stderr
 
 
