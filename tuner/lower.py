@@ -300,9 +300,13 @@ class _NestBuilder:
             if any(np.any(plan.loops[name].extent > 1) for name in outer_reductions):
                 raise ScheduleError(f"sums cannot be resumed from an output of {output.dtype}: keep all in the tile")
             outer_reductions = ()
-        tile = Buffer("tile" if placed is self.placed[0] else f"{stage.name}.tile", self._turns(spatial), Scope.LOCAL)
+        extents = [self.loops[name].extent for name in spatial]
+        if spatial and self.loops[spatial[-1]].kind is Kind.VECTORIZED:
+            extents[-1] = _power_of_two(extents[-1])  # a row has room for a whole register
+        name = "tile" if placed is self.placed[0] else f"{stage.name}.tile"
+        tile = Buffer(name, _product(extents), Scope.LOCAL)
         self.buffers.append(tile)
-        tile_index = self._packed_index(spatial)
+        tile_index = _flatten([Affine(((name, 1),)) for name in spatial], extents)
         total = Load(tile, tile_index)
 
         start: tuple[Node, ...] = (Store(tile, tile_index, Constant(0.0)),)
@@ -442,6 +446,13 @@ def _dotted(dimensions: Sequence[Affine], strides: Sequence[Extent]) -> Affine:
     for index, stride in zip(dimensions, strides, strict=True):
         result = result + index * stride
     return result
+
+
+def _power_of_two(extent: Extent) -> Extent:
+    """The smallest one that is not below ``extent``."""
+    if isinstance(extent, np.ndarray):
+        return np.left_shift(1, np.ceil(np.log2(extent)).astype(np.int64))
+    return 1 << (extent - 1).bit_length()
 
 
 def _product(extents: Sequence[Extent]) -> Extent:

@@ -29,6 +29,7 @@ class Knob:
 
     ``first`` is the number of the first value in columns where values are strings. It is not 0 for a knob that was
     pinned to a value: that keeps its number, so that what is written for the whole knob is right for the pinned one.
+    ``absent`` is what a configuration means that does not name the knob: one from before there was any.
 
     Raises:
         ScheduleError: there are no values, they are of different kinds, or one is given twice.
@@ -37,6 +38,7 @@ class Knob:
     name: str
     values: tuple[Value, ...]
     first: int = 0
+    absent: Value | None = None
 
     def __post_init__(self) -> None:
         if not self.values:
@@ -66,6 +68,7 @@ class Split(Knob):
 
     values: tuple[tuple[int, ...], ...]
     first: int = 0
+    absent: Value | None = None
 
     @classmethod
     def of(cls, name: str, extent: int, parts: int) -> "Split":
@@ -131,9 +134,9 @@ class Space:
             raise ScheduleError(f"the space has no knob {unknown[0]!r}; its knobs are {self._names()}")
         index = 0
         for knob, positions, weight in zip(self.knobs, self._positions, self._weights.tolist(), strict=True):
-            if knob.name not in config:
+            value = config.get(knob.name, knob.absent)
+            if value is None:
                 raise ScheduleError(f"the configuration does not say the value of knob {knob.name!r}")
-            value = config[knob.name]
             position = positions.get(tuple(value) if isinstance(value, list) else value)  # type: ignore[arg-type]
             if position is None:
                 raise ScheduleError(f"knob {knob.name!r} cannot be {value!r}; it is one of {_some(knob.values)}")

@@ -283,6 +283,58 @@ def test_multiply_adds_are_fused_into_whole_vectors() -> None:
 
 
 @pytest.mark.skipif(HOST[1].isa != "avx512", reason="the names of registers are those of AVX-512")
+@pytest.mark.parametrize("isa", AVAILABLE)
+@settings(max_examples=25)
+@given(rng=st.randoms(use_true_random=False))
+def test_a_border_within_vectors_of_pixels_is_left_out(rng: Random, isa: str) -> None:
+    """Rows of any length at any distance, padded unevenly, not copied: lanes that lie outside are not read."""
+    kernel, dilation = rng.randint(1, 4), rng.randint(1, 2)
+    reach = (kernel - 1) * dilation + 1
+    stride, sizes = rng.randint(1, 5), (rng.randint(1, 9), rng.randint(1, 45))
+    pad = "x".join(str(rng.randint(0, reach - 1)) for _ in range(3)) + f"x{max(reach - 1, 1)}"
+    shape = f"c=3,h={sizes[0] + reach - 1},w={sizes[1] + reach - 1}"
+    workload = parse(f"depthwise_conv2d({shape},k={kernel},stride={stride},dilation={dilation},pad={pad})")
+    target = Target.host(threads=2, isa=isa)
+    template = template_for(workload, target)
+    space = template.space(workload, target).pinned({"pad": "skip"})
+    legal = np.flatnonzero(~template.illegal(workload, target, space.columns(np.arange(space.size))))
+    config = space.config(int(rng.choice(legal.tolist())))
+    assert_right(workload, template.schedule(workload, target, config), target)
+
+
+def test_a_vector_that_fills_no_register_is_one_value_all_the_same() -> None:
+    """Else its weights would be put together from three loads in every step of the reduction."""
+    schedule = Schedule(
+        (
+            Reorder("matmul", ("m", "k", "n")),
+            CacheWrite("matmul", "m"),
+            Vectorize("matmul", "n"),
+            Pack("matmul", "b", ("k", "n")),
+        )
+    )
+    workload = parse("matmul(m=3,k=5,n=13)")
+    for isa in AVAILABLE:
+        target = Target.host(threads=1, isa=isa)
+        assert_right(workload, schedule, target)
+        assert ("<13 x float>" in build(workload, schedule, target).ir) == (target.lanes < 13)
+
+
+@pytest.mark.parametrize(("stride", "gathered"), [(2, False), (4, False), (5, True)])
+def test_pixels_that_lie_near_each_other_are_taken_out_of_whole_vectors(stride: int, gathered: bool) -> None:
+    workload = parse(f"depthwise_conv2d(c=2,h=4,w=99,k=1,stride={stride})")
+    schedule = Schedule(
+        (
+            Split("depthwise_conv2d", "ow", (8,)),
+            Reorder("depthwise_conv2d", ("n", "c", "oh", "ow.0", "kh", "kw", "ow.1")),
+            CacheWrite("depthwise_conv2d", "ow.0"),
+            Vectorize("depthwise_conv2d", "ow.1"),
+        )
+    )
+    assert_right(workload, schedule, HOST[1])
+    ir = build(workload, schedule, HOST[1]).ir
+    assert ("insertelement <8 x float> %" in ir) == gathered
+
+
 def test_the_tile_stays_in_registers() -> None:
     schedule = steps(
         Split("matmul", "m", (6,)),

@@ -73,6 +73,21 @@ def test_winograd_computes_the_reference(key: str, algorithm: str) -> None:
     np.testing.assert_allclose(result, reference(workload, arrays), rtol=1e-12, atol=1e-12)
 
 
+@pytest.mark.parametrize("layout", ["NCHW", "NCHW4c"])
+def test_an_image_as_one_row_computes_the_reference(layout: str) -> None:
+    workload = parse(f"conv2d(n=2,ci=8,h=3,w=5,co=4,k=1,layout={layout},epilogue=bias+residual+relu)")
+    arrays = random_arrays(workload, seed=3)
+    rows = {name: arrays[name].reshape(2, -1, 1, 15, *arrays[name].shape[4:]) for name in ("data", "residual")}
+    result = interpret(expression_of(workload, "flat"), {**arrays, **rows})
+    np.testing.assert_allclose(result.ravel(), reference(workload, arrays).ravel(), rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.parametrize("window", ["k=3,pad=1", "k=1,stride=2", "k=1,pad=1"])
+def test_flat_refuses_what_it_is_not_for(window: str) -> None:
+    with pytest.raises(ScheduleError, match="flat is for kernels of one pixel with stride=1 and pad=0"):
+        expression_of(parse(f"conv2d(ci=4,h=6,w=6,co=4,{window})"), "flat")
+
+
 @pytest.mark.parametrize("m", sorted({size for tile in TILES.values() for size in tile}))
 def test_the_transforms_filter_a_row_of_any_values(m: int) -> None:
     by = matrices(m)
@@ -85,7 +100,7 @@ def test_the_transforms_filter_a_row_of_any_values(m: int) -> None:
 @pytest.mark.parametrize(
     "key",
     [
-        "conv2d(ci=20,h=6,w=6,co=4,k=3)",
+        "conv2d(ci=34,h=6,w=6,co=4,k=3)",
         "conv2d(ci=4,h=6,w=6,co=4,k=3,stride=2,layout=NCHW4c)",
         "conv2d(ci=4,h=6,w=6,co=4,k=3,dilation=2,layout=NCHW4c)",
         "conv2d(ci=4,h=6,w=6,co=4,k=3x1,layout=NCHW4c)",

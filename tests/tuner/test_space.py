@@ -180,3 +180,12 @@ def test_the_fingerprint_tells_spaces_apart() -> None:
     assert Space([Flag("a")]).fingerprint == Space([Flag("a")]).fingerprint
     assert Space([Flag("a")]).fingerprint != Space([Flag("b")]).fingerprint
     assert Space([Choice("a", (1, 2))]).fingerprint != Space([Choice("a", (2, 1))]).fingerprint
+
+
+def test_a_configuration_from_before_a_knob_has_the_value_that_its_absence_means() -> None:
+    space = Space([Choice("tile", (1, 2, 4)), Choice("lanes", ("channels", "pixels"), absent="channels")])
+    assert space.index({"tile": 2}) == space.index({"tile": 2, "lanes": "channels"})
+    with pytest.raises(ScheduleError, match="does not say the value of knob 'tile'"):
+        space.index({"lanes": "pixels"})
+    with pytest.raises(ScheduleError, match="cannot be 'channels'"):
+        space.pinned({"lanes": "pixels"}).index({"tile": 2})

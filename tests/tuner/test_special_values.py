@@ -13,7 +13,7 @@ from tuner.workload import Workload, parse, random_arrays, reference
 
 HOST = Target.host(threads=2)
 KEYS = [
-    "conv2d(ci=5,h=9,w=11,co=20,k=3,pad=1,epilogue=bias+residual+relu)",
+    "conv2d(ci=5,h=9,w=11,co=21,k=3,pad=1,epilogue=bias+residual+relu)",
     "conv2d(ci=16,h=9,w=11,co=16,k=3,stride=2,pad=1,layout=NCHW16c,epilogue=relu)",
     "depthwise_conv2d(c=16,h=9,w=11,k=3,pad=1,layout=NCHW16c)",
     "depthwise_conv2d(c=3,h=9,w=35,k=3,pad=1,epilogue=bias)",
@@ -64,9 +64,12 @@ def test_a_border_that_is_left_out_makes_no_nan_of_an_infinite_weight_and_a_zero
     border = np.isnan(expected)
     assert border[0, 2, 0].all()  # the row above the image
     np.testing.assert_allclose(computed(workload, arrays, {"pad": "first"}), expected, rtol=0, atol=1e-5)
-    skipped = computed(workload, arrays, {"pad": "skip"})
+    skipped = computed(workload, arrays, {"pad": "skip", "lanes": "channels"})
     assert not np.isnan(skipped).any()
     np.testing.assert_allclose(skipped[~border], expected[~border], rtol=0, atol=1e-5)
+    masked = computed(workload, arrays, {"pad": "skip", "lanes": "pixels"})  # only rows are left out, not columns
+    assert not np.isnan(masked[0, 2, 0, 1:]).any()
+    np.testing.assert_allclose(masked[~border], expected[~border], rtol=0, atol=1e-5)
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf])

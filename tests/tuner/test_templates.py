@@ -1,7 +1,11 @@
 """Every template: its default is legal, and whatever configuration it calls legal computes the reference's result."""
 
+from random import Random
+
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from tests.tuner.kernels import assert_right, available_isas
 from tuner.build import nest_of
@@ -22,6 +26,9 @@ KEYS = [
     "conv2d(n=2,ci=5,h=9,w=11,co=20,k=3x2,stride=2x1,pad=0x1x2x1,epilogue=bias+residual+relu)",
     "conv2d(ci=3,h=11,w=11,co=16,k=3,stride=2,pad=1,layout=NCHW16c,epilogue=bias+relu)",
     "conv2d(ci=32,h=7,w=7,co=32,k=3,pad=1,layout=NCHW16c)",
+    "conv2d(n=2,ci=9,h=7,w=11,co=21,k=1,epilogue=bias+residual+relu)",
+    "conv2d(ci=3,h=9,w=43,co=9,k=3x5,stride=1x2,pad=1x2,epilogue=relu)",
+    "conv2d(ci=20,h=9,w=9,co=10,k=3,pad=1)",
     "conv2d(n=2,ci=16,h=9,w=11,co=16,k=3,pad=1x0x2x1,layout=NCHW8c,epilogue=bias+residual+relu)",
     "conv2d(ci=16,h=8,w=9,co=24,k=1,layout=NCHW8c,epilogue=residual)",
     "conv2d(ci=8,h=9,w=9,co=8,k=3,dilation=2,pad=2,layout=NCHW8c)",
@@ -115,15 +122,68 @@ def test_schedules_of_different_configurations_read_back(key: str) -> None:
         assert type(schedule).from_json(schedule.to_json()) == schedule
 
 
-def test_winograd_is_offered_where_it_applies() -> None:
-    offered = {
+@pytest.mark.parametrize("isa", TARGETS)
+@pytest.mark.parametrize(
+    ("algorithm", "lanes"), [("direct", "pixels"), ("flat", "pixels"), ("flat", "channels"), ("direct", "channels")]
+)
+@settings(max_examples=10)
+@given(rng=st.randoms(use_true_random=False))
+def test_every_picture_of_a_convolution_gives_the_result_of_the_reference(
+    algorithm: str, lanes: str, isa: str, rng: Random
+) -> None:
+    """Random sizes: vectors, tiles and blocks that do not divide them, strides and borders within vectors."""
+    image = f"n={rng.randint(1, 2)},ci={rng.randint(1, 9)},co={rng.randint(1, 40)}"
+    image += f",h={rng.randint(3, 9)},w={rng.randint(3, 40)},epilogue={rng.choice(['bias+relu', 'residual'])}"
+    window = "k=1" if algorithm == "flat" else f"k=3x{rng.randint(2, 3)},stride={rng.randint(1, 3)},pad=1"
+    workload, target = parse(f"conv2d({image},{window})"), TARGETS[isa]
+    template = template_for(workload, target)
+    pins = {"lanes": lanes, **({"algorithm": "flat"} if algorithm == "flat" else {})}
+    space = template.space(workload, target).pinned(pins)
+    indices = space.sample(np.random.default_rng(rng.randint(0, 99)), 4000)
+    legal = indices[~template.illegal(workload, target, space.columns(indices))]
+    for index in legal[:2].tolist():
+        assert_right(workload, template.schedule(workload, target, space.config(index)), target)
+
+
+def test_a_configuration_from_before_a_knob_means_what_it_meant() -> None:
+    for key in ("conv2d(ci=20,h=9,w=9,co=10,k=1)", "conv2d(ci=32,h=9,w=9,co=16,k=1,layout=NCHW16c)"):
+        workload = parse(key)
+        template = template_for(workload, HOST)
+        space = template.space(workload, HOST)
+        old = {"tile_co": 1, "tile_oh": 1, "tile_ow": 9, "block_co": 1, "block_oh": 1, "split_ci": 4, "unroll_kw": 0}
+        old |= {"order": "ci,kh,kw", "outer": "co,oh", "co_inside": 0}
+        meant = space.config(space.index(old))
+        assert {name: meant[name] for name in meant if name not in old} in (
+            {"algorithm": "direct", "lanes": "channels"},
+            {"algorithm": "direct"},
+        )
+        assert template.schedule(workload, HOST, old) == template.schedule(workload, HOST, meant)
+
+
+def offered(algorithm: str) -> set[str]:
+    """Those of the keys whose space has it."""
+    spaces = {key: template_for(parse(key), HOST).space(parse(key), HOST) for key in KEYS}
+    return {
         key
-        for key in KEYS
-        if any(k.name == "algorithm" for k in template_for(parse(key), HOST).space(parse(key), HOST).knobs)
+        for key, space in spaces.items()
+        for knob in space.knobs
+        if knob.name == "algorithm" and algorithm in knob.values
     }
-    assert offered == {
+
+
+def test_an_image_is_seen_as_one_row_where_the_kernel_is_one_pixel() -> None:
+    assert offered("flat") == {
+        "conv2d(ci=13,h=7,w=7,co=13,k=1,dtype=bfloat16)",
+        "conv2d(ci=16,h=8,w=9,co=24,k=1,layout=NCHW8c,epilogue=residual)",
+        "conv2d(n=2,ci=9,h=7,w=11,co=21,k=1,epilogue=bias+residual+relu)",
+    }
+
+
+def test_winograd_is_offered_where_it_applies() -> None:
+    assert offered("winograd4") == {
         "conv2d(ci=13,h=7,w=7,co=13,k=3,pad=1)",
         "conv2d(ci=32,h=7,w=7,co=32,k=3,pad=1,layout=NCHW16c)",
+        "conv2d(ci=20,h=9,w=9,co=10,k=3,pad=1)",
         "conv2d(n=2,ci=16,h=9,w=11,co=16,k=3,pad=1x0x2x1,layout=NCHW8c,epilogue=bias+residual+relu)",
         "conv2d(ci=32,h=7,w=9,co=32,k=3,pad=1,layout=NCHW16c,epilogue=bias+residual+relu,dtype=bfloat16)",
     }
@@ -157,6 +217,14 @@ def test_each_algorithm_is_a_fair_part_of_the_legal_configurations(key: str) -> 
     counts = np.bincount(algorithms, minlength=3)
     assert counts[:3].all()
     assert counts[counts > 0].min() >= 0.04 * len(algorithms)
+
+
+def test_the_default_of_a_depthwise_layer_in_nchw_copies_no_input_and_does_rows_together() -> None:
+    for name in ("mobilenet.D1", "mobilenet.D2", "mobilenet.D9", "depthwise_conv2d(c=13,h=35,w=35,k=3,pad=1)"):
+        workload = parse(name)
+        config = template_for(workload, HOST).default(workload, HOST)
+        assert config["pad"] == "skip"
+        assert config["tile_oh"] > 1
 
 
 def test_every_operator_has_a_template_on_a_cpu() -> None:
@@ -199,10 +267,10 @@ def test_the_smaller_of_integers_and_columns() -> None:
 
 def test_the_register_tile_fits_and_wastes_little() -> None:
     candidates = [(v, p) for v in (1, 2, 3, 4) for p in range(1, 31)]
-    v, p = register_tile(candidates, vectors=8, pixels=56, registers=32)
+    v, p = register_tile(candidates, vectors=8, rows=56, registers=32)
     assert v * p + v + 1 <= 32
     assert v * p >= 16
-    assert register_tile([(4, 30)], vectors=8, pixels=56, registers=16) == (1, 1)
+    assert register_tile([(4, 30)], vectors=8, rows=56, registers=16) == (1, 1)
 
 
 @pytest.mark.parametrize(

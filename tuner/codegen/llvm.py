@@ -11,11 +11,11 @@ start of the last tile back. So a body never tests whether it is inside its axis
 
 from collections.abc import Iterator, Sequence
 
+from tuner.codegen.addresses import ALIGNMENT, Counter
 from tuner.codegen.arithmetic import literal
 from tuner.codegen.instructions import Instructions
 from tuner.codegen.matrix import MatrixWriter
 from tuner.codegen.text import identifier
-from tuner.codegen.values import ALIGNMENT, Counter
 from tuner.dtype import item_bytes
 from tuner.errors import ScheduleError
 from tuner.loopnest import (
@@ -382,23 +382,33 @@ class _Function(MatrixWriter):
     def _guarded_store(self, store: Store) -> None:
         """A store whose guards are all known, tested, or known to fail."""
         tests: list[str] = []
+        border: list[Condition] = []
         for guard in store.guards:
             if guard in self.settled:
                 continue
-            if self._stride(guard[0]):
-                raise ScheduleError("what has conditions cannot be vectorized where they differ from lane to lane")
             if self.pair and guard[0].coefficient(self.pair[0]):
                 raise ScheduleError(f"what has conditions along {self.pair[0]} cannot be a dot product over it")
+            if self._stride(guard[0]):
+                if not store.accumulate:
+                    raise ScheduleError(
+                        "what is stored under conditions cannot be vectorized where lanes differ in them"
+                    )
+                border.append(guard)
+                continue
             test = self._inside(*guard)
             if test is False:
                 return
             tests += [test] if isinstance(test, str) else []
+        if border:
+            self._check_mask()
+        self.border = tuple(border)
         if not tests:
             self._store(store)
-            return
-        for taken, _ in self._branch(self._all(tests, "i1"), 0, 0):
-            if taken:
-                self._store(store)
+        else:
+            for taken, _ in self._branch(self._all(tests, "i1"), 0, 0):
+                if taken:
+                    self._store(store)
+        self.border = ()
 
     def _guards(self, loop: Loop) -> tuple[dict[Condition, tuple[Loop, ...]], list[Condition]]:
         """The guards inside ``loop`` with the loops around them, and those that all of its stores share."""

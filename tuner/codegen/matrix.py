@@ -9,10 +9,11 @@ Source: Intel, Architecture Instruction Set Extensions Programming Reference, ch
 
 from dataclasses import dataclass
 
+from tuner.codegen.addresses import Counter
 from tuner.codegen.text import identifier
-from tuner.codegen.values import Counter, ValueWriter
+from tuner.codegen.values import ValueWriter
 from tuner.errors import ScheduleError
-from tuner.loopnest import Binary, Condition, Load, Loop, Node, Scope, Store
+from tuner.loopnest import Affine, Binary, Condition, Load, Loop, Node, Scope, Store
 
 REGISTERS = 8
 LARGEST = 16  # rows of a register, and four-byte columns
@@ -87,7 +88,7 @@ class MatrixWriter(ValueWriter):
         height, depth, width = int(rows.extent), int(steps.extent), int(lanes.extent)
         if max(height, depth, width) > LARGEST:
             raise ScheduleError(f"products of matrices have at most {LARGEST} rows, steps and columns")
-        sums = int(store.buffer.size) // (height * width)
+        sums = int(store.buffer.size) // (height * _row(store.index, rows))
         if sums > REGISTERS - 2:
             raise ScheduleError(f"the local tile takes {sums} matrix registers: at most {REGISTERS - 2} are allowed")
         self.shape = Shape(height, depth, width, sums)
@@ -125,16 +126,16 @@ class MatrixWriter(ValueWriter):
     def _spill(self, store: Store, loops: list[Loop]) -> None:
         """Write the register whose sums ``store`` finishes to their place in the local tile."""
         sums = _sums(store)
-        height, width = int(loops[0].extent), int(loops[-1].extent)
-        address = self._address(identifier(sums.buffer.name), self._number(sums, loops) * height * width, "float")
-        self._tile_operation("tilestored64", self._number(sums, loops), f"ptr {address}", f"i64 {4 * width}")
+        row, number = _row(sums.index, loops[0]), self._number(sums, loops)
+        address = self._address(identifier(sums.buffer.name), number * int(loops[0].extent) * row, "float")
+        self._tile_operation("tilestored64", number, f"ptr {address}", f"i64 {4 * row}")
 
     def _number(self, sums: Load, loops: list[Loop]) -> int:
         """The register of a part of the local tile."""
         dynamic, constant = self._split(sums.index)
         if dynamic:
             raise ScheduleError("the loops over the local tile of a product of matrices must be unrolled")
-        return constant // (int(loops[0].extent) * int(loops[-1].extent))
+        return constant // (int(loops[0].extent) * _row(sums.index, loops[0]))
 
     def _turns_left(self, loop: Loop) -> float:
         """The turns that ``loop`` has here; the last one may be a part of one."""
@@ -173,6 +174,11 @@ def _innermost(loop: Loop) -> tuple[list[Loop], Store]:
     if not isinstance(node, Store):
         raise ScheduleError("sums in matrix registers cannot be interrupted: keep their loops in the local tile")
     return loops, node
+
+
+def _row(index: Affine, rows: Loop) -> int:
+    """The elements that a row of the local tile has."""
+    return int(index.coefficient(rows.name))
 
 
 def _only(nodes: tuple[Node, ...]) -> Node:

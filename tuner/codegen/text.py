@@ -37,7 +37,7 @@ class Region:
     top: list[str] = field(default_factory=list)
     lines: list[str] = field(default_factory=list)
     known: dict[tuple[str, str, int], str] = field(default_factory=dict)  # pointers, sums and tests found in ``top``
-    loads: dict[str, dict[tuple[str, int, int, str], Value]] = field(default_factory=dict)
+    loads: dict[str, dict[tuple[object, ...], Value]] = field(default_factory=dict)
     tiles: dict[int, tuple[str, int]] = field(default_factory=dict)  # what matrix registers hold: pointer and distance
 
 

@@ -1,61 +1,27 @@
-"""Values and addresses: expressions, loads and stores of a loop nest as LLVM IR.
+"""Values: expressions, loads and stores of a loop nest as LLVM IR.
 
-Addresses are chains of pointers from the outermost loop inwards, each link in the body of the loop whose counter it
-uses, so nothing needs to be hoisted afterwards. A vectorized loop has no code of its own: while it is open, an access
-that moves with it is a vector access.
+A vectorized loop has no code of its own: while it is open, an access that moves with it is a vector access.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from math import gcd
-
-from tuner.codegen.arithmetic import ArithmeticWriter, literal
+from tuner.codegen.addresses import ALIGNMENT, ELEMENTS
+from tuner.codegen.arithmetic import literal
 from tuner.codegen.instructions import Instructions
-from tuner.codegen.text import Value, identifier, vector_type
+from tuner.codegen.text import Value
+from tuner.codegen.vectors import NEAR, SIZES, Scattered, VectorWriter
 from tuner.dtype import item_bytes
 from tuner.errors import ScheduleError
-from tuner.loopnest import Affine, Binary, Buffer, Constant, Expression, Load, Part, Scope, Store, Within
+from tuner.loopnest import Affine, Binary, Buffer, Condition, Constant, Expression, Load, Part, Scope, Store, Within
 
-ALIGNMENT = 64  # bytes; of the workspace and of everything the kernel allocates
-_ELEMENTS = {"float32": "float", "bfloat16": "i16"}  # of the types of buffers, as they are loaded and stored
-_SUFFIXES = {"float": "f32", "i16": "i16"}  # in the names of intrinsics
-_SIZES = {"float": 4, "i16": 2}  # bytes
 STATEMENT_LIMIT = 4096  # statements written out; more is never faster and takes seconds to compile
 
 
-@dataclass(frozen=True)
-class _Scattered:
-    """A vector store whose lanes lie ``stride`` elements apart, held back to be joined with its neighbours."""
-
-    buffer: str
-    pointer: str
-    constant: int
-    stride: int
-    value: Value
-
-
-@dataclass(frozen=True)
-class Counter:
-    """Where a loop stands: a known number, or an SSA value found in region ``depth``.
-
-    ``unit`` is 1 when the value counts turns, and the loop's step when it is already a distance along the axis.
-    """
-
-    value: int | str
-    depth: int
-    unit: int = 1
-
-
-class ValueWriter(ArithmeticWriter):
-    """Writes statements. ``counters`` tells where each open loop stands, ``vector`` which loop is vectorized here."""
+class ValueWriter(VectorWriter):
+    """Writes statements."""
 
     def __init__(self, unaligned: frozenset[str], instructions: Instructions) -> None:
-        super().__init__(instructions)
-        self.unaligned = unaligned  # buffers that promise no alignment
-        self.counters: dict[str, Counter] = {}
-        self.vector: tuple[str, int] | None = None  # the vectorized loop and its lanes here
+        super().__init__(unaligned, instructions)
         self.pair: tuple[str, int] | None = None  # the loop of a dot product, and whether it has one turn here or two
-        self.scattered: list[_Scattered] = []
+        self.border: tuple[Condition, ...] = ()  # which lanes of an operand exist here; others are zero and not read
         self.statements = 0
 
     def _store(self, store: Store) -> None:
@@ -72,15 +38,15 @@ class ValueWriter(ArithmeticWriter):
         else:
             value = self._stored(store)
         stride = self._stride(store.index)
-        lanes = self.vector[1] if self.vector and stride else 0
-        value = self._widen(value, lanes)
+        lanes = self._lanes(stride)
+        value = self._widen(value, self._width(lanes))
         pointer, constant = self._pointer(store.buffer, store.index)
         if not lanes or stride == 1:
             address = self._address(pointer, constant, value.element)
-            align = self._alignment(store.buffer, store.index)
-            self._line(f"store {value.type} {value.name}, ptr {address}, align {align}")
+            whole = value.lanes if store.buffer.scope is Scope.LOCAL else lanes  # a row of the tile has room for it
+            self._store_part(value, whole, address, self._alignment(store.buffer, store.index))
         else:
-            self.scattered.append(_Scattered(store.buffer.name, pointer, constant, stride, value))
+            self.scattered.append(Scattered(store.buffer.name, pointer, constant, stride, lanes, value))
         self.regions[-1].loads.pop(store.buffer.name, None)
 
     def _stored(self, store: Store) -> Value:
@@ -93,57 +59,6 @@ class ValueWriter(ArithmeticWriter):
         value = self._evaluate(store.value)
         return self._to_bfloat(value) if narrow else value
 
-    def _close(self) -> None:
-        """Write the scattered stores that were held back; those to neighbouring elements as transposed blocks."""
-        held, self.scattered = self.scattered, []
-        families: dict[tuple[str, int, int], dict[int, Value]] = {}
-        for item in held:
-            families.setdefault((item.pointer, item.stride, item.value.lanes), {})[item.constant] = item.value
-        for (pointer, stride, lanes), columns in families.items():
-            for start, run in _runs(columns, 1 << (lanes.bit_length() - 1)):
-                if len(run) > 2 and lanes & (lanes - 1) == 0:
-                    self._transposed(pointer, start, stride, run)
-                else:
-                    for number, value in enumerate(run):
-                        self._scatter(pointer, start + number, stride, value)
-
-    def _scatter(self, pointer: str, constant: int, stride: int, value: Value) -> None:
-        for lane in range(value.lanes):
-            address = self._address(pointer, constant + lane * stride, value.element)
-            element = f"%{self._fresh('e')}"
-            self._line(f"{element} = extractelement {value.type} {value.name}, i64 {lane}")
-            self._line(f"store {value.element} {element}, ptr {address}, align {_SIZES[value.element]}")
-
-    def _transposed(self, pointer: str, start: int, stride: int, columns: Sequence[Value]) -> None:
-        """Store vectors whose lanes are rows in memory, as rows: ``log2`` rounds of interleaving halves transpose them.
-
-        Seen as one array of ``width * lanes`` elements, each round turns the bits of the element's number by one.
-        """
-        lanes, width, element = columns[0].lanes, 1 << (len(columns) - 1).bit_length(), columns[0].element
-        type_ = vector_type(element, lanes)
-        vectors = [value.name for value in columns] + ["poison"] * (width - len(columns))
-        for _ in range(width.bit_length() - 1):
-            half, turned = width // 2, list[str]()
-            for left, right in zip(vectors[:half], vectors[half:], strict=True):
-                for first in (0, lanes // 2):
-                    order = ", ".join(f"i32 {first + i // 2 + (i % 2) * lanes}" for i in range(lanes))
-                    turned.append(f"%{self._fresh('x')}")
-                    self._line(
-                        f"{turned[-1]} = shufflevector {type_} {left}, {type_} {right}, <{lanes} x i32> <{order}>"
-                    )
-            vectors = turned
-        count = len(columns)
-        for row in range(lanes):
-            vector, first = vectors[row * width // lanes], row * width % lanes
-            address = self._address(pointer, start + row * stride, element)
-            if width == lanes:  # a row is a register; what lies behind a short one is not written
-                self._store_part(Value(vector, lanes, element), count, address)
-                continue
-            part = f"%{self._fresh('r')}"
-            order = ", ".join(f"i32 {first + i}" for i in range(count))
-            self._line(f"{part} = shufflevector {type_} {vector}, {type_} poison, <{count} x i32> <{order}>")
-            self._line(f"store <{count} x {element}> {part}, ptr {address}, align {_SIZES[element]}")
-
     def _known(self, value: Expression) -> float | None:
         """An element of a table whose place is known here."""
         if isinstance(value, Load) and value.buffer.values and not self._stride(value.index):
@@ -153,18 +68,6 @@ class ValueWriter(ArithmeticWriter):
 
     def _adds_nothing(self, value: Expression) -> bool:
         return isinstance(value, Binary) and value.operator == "mul" and self._known(value.left) == 0.0
-
-    def _store_part(self, vector: Value, count: int, address: str) -> None:
-        """Store the first ``count`` lanes of a vector."""
-        type_, lanes, size = vector.type, vector.lanes, _SIZES[vector.element]
-        if count == lanes:
-            self._line(f"store {type_} {vector.name}, ptr {address}, align {size}")
-            return
-        suffix, mask_type = f"v{lanes}{_SUFFIXES[vector.element]}.p0", f"<{lanes} x i1>"
-        mask = ", ".join(f"i1 {'true' if lane < count else 'false'}" for lane in range(lanes))
-        self.declared.add(f"declare void @llvm.masked.store.{suffix}({type_}, ptr, i32, {mask_type})")
-        arguments = f"{type_} {vector.name}, ptr {address}, i32 {size}, {mask_type} <{mask}>"
-        self._line(f"call void @llvm.masked.store.{suffix}({arguments})")
 
     def _accumulated(self, old: Value, value: Expression) -> Value:
         """``old + value`` with one rounding where the value is a product."""
@@ -208,7 +111,7 @@ class ValueWriter(ArithmeticWriter):
         assert self.pair
         name, turns = self.pair
         across, apart = self._stride(load.index), int(load.index.coefficient(name))
-        lanes = self.vector[1] if self.vector and across else 0
+        lanes = self._lanes(across)
         whole = load.buffer.scope is Scope.ARGUMENT and load.buffer.name not in self.unaligned  # packed, with zeros
         if apart == 1 and (across == 0 or (across == 2 and lanes)) and (turns == 2 or (whole and lanes)):
             return self._fetch(load, lanes, 1, "i32")
@@ -222,7 +125,7 @@ class ValueWriter(ArithmeticWriter):
         if known_value is not None:
             return Value(literal(known_value))
         stride = self._stride(load.index)
-        return self._fetch(load, self.vector[1] if self.vector and stride else 0, stride, _ELEMENTS[load.buffer.dtype])
+        return self._fetch(load, self._lanes(stride), stride, ELEMENTS[load.buffer.dtype])
 
     def _fetch(self, load: Load, lanes: int, stride: int, element: str) -> Value:
         """``lanes`` of ``element``, ``stride`` of them apart, or what is known of that place."""
@@ -230,21 +133,27 @@ class ValueWriter(ArithmeticWriter):
             self._close()
         pointer, constant = self._pointer(load.buffer, load.index)
         known = self.regions[-1].loads.setdefault(load.buffer.name, {})
-        key = (pointer, constant, lanes * stride, element)
+        border = self.border if lanes and load.buffer.scope is Scope.ARGUMENT else ()
+        key = (pointer, constant, lanes * stride, element, border)
         if key in known and load.buffer.scope is not Scope.LOCAL:
             return known[key]
+        if any(self._stride(affine) != stride for affine, _ in border):
+            raise ScheduleError("what has conditions can be vectorized where they differ only along rows of an operand")
         if lanes and stride != 1:
-            value = self._gather(pointer, constant, stride, lanes, element)
+            if (lanes <= 2 or stride > NEAR) and not border:
+                value = self._gather(pointer, constant, stride, lanes, element)
+            else:
+                value = self._strided(pointer, constant, stride, lanes, element, border)
         else:
-            address = self._address(pointer, constant, _ELEMENTS[load.buffer.dtype])
+            address = self._address(pointer, constant, ELEMENTS[load.buffer.dtype])
+            width = self._width(lanes)
+            whole = width if load.buffer.scope is Scope.LOCAL else lanes
             align = self._alignment(load.buffer, load.index)
-            value = self._operation(
-                "l", f"load {vector_type(element, lanes)}, ptr {address}, align {align}", lanes, element
-            )
+            value = self._load_part(whole, width, element, address, align, self._mask(border, 0, width, 1))
         known[key] = value
         size = item_bytes(load.buffer.dtype)
         if load.ahead and constant * size % ALIGNMENT == 0:  # once for a cache line
-            self._prefetch(self._address(pointer, constant + load.ahead, _ELEMENTS[load.buffer.dtype]))
+            self._prefetch(self._address(pointer, constant + load.ahead, ELEMENTS[load.buffer.dtype]))
         return value
 
     def _prefetch(self, address: str) -> None:
@@ -252,166 +161,37 @@ class ValueWriter(ArithmeticWriter):
         self.declared.add("declare void @llvm.prefetch.p0(ptr, i32, i32, i32)")
         self._line(f"call void @llvm.prefetch.p0(ptr {address}, i32 0, i32 3, i32 1)")
 
-    def _gather(self, pointer: str, constant: int, stride: int, lanes: int, element: str) -> Value:
-        vector, type_ = "poison", vector_type(element, lanes)
-        for lane in range(lanes):
-            one, following = f"%{self._fresh('e')}", f"%{self._fresh('g')}"
-            address = self._address(pointer, constant + lane * stride, element)
-            self._line(f"{one} = load {element}, ptr {address}, align {_SIZES[element]}")
-            self._line(f"{following} = insertelement {type_} {vector}, {element} {one}, i64 {lane}")
-            vector = following
-        return Value(vector, lanes, element)
-
-    def _within(self, conditions: tuple[tuple[Affine, int], ...], load: Load) -> Value:
+    def _within(self, conditions: tuple[Condition, ...], load: Load) -> Value:
         """A guarded load. Where all lanes agree, the address is turned to a block of zeros; else lanes are masked."""
         if any(self._stride(affine) for affine, _ in conditions):
             return self._masked(conditions, load)
-        element = _ELEMENTS[load.buffer.dtype]
+        element = ELEMENTS[load.buffer.dtype]
         tests: list[str] = []
         for affine, bound in conditions:
             test = self._inside(affine, bound)
             if isinstance(test, str):
                 tests.append(test)
             elif not test:
-                return Value("zeroinitializer", self.vector[1], element) if self.vector else _zero(element)
+                return Value("zeroinitializer", self._width(self.vector[1]), element) if self.vector else _zero(element)
         stride = self._stride(load.index)
         if not tests:
             return self._load(load)
-        lanes = self.vector[1] if self.vector and stride else 0
+        lanes = self._lanes(stride)
         if (lanes and stride != 1) or lanes > 64:
             raise ScheduleError("a padded operand can be vectorized only along its last dimension, by up to 64 lanes")
         address = self._address(*self._pointer(load.buffer, load.index), element)
         safe = f"%{self._fresh('p')}"
         self._line(f"{safe} = select i1 {self._all(tests, 'i1')}, ptr {address}, ptr @zeros")
-        text = f"load {vector_type(element, lanes)}, ptr {safe}, align {_SIZES[element]}"
-        return self._operation("l", text, lanes, element)
+        return self._load_part(lanes, self._width(lanes), element, safe, SIZES[element])
 
-    def _masked(self, conditions: tuple[tuple[Affine, int], ...], load: Load) -> Value:
-        assert self.vector
-        name, lanes = self.vector
-        if self._stride(load.index) != 1:
+    def _masked(self, conditions: tuple[Condition, ...], load: Load) -> Value:
+        lanes = self._lanes(stride := self._stride(load.index))
+        if stride != 1:
             raise ScheduleError("a padded operand can be vectorized only along its last dimension")
-        widest = self.instructions.lanes
-        if lanes > widest:  # LLVM loses part of the mask when it cuts a masked load in two
-            raise ScheduleError(f"a padded row can be vectorized by at most the {widest} lanes of a register")
-        kind, mask_kind = f"<{lanes} x i64>", f"<{lanes} x i1>"
-        tests: list[str] = []
-        for affine, bound in conditions:
-            step = self._stride(affine)
-            start, _ = self._integer(Affine(tuple(t for t in affine.terms if t[0] != name), affine.constant))
-            one, all_, sum_, test = (f"%{self._fresh(stem)}" for stem in ("b", "s", "a", "in"))
-            offsets = ", ".join(f"i64 {lane * step}" for lane in range(lanes))
-            limit = ", ".join([f"i64 {bound}"] * lanes)
-            self._line(f"{one} = insertelement {kind} poison, i64 {start}, i64 0")
-            self._line(f"{all_} = shufflevector {kind} {one}, {kind} poison, <{lanes} x i32> zeroinitializer")
-            self._line(f"{sum_} = add {kind} {all_}, <{offsets}>")
-            self._line(f"{test} = icmp ult {kind} {sum_}, <{limit}>")
-            tests.append(test)
-        element = _ELEMENTS[load.buffer.dtype]
-        address = self._address(*self._pointer(load.buffer, load.index), element)
-        type_, suffix = vector_type(element, lanes), f"v{lanes}{_SUFFIXES[element]}.p0"
-        self.declared.add(f"declare {type_} @llvm.masked.load.{suffix}(ptr, i32, {mask_kind}, {type_})")
-        mask = self._all(tests, mask_kind)
-        arguments = f"ptr {address}, i32 {_SIZES[element]}, {mask_kind} {mask}, {type_} zeroinitializer"
-        return self._operation("l", f"call {type_} @llvm.masked.load.{suffix}({arguments})", lanes, element)
-
-    # Addresses ---------------------------------------------------------------------------------------------------
-
-    def _stride(self, index: Affine) -> int:
-        """Distance between neighbouring lanes; 0 when all lanes use the same element."""
-        return int(index.coefficient(self.vector[0])) if self.vector else 0
-
-    def _split(self, index: Affine) -> tuple[list[tuple[int, str, int]], int]:
-        """The terms that are not known here as (depth, value, factor), outermost first, and the sum of the known."""
-        constant = int(index.constant)
-        dynamic: list[tuple[int, str, int]] = []
-        for name, coefficient in index.terms:
-            if self.vector and name == self.vector[0]:
-                continue
-            counter = self.counters[name]
-            factor = int(coefficient) // counter.unit
-            if isinstance(counter.value, int):
-                constant += counter.value * factor
-            elif factor:
-                dynamic.append((counter.depth, counter.value, factor))
-        dynamic.sort(key=lambda term: term[0])
-        return dynamic, constant
-
-    def _pointer(self, buffer: Buffer, index: Affine) -> tuple[str, int]:
-        """The pointer to the start that the running loops give, and a constant distance from it in elements."""
-        dynamic, constant = self._split(index)
-        pointer, element = identifier(buffer.name), _ELEMENTS[buffer.dtype]
-        for depth, value, factor in dynamic:
-            region = self.regions[depth]
-            key = (pointer, value, factor)
-            if key not in region.known:
-                offset, following = f"%{self._fresh('o')}", f"%{self._fresh('p')}"
-                region.top.append(f"  {offset} = mul nsw i64 {value}, {factor}")
-                region.top.append(f"  {following} = getelementptr {element}, ptr {pointer}, i64 {offset}")
-                region.known[key] = following
-            pointer = region.known[key]
-        return pointer, constant
-
-    def _address(self, pointer: str, constant: int, element: str) -> str:
-        if not constant:
-            return pointer
-        address = f"%{self._fresh('p')}"
-        self._line(f"{address} = getelementptr {element}, ptr {pointer}, i64 {constant}")
-        return address
-
-    def _integer(self, index: Affine) -> tuple[int | str, int]:
-        """The value of an affine expression of the running loops, as a number or an SSA value, and its depth."""
-        dynamic, constant = self._split(index)
-        total: int | str = constant
-        deepest = 0
-        for depth, value, factor in dynamic:
-            region = self.regions[depth]
-            key = (f"{total} +", value, factor)
-            if key not in region.known:
-                term, following = f"%{self._fresh('t')}", f"%{self._fresh('n')}"
-                region.top.append(f"  {term} = mul nsw i64 {value}, {factor}")
-                region.top.append(f"  {following} = add nsw i64 {total}, {term}")
-                region.known[key] = following
-            total, deepest = region.known[key], depth
-        return total, deepest
-
-    def _inside(self, index: Affine, bound: int) -> bool | str:
-        """Whether ``0 <= index < bound``: known, or an SSA value; one unsigned comparison tests both sides."""
-        value, depth = self._integer(index)
-        if isinstance(value, int):
-            return 0 <= value < bound
-        region = self.regions[depth]
-        key = (f"{value} <", "", bound)
-        if key not in region.known:
-            region.known[key] = f"%{self._fresh('in')}"
-            region.top.append(f"  {region.known[key]} = icmp ult i64 {value}, {bound}")
-        return region.known[key]
-
-    def _alignment(self, buffer: Buffer, index: Affine) -> int:
-        """What is known of the address: operands that come from outside promise nothing, ours begin at a cache line."""
-        size = item_bytes(buffer.dtype)
-        if buffer.name in self.unaligned:
-            return size
-        common = ALIGNMENT // size
-        dynamic, constant = self._split(index)
-        for number in (constant, *(factor for _, _, factor in dynamic)):
-            common = gcd(common, number)
-        return size * common
-
-
-def _runs(columns: Mapping[int, Value], longest: int) -> Iterator[tuple[int, list[Value]]]:
-    """Stretches of consecutive keys, cut to at most ``longest``, with their values."""
-    run: list[Value] = []
-    start = 0
-    for key in sorted(columns):
-        if run and (key != start + len(run) or len(run) == longest):
-            yield start, run
-            run = []
-        if not run:
-            start = key
-        run.append(columns[key])
-    if run:
-        yield start, run
+        self._check_mask()
+        element = ELEMENTS[load.buffer.dtype]
+        address, width = self._address(*self._pointer(load.buffer, load.index), element), self._width(lanes)
+        return self._load_part(lanes, width, element, address, SIZES[element], self._mask(conditions, 0, width, 1))
 
 
 def _buffer(source: Load | Within) -> Buffer:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from math import prod
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from tuner.errors import ScheduleError
 from tuner.expression import Axis, Expression, Stage
 from tuner.operators import winograd
 from tuner.operators.image import (
@@ -95,6 +97,21 @@ def _expression(workload: Workload) -> Expression:
     return Expression((*stages, Stage("conv2d", output, place, (cib, ci, ky, kx), body, epilogue)))
 
 
+def flat(workload: Workload) -> Expression:
+    """The direct expression of a kernel of one pixel, with the image as one row. Raises ScheduleError for others."""
+    if not is_flat(workload):
+        raise ScheduleError("flat is for kernels of one pixel with stride=1 and pad=0")
+    height, width = workload.size("h"), workload.size("w")
+    arguments = {**dict(workload.arguments), "h": 1, "w": height * width}
+    return _expression(replace(workload, arguments=tuple(arguments.items())))
+
+
+def is_flat(workload: Workload) -> bool:
+    """Whether ``flat`` has an expression for a convolution."""
+    window = (workload.sizes("k"), workload.sizes("stride"), workload.sizes("pad"))
+    return window == ((1, 1), (1, 1), (0, 0, 0, 0))
+
+
 CONV2D = Operator(
     name="conv2d",
     parameters=(
@@ -110,5 +127,5 @@ CONV2D = Operator(
     flops=_flops,
     reference=_reference,
     expression=_expression,
-    algorithms={**winograd.algorithms(), "split": split},
+    algorithms={**winograd.algorithms(), "split": split, "flat": flat},
 )

@@ -103,16 +103,22 @@ _PACKED_BLOCK = 16  # channels, of images that come in none: a vector of AVX-512
 def applies(workload: Workload) -> bool:
     """Whether ``winograd`` has an expression for a convolution."""
     window = (workload.sizes("k"), workload.sizes("stride"), workload.sizes("dilation"))
-    whole = all(workload.size(name) % block == 0 for name, block in zip(("ci", "co"), blocks(workload), strict=True))
-    return window == ((3, 3), (1, 1), (1, 1)) and whole
+    channels = workload.size("ci"), workload.size("co")
+    filled = all(2 * block >= min(_PACKED_BLOCK, size) for size, block in zip(channels, blocks(workload), strict=True))
+    return window == ((3, 3), (1, 1), (1, 1)) and filled
 
 
 def blocks(workload: Workload) -> tuple[int, int]:
     """The sizes of the blocks of input and output channels: those of the layout, or of the packed copy of NCHW."""
     layout = workload.text("layout")
     channels = workload.size("ci"), workload.size("co")
-    ci, co = (channel_block(layout, number) or min(_PACKED_BLOCK, number) for number in channels)
+    ci, co = (channel_block(layout, number) or _packed(number) for number in channels)
     return ci, co
+
+
+def _packed(channels: int) -> int:
+    """The largest block that divides the channels of images that come in none."""
+    return max(block for block in range(1, _PACKED_BLOCK + 1) if channels % block == 0)
 
 
 def tile_counts(workload: Workload, tile: tuple[int, int]) -> tuple[int, int]:
@@ -130,8 +136,8 @@ def winograd(workload: Workload, tile: tuple[int, int]) -> Expression:
     """The expression of F(m x n, 3 x 3) for one of ``TILES``. Raises ScheduleError when the workload is not for it."""
     if not applies(workload):
         raise ScheduleError(
-            "winograd is for 3x3 kernels with stride=1 and dilation=1, and in NCHW for channels in whole blocks of "
-            f"{_PACKED_BLOCK}"
+            "winograd is for 3x3 kernels with stride=1 and dilation=1, and in NCHW for channels in equal blocks of "
+            f"{_PACKED_BLOCK // 2} to {_PACKED_BLOCK}"
         )
     known, (tall, wide) = tensors(workload), tile
     by_rows, by_columns = matrices(tall), matrices(wide)

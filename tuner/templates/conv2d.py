@@ -1,22 +1,21 @@
 """Convolution on a CPU. Direct: an outer product of output channels by pixels, held in registers.
 
-Lanes run over output channels. The tile of ``tile_co`` vectors by ``tile_oh`` x ``tile_ow`` pixels stays in registers
-for the whole reduction: each step broadcasts input values and multiplies them with vectors of weights, which are packed
-in the order in which the loops read them; of bfloat16 operands it takes two channels at a time. Around it: blocks of
-rows and of channels for the caches, and the task space. Where Winograd's algorithm applies, the knob ``algorithm``
-chooses between the two: see ``winograd``.
+The tile of vectors by scalars (see ``outer_product``) stays in registers for the whole reduction: each step broadcasts
+scalars and multiplies them with vectors. Weights are packed in the order in which the loops read them; of bfloat16
+operands a step takes two channels at a time. Around it: blocks of rows and of channels for the caches, and the task
+space. Where Winograd's algorithm applies, the knob ``algorithm`` chooses between the two: see ``winograd``.
 """
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from tuner.codegen.instructions import instructions_of
-from tuner.codegen.matrix import LARGEST, REGISTERS
-from tuner.dtype import item_bytes
+from tuner.codegen.matrix import LARGEST
 from tuner.operators import split
-from tuner.operators.image import channel_block, output_size
+from tuner.operators.conv2d import is_flat
 from tuner.operators.winograd import applies
 from tuner.schedule import (
     Algorithm,
@@ -37,67 +36,37 @@ from tuner.schedule import (
 )
 from tuner.space import Choice, Columns, Config, Flag, Knob, Space
 from tuner.target import Target
-from tuner.templates import winograd
+from tuner.templates import outer_product, winograd
+from tuner.templates.outer_product import LANES, ORDERS, OUTERS, PADS, Shape
 from tuner.templates.template import (
-    CODE_LIMIT,
     UNITS,
     UNROLL_LIMIT,
     Template,
-    bodies,
     ceil,
     logarithms,
-    register_tile,
+    numeric,
     tiles,
     up_to,
 )
 from tuner.workload import Workload
 
-ORDERS = ("ci,kh,kw", "kh,kw,ci", "kh,ci,kw")
-OUTERS = ("co,oh", "oh,co", "oh")  # the task space; with "oh" a task makes all channels of its rows
-PADS = ("first", "task", "skip")  # copy all of the input first, copy a task's rows, or leave the border's work out
 SPLIT_ERROR = 1e-5  # what the algorithm split keeps within, with room to spare
 STAGE = "conv2d"
 
 
-class _Shape:
-    """The numbers of a workload on a target that everything below needs."""
-
-    def __init__(self, workload: Workload, target: Target, algorithm: str = "direct") -> None:
-        self.blocked = channel_block(workload.text("layout"), workload.size("co"))
-        self.n, co, ci = workload.size("n"), workload.size("co"), workload.size("ci")
-        self.lanes = min(target.lanes, self.blocked or co)
-        self.parts = ceil(self.blocked, self.lanes) if self.blocked else 1  # registers for one block of the layout
-        self.vectors = co // self.blocked if self.blocked else ceil(co, self.lanes)
-        self.ci = (channel_block(workload.text("layout"), ci) or ci) if self.blocked else ci
-        self.all_ci = ci
-        self.oh, self.ow = output_size(workload)
-        self.kh, self.kw = workload.sizes("k")
-        self.stride = workload.sizes("stride")
-        self.dilation = workload.sizes("dilation")
-        self.padded = any(workload.sizes("pad"))
-        self.width = workload.size("w") + workload.sizes("pad")[1] + workload.sizes("pad")[3]
-        narrow = workload.text("dtype") == "bfloat16" or algorithm == "split"
-        self.bytes = item_bytes("bfloat16" if narrow else "float32")
-        # The axis that dot products of two are taken along, and the steps that remain of channels and columns.
-        self.pairs = "" if not narrow else "ci" if self.ci > 1 else "kw" if self.kw > 1 else ""
-        self.steps_ci = ceil(self.ci, 2) if self.pairs == "ci" else self.ci
-        # Products of matrices are of whole tiles: rows of pixels, pairs of channels, 16 output channels.
-        even = bool(self.blocked) and self.ci % 2 == 0 and (self.blocked or 0) % self.lanes == 0
-        self.tiles = target.has_tiles and self.pairs == "ci" and even
-        self.steps_kw = ceil(self.kw, 2) if self.pairs == "kw" else self.kw
-
-
 def _space(workload: Workload, target: Target) -> Space:
-    shape = _Shape(workload, target)
+    shape, shapes = Shape(workload, target), _shapes(workload, target)
+    vectors = max(each.vectors for each in shapes.values())
+    others = {size for each in shapes.values() for size in tiles(each.others, target.registers - 2)}
     knobs: list[Knob] = [
-        Choice("tile_co", up_to(min(shape.vectors, target.registers // shape.parts // 2), (1, 2, 3, 4, 6, 8))),
+        Choice("tile_co", up_to(min(vectors, target.registers // shape.parts // 2), (1, 2, 3, 4, 6, 8))),
         Choice("tile_oh", tiles(shape.oh, 7)),
-        Choice("tile_ow", tiles(shape.ow, target.registers - 2)),
+        Choice("tile_ow", tuple(sorted(others))),
         Choice("block_co", up_to(shape.vectors, (1, 2, 4, 8))),
         Choice("block_oh", up_to(shape.oh, (1, 2, 4, 7, 14))),
         Choice("split_ci", up_to(shape.steps_ci, (1, 2, 3, 4, 8, 16))),
-        Flag("unroll_kw"),
-        Choice("order", ORDERS),
+        Flag("unroll_kw", (0, 1) if shape.kw > 1 else (0,)),
+        Choice("order", ORDERS if shape.kh * shape.kw > 1 else ORDERS[:1]),
         Choice("outer", OUTERS),
         Flag("co_inside"),
     ]
@@ -107,39 +76,58 @@ def _space(workload: Workload, target: Target) -> Space:
     if shape.tiles or "split" in algorithms:
         knobs.append(Choice("unit", UNITS))
     if len(algorithms) > 1:
-        knobs.append(Choice("algorithm", algorithms))
+        knobs.append(Choice("algorithm", algorithms, absent="direct"))
+    if len(lanes := _lanes(workload)) > 1:
+        knobs.append(Choice("lanes", lanes, absent="channels"))
     return Space(knobs)
 
 
 def _algorithms(workload: Workload, target: Target) -> tuple[str, ...]:
     """What there is to choose from, direct convolution first."""
-    transformed = winograd.ALGORITHMS if applies(workload) else ("direct",)
-    splits = split.applies(workload) and _Shape(workload, target, "split").tiles
-    return (*transformed, "split") if splits else transformed
+    if is_flat(workload):
+        others: tuple[str, ...] = ("flat",)
+    else:
+        others = winograd.ALGORITHMS[1:] if applies(workload) else ()
+    splits = split.applies(workload) and Shape(workload, target, "split").tiles
+    return ("direct", *others, *(("split",) if splits else ()))
+
+
+def _lanes(workload: Workload) -> tuple[str, ...]:
+    """What vectors may be of: pixels lie side by side in NCHW; and of bfloat16, pairs of channels are multiplied."""
+    pixels = workload.text("layout") == "NCHW" and workload.text("dtype") == "float32"
+    return LANES if pixels else LANES[:1]
+
+
+def _shapes(workload: Workload, target: Target) -> dict[tuple[int, int], Shape]:
+    """By the positions of their algorithm and lanes among those there are, the outer products to choose from."""
+    return {
+        (number, side): Shape(workload, target, algorithm, lanes)
+        for number, algorithm in enumerate(_algorithms(workload, target))
+        for side, lanes in enumerate(_lanes(workload))
+        if not algorithm.startswith("winograd")
+    }
+
+
+def _pictured(workload: Workload, target: Target, columns: Columns) -> list[tuple[npt.NDArray[np.bool_], Shape]]:
+    """Each outer product that columns of N candidates have, and which of them have it."""
+    zeros = np.zeros(len(columns["tile_co"]), dtype=np.int64)
+    algorithm, lanes = columns.get("algorithm", zeros), columns.get("lanes", zeros)
+    shapes = _shapes(workload, target).items()
+    found = [((algorithm == number) & (lanes == side), shape) for (number, side), shape in shapes]
+    return [(which, shape) for which, shape in found if which.any()]
 
 
 def _schedule(workload: Workload, target: Target, config: Config) -> Schedule:
     algorithm = str(config.get("algorithm", "direct"))
     if algorithm.startswith("winograd"):
         return winograd.schedule(workload, target, config)
-    shape = _Shape(workload, target, algorithm)
+    shape = Shape(workload, target, algorithm, str(config.get("lanes", "channels")))
     values: dict[str, Any] = dict(config)
-    steps: list[Step] = [Algorithm(STAGE, algorithm)] if algorithm == "split" else []
-    if shape.blocked:
-        steps.append(Split(STAGE, "cob", (values["block_co"], values["tile_co"])))
-        co = ["cob.0", "cob.1", "cob.2"]
-        lanes = ["co"]
-        if shape.parts > 1:
-            steps.append(Split(STAGE, "co", (shape.lanes,)))
-            lanes = ["co.0", "co.1"]
-    else:
-        steps.append(Split(STAGE, "co", (values["block_co"], values["tile_co"], shape.lanes)))
-        co = ["co.0", "co.1", "co.2"]
-        lanes = ["co.3"]
-    steps.append(Split(STAGE, "oh", (values["block_oh"], values["tile_oh"])))
-    steps.append(Split(STAGE, "ow", (values["tile_ow"],), "shift"))
-    steps.append(Split(STAGE, "ci", (values["split_ci"], 2) if shape.pairs == "ci" else (values["split_ci"],)))
     matrices = config.get("unit") == "matrices"
+    steps: list[Step] = [] if algorithm == "direct" else [Algorithm(STAGE, algorithm)]
+    splits, co, rows, tile, lanes = _cut(shape, values, matrices)
+    steps += splits
+    steps.append(Split(STAGE, "ci", (values["split_ci"], 2) if shape.pairs == "ci" else (values["split_ci"],)))
     kw, dot = "kw", {"ci": ["ci.2"], "kw": ["kw.1"], "": []}[shape.pairs]
     if shape.pairs == "kw":
         steps.append(Split(STAGE, "kw", (2,)))
@@ -156,16 +144,16 @@ def _schedule(workload: Workload, target: Target, config: Config) -> Schedule:
         reductions.remove("ci.1")
     products = ["p", "q"] if algorithm == "split" else []
     tasks = {
-        "co,oh": ["n", co[0], "oh.0"],
-        "oh,co": ["n", "oh.0", co[0]],
-        "oh": ["n", "oh.0"],
+        "co,oh": ["n", co[0], rows[0]],
+        "oh,co": ["n", rows[0], co[0]],
+        "oh": ["n", rows[0]],
     }[values["outer"]]
     rest = [] if co[0] in tasks else [co[0]]
-    rest += ["oh.1", "ow.0", co[1]] if values["co_inside"] else [co[1], "oh.1", "ow.0"]
-    tile = ["oh.2", *([] if matrices else ["ow.1"]), co[2], *lanes[:-1]]
+    rest += [*rows[1:], co[1]] if values["co_inside"] else [co[1], *rows[1:]]
     fenced = [*([] if matrices else ["ci.1"]), *([kw] if values["unroll_kw"] else [])]
     inner = [*(["ow.1", "ci.1"] if matrices else []), *dot, lanes[-1]]
-    reading = [*reductions, *products, co[2], *lanes[:-1], *(["ci.1"] if matrices else []), lanes[-1], *dot]
+    across = [] if shape.pixels else lanes
+    reading = [*reductions, *products, co[2], *across[:-1], *(["ci.1"] if matrices else []), *across[-1:], *dot]
     steps += [
         Reorder(STAGE, (*tasks, *rest, *reductions, *products, *tile, *inner)),
         CacheWrite(STAGE, rest[-1]),
@@ -185,7 +173,39 @@ def _schedule(workload: Workload, target: Target, config: Config) -> Schedule:
     return Schedule(tuple(steps))
 
 
-def _pad(shape: _Shape, target: Target, how: str, task: str) -> list[Step]:
+def _cut(
+    shape: Shape, values: dict[str, Any], matrices: bool
+) -> tuple[list[Step], list[str], list[str], list[str], list[str]]:
+    """The splits of the loops over the output, and these loops by what they are for.
+
+    Over channels: of tasks, blocks and the tile. Over rows and pixels: of tasks, and those around the tile. All of the
+    tile, but for the last: the vectorized one, after the one that cuts a block of the layout into registers.
+    """
+    channel, pixel = ("tile_ow", "tile_co") if shape.pixels else ("tile_co", "tile_ow")
+    lanes = ["co"]
+    if shape.blocked:
+        splits: list[Step] = [Split(STAGE, "cob", (values["block_co"], values[channel]))]
+        co = ["cob.0", "cob.1", "cob.2"]
+        if shape.parts > 1:
+            splits.append(Split(STAGE, "co", (shape.lanes,)))
+            lanes = ["co.0", "co.1"]
+    else:
+        splits = [Split(STAGE, "co", (values["block_co"], values[channel], *([] if shape.pixels else [shape.lanes])))]
+        co = ["co.0", "co.1", "co.2"]
+        lanes = ["co.3"]
+    if shape.flat:
+        block, rows, pixels, high = [values["block_oh"]], ["ow.0", "oh", "ow.1"], "ow.2", []
+    else:
+        splits.append(Split(STAGE, "oh", (values["block_oh"], values["tile_oh"])))
+        block, rows, pixels, high = [], ["oh.0", "oh.1", "ow.0"], "ow.1", ["oh.2"]
+    if shape.pixels:
+        splits.append(Split(STAGE, "ow", (*block, values[pixel], shape.lanes)))
+        return splits, co, rows, [co[2], *high, pixels], [f"ow.{3 if shape.flat else 2}"]
+    splits.append(Split(STAGE, "ow", (*block, values[pixel]), "shift"))
+    return splits, co, rows, [*high, *([] if matrices else [pixels]), co[2], *lanes[:-1]], lanes
+
+
+def _pad(shape: Shape, target: Target, how: str, task: str) -> list[Step]:
     if how == "skip":
         return [Inline("pad")]
     at = task if how == "task" else ""
@@ -208,121 +228,36 @@ def _parts(how: str, task: str) -> list[Step]:
     return steps if at else [*steps, Parallel("parts", ("pn", "pc", "py"))]
 
 
-def _quantities(shape: _Shape, target: Target, columns: Columns) -> dict[str, npt.NDArray[np.float64]]:
-    """What a configuration amounts to, for columns of candidates: sizes, counts and ratios to the machine's."""
-    tile_co, tile_oh, tile_ow = (columns[name].astype(float) for name in ("tile_co", "tile_oh", "tile_ow"))
-    block_co = np.minimum(columns["block_co"], ceil(shape.vectors, columns["tile_co"])).astype(float)
-    block_oh = np.minimum(columns["block_oh"], ceil(shape.oh, columns["tile_oh"])).astype(float)
-    vectors = tile_co * shape.parts
-    pixels = tile_oh * tile_ow
-    tasks_oh = np.ceil(shape.oh / (block_oh * tile_oh))
-    tasks_co = np.ceil(shape.vectors / (block_co * tile_co))
-    outer = columns["outer"]
-    tasks = shape.n * tasks_oh * np.where(outer == OUTERS.index("oh"), 1, tasks_co)
-    unrolled = vectors * pixels * columns["split_ci"] * np.where(columns["unroll_kw"] == 1, shape.steps_kw, 1)
-    copies = bodies(shape.oh, columns["block_oh"], columns["tile_oh"])
-    copies = copies * bodies(shape.vectors, columns["block_co"], columns["tile_co"])
-    if shape.padded:  # what is left out at the border makes three kinds of tiles in a row
-        copies = copies * np.where(
-            columns["pad"] == PADS.index("skip"), np.minimum(ceil(shape.ow, columns["tile_ow"]), 3), 1
-        )
-    lane_bytes = shape.bytes * shape.lanes
-    rows = (block_oh * tile_oh - 1) * shape.stride[0] + (shape.kh - 1) * shape.dilation[0] + 1
-    weights_tile = vectors * lane_bytes * shape.all_ci * shape.kh * shape.kw
-    waste_w = np.ceil(shape.ow / tile_ow) * tile_ow / shape.ow
-    rounds = np.ceil(tasks / target.threads) * target.threads / tasks
-    registers = (vectors * pixels + vectors + 1) / target.registers
-    if "unit" in columns:
-        registers = np.where(columns["unit"] == 0, (vectors * tile_oh + 2) / REGISTERS, registers)
-    return {
-        "accumulators": vectors * pixels,
-        "registers": registers,
-        "loads": (vectors + pixels) / (vectors * pixels),
-        "unrolled": unrolled,
-        "copies": copies.astype(float),
-        "tasks": tasks,
-        "idle": rounds,
-        "waste": waste_w,
-        "weights": weights_tile / target.l2,
-        "weights_block": weights_tile * block_co / target.l2,
-        "rows": rows * shape.width * shape.all_ci * shape.bytes / target.l2,
-        "row_slice": rows * shape.width * shape.ci * shape.bytes / target.l1,
-    }
-
-
 def _illegal(workload: Workload, target: Target, columns: Columns) -> npt.NDArray[np.bool_]:
-    if "algorithm" not in columns:
-        return _illegal_product(_Shape(workload, target), target, columns)
-    result = np.empty(len(columns["algorithm"]), dtype=np.bool_)
-    algorithms = _algorithms(workload, target)
-    for number in np.unique(columns["algorithm"]):
-        rows = np.flatnonzero(columns["algorithm"] == number)
-        own = {name: each[rows] for name, each in columns.items()}
-        result[rows] = _illegal_by(algorithms[number], workload, target, own)
+    result = np.zeros(len(columns["tile_co"]), dtype=np.bool_)
+    for which, shape in _pictured(workload, target, columns):
+        result |= which & outer_product.illegal(shape, target, columns)
+    if "algorithm" in columns and applies(workload):
+        rows = np.flatnonzero(np.isin(columns["algorithm"], range(1, len(winograd.ALGORITHMS))))
+        if len(rows):
+            result[rows] = winograd.illegal(workload, target, {name: each[rows] for name, each in columns.items()})
+    if "split" in (algorithms := _algorithms(workload, target)) and "pad" in columns:
+        result |= (columns["algorithm"] == algorithms.index("split")) & (columns["pad"] == PADS.index("skip"))
     return result
-
-
-def _illegal_by(algorithm: str, workload: Workload, target: Target, columns: Columns) -> npt.NDArray[np.bool_]:
-    if algorithm in winograd.ALGORITHMS[1:]:
-        return winograd.illegal(workload, target, columns)
-    result = _illegal_product(_Shape(workload, target, algorithm), target, columns)
-    if algorithm == "split" and "pad" in columns:
-        result |= columns["pad"] == PADS.index("skip")
-    return result
-
-
-def _illegal_product(shape: _Shape, target: Target, columns: Columns) -> npt.NDArray[np.bool_]:
-    """Of the algorithms that are products of channels by pixels."""
-    known = _quantities(shape, target, columns)
-    # A block with more tiles than there are is the same schedule as a smaller one.
-    # One pixel of one block is always possible: the blocks of a layout may be too large for the registers of a target.
-    result = (known["registers"] > 1) & (known["accumulators"] > shape.parts) | (known["unrolled"] > UNROLL_LIMIT)
-    result |= known["unrolled"] * known["copies"] > CODE_LIMIT
-    result |= (columns["block_co"] > 1) & (columns["block_co"] > ceil(shape.vectors, columns["tile_co"]))
-    result |= (columns["block_oh"] > 1) & (columns["block_oh"] > ceil(shape.oh, columns["tile_oh"]))
-    result |= shape.steps_ci % columns["split_ci"] != 0
-    # Blocks of one are walked through in the same order either way.
-    result |= (columns["co_inside"] == 1) & (columns["block_co"] == 1)
-    result |= (columns["unroll_kw"] == 1) & (shape.kw == 1)
-    if shape.kh * shape.kw == 1:
-        result |= columns["order"] != 0
-    if shape.padded:
-        result |= (columns["pad"] == PADS.index("task")) & (columns["outer"] != OUTERS.index("oh"))
-        # The border is decided where the code is written: along rows by unrolling, down the image by whole rows.
-        inner = (columns["tile_oh"] == 1) & ((columns["unroll_kw"] == 1) | (shape.kw == 1)) & (shape.pairs != "kw")
-        result |= (columns["pad"] == PADS.index("skip")) & ~inner
-    if "unit" in columns:
-        matrices = columns["unit"] == UNITS.index("matrices")
-        result |= matrices & ((columns["tile_ow"] > LARGEST) | (columns["split_ci"] > LARGEST) | (not shape.tiles))
-        if shape.padded:
-            result |= matrices & (columns["pad"] == PADS.index("skip"))
-    return np.asarray(result)
 
 
 def _features(workload: Workload, target: Target, columns: Columns) -> npt.NDArray[np.float32]:
-    known, algorithms = _quantities(_Shape(workload, target), target, columns), _algorithms(workload, target)
-    for number, algorithm in enumerate(algorithms[1:], 1):
-        if algorithm == "split":
-            other = _quantities(_Shape(workload, target, algorithm), target, columns)
-        else:
-            other = winograd.quantities(workload, target, columns)
-        known = {name: np.where(columns["algorithm"] == number, other[name], known[name]) for name in known}
+    pictures = [
+        (which, outer_product.quantities(shape, target, columns))
+        for which, shape in _pictured(workload, target, columns)
+    ]
+    if "algorithm" in columns and applies(workload):
+        transformed = np.isin(columns["algorithm"], range(1, len(winograd.ALGORITHMS)))
+        pictures.append((transformed, winograd.quantities(workload, target, columns)))
+    masks = [which for which, _ in pictures]
+    known = {name: np.select(masks, [values[name] for _, values in pictures], 1.0) for name in pictures[0][1]}
     return logarithms(known, columns)
 
 
 def _default(workload: Workload, target: Target) -> dict[str, Any]:
-    shape, space = _Shape(workload, target), _space(workload, target)
+    space = _space(workload, target)
     values: dict[str, Any] = {knob.name: knob.values for knob in space.knobs}
-    heights = {1, *(h for h in values["tile_oh"] if shape.ow <= target.registers // 2)}
-    candidates = {
-        (co, oh * ow): (co, oh, ow)
-        for co in values["tile_co"]
-        for oh in sorted(heights)
-        for ow in values["tile_ow"]
-        if oh == 1 or ow == shape.ow
-    }
-    tile = register_tile(candidates, shape.vectors, shape.oh * shape.ow, target.registers, shape.parts)
-    tile_co, tile_oh, tile_ow = candidates.get(tile, (1, 1, 1))
+    shape, tile_co, tile_oh, tile_ow = _default_tile(workload, target, values)
     split_ci = max(value for value in values["split_ci"] if shape.steps_ci % value == 0 and value <= 4)
     while split_ci > 1 and split_ci * tile_co * shape.parts * tile_oh * tile_ow > UNROLL_LIMIT:
         split_ci = max(value for value in values["split_ci"] if value < split_ci and shape.steps_ci % value == 0)
@@ -335,19 +270,22 @@ def _default(workload: Workload, target: Target) -> dict[str, Any]:
         "split_ci": split_ci,
         "unroll_kw": 0,
         "order": "ci,kh,kw" if shape.kh * shape.kw == 1 else "kh,ci,kw",
-        "outer": "co,oh",
+        "outer": "oh,co" if shape.flat else "co,oh",
         "co_inside": 0,
     }
-    if shape.padded:
-        config["pad"] = "first"
-        if shape.pairs != "kw" and tile_oh == 1 and 3 * tile_co * shape.parts * tile_ow * shape.kw <= CODE_LIMIT:
-            config |= {"pad": "skip", "unroll_kw": int(shape.kw > 1), "split_ci": 1}
+    if "lanes" in values:
+        config["lanes"] = LANES[shape.pixels]
     if "unit" in values:
         config["unit"] = "vectors"
     if "algorithm" in values:
-        config["algorithm"] = "direct"
+        config["algorithm"] = "flat" if shape.flat else "direct"
+    if shape.padded:
+        config["pad"] = "first"
+        skipping = config | {"pad": "skip", "unroll_kw": int(shape.kw > 1), "split_ci": 1}
+        if not outer_product.illegal(shape, target, numeric(skipping, space)).any():
+            config = skipping
     if "split" in values.get("algorithm", ()) and workload.tolerance >= SPLIT_ERROR:
-        config |= {"algorithm": "split", **_matrices(_Shape(workload, target, "split"), values)}
+        config |= {"algorithm": "split", **_matrices(Shape(workload, target, "split"), values)}
     elif shape.tiles:
         config |= _matrices(shape, values)
     elif "winograd4" in values.get("algorithm", ()):
@@ -358,7 +296,35 @@ def _default(workload: Workload, target: Target) -> dict[str, Any]:
     return config
 
 
-def _matrices(shape: _Shape, values: dict[str, Any]) -> dict[str, Any]:
+def _default_tile(workload: Workload, target: Target, values: dict[str, Any]) -> tuple[Shape, int, int, int]:
+    """The outer product and its tile that should be quickest by counting what they do."""
+    sizes = np.meshgrid(*(values[name] for name in ("tile_co", "tile_oh", "tile_ow")), indexing="ij")
+    tile_co, tile_oh, tile_ow = (size.ravel() for size in sizes)
+    others = dict.fromkeys(values, 0) | dict.fromkeys(("block_co", "block_oh", "split_ci"), 1)
+    others |= {"unit": UNITS.index("vectors")} if "unit" in values else {}
+    columns = _constant(others, len(tile_co)) | {"tile_co": tile_co, "tile_oh": tile_oh, "tile_ow": tile_ow}
+    best, least = (Shape(workload, target), 1, 1, 1), float("inf")
+    for shape in _shapes(workload, target).values():
+        cycles = outer_product.cycles(shape, columns)
+        cycles[outer_product.illegal(shape, target, columns)] = np.inf
+        if shape.padded:  # several rows would need a padded copy, which is worth it where a row is short
+            cycles[(tile_oh > 1) & ((tile_ow < shape.ow) | (2 * shape.ow > target.registers))] = np.inf
+        if shape.padded and shape.pixels:
+            skipping = {"pad": PADS.index("skip"), "unroll_kw": int(shape.kw > 1)}
+            cycles[outer_product.illegal(shape, target, columns | _constant(skipping, len(cycles)))] = np.inf
+        number = int(np.argmin(cycles))
+        if cycles[number] < least:
+            best = shape, int(tile_co[number]), int(tile_oh[number]), int(tile_ow[number])
+            least = float(cycles[number])
+    return best
+
+
+def _constant(values: Mapping[str, int], count: int) -> Columns:
+    """Columns of ``count`` candidates that have the same values."""
+    return {name: np.full(count, value) for name, value in values.items()}
+
+
+def _matrices(shape: Shape, values: dict[str, Any]) -> dict[str, Any]:
     """The part of the default that is another with matrix registers: four of them for sums, two each for operands."""
     co = max(value for value in values["tile_co"] if value * shape.parts <= max(2, shape.parts))
     oh = max(value for value in values["tile_oh"] if value * co * shape.parts <= 4)

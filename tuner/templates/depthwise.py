@@ -50,15 +50,20 @@ def _space(workload: Workload, target: Target) -> Space:
     knobs: list[Knob] = [
         Choice("tile_oh", tiles(shape.oh, 7)),
         Choice("tile_ow", tiles(shape.across, target.registers - 4)),
-        Choice("block_oh", up_to(shape.oh, (1, 2, 4, 7, 14, 28, 56, 112))),
+        Choice("block_oh", _blocks(shape)),
         Flag("unroll_kh"),
         Flag("unroll_kw"),
         Flag("fence"),
         Choice("outer", OUTERS),
     ]
     if shape.padded:
-        knobs.append(Choice("pad", PADS if shape.blocked else PADS[:2]))
+        knobs.append(Choice("pad", PADS))
     return Space(knobs)
+
+
+def _blocks(shape: _Shape) -> tuple[int, ...]:
+    """Numbers of tiles of rows that a task may do, up to all rows."""
+    return up_to(shape.oh, (1, 2, 4, 7, 14, 28, 56, 112, shape.oh))
 
 
 def _schedule(workload: Workload, target: Target, config: Config) -> Schedule:
@@ -113,6 +118,8 @@ def _quantities(workload: Workload, target: Target, columns: Columns) -> dict[st
         copies = copies * np.where(
             columns["pad"] == PADS.index("skip"), np.minimum(ceil(shape.across, columns["tile_ow"]), 3), 1
         )
+        whole = (columns["pad"] == PADS.index("skip")) & (columns["tile_oh"] > 1)  # and so do rows of tiles
+        copies = np.where(whole, copies * np.minimum(ceil(shape.oh, columns["tile_oh"]), 3), copies)
     tasks = shape.n * shape.groups * np.ceil(shape.oh / (block_oh * tile_oh))
     rows = (block_oh * tile_oh - 1) * shape.stride[0] + (shape.kh - 1) * shape.dilation[0] + 1
     fresh = ((tile_oh - 1) * shape.stride[0] + shape.kh) * ((tile_ow - 1) * shape.stride[1] + shape.kw)
@@ -133,15 +140,21 @@ def _quantities(workload: Workload, target: Target, columns: Columns) -> dict[st
 def _illegal(workload: Workload, target: Target, columns: Columns) -> npt.NDArray[np.bool_]:
     shape = _Shape(workload, target)
     known = _quantities(workload, target, columns)
-    result = (known["registers"] > 1) | (known["unrolled"] > UNROLL_LIMIT)
+    # One pixel is always possible: the blocks of a layout may be too large for the registers of a target.
+    result = (known["registers"] > 1) & (known["sums"] > shape.parts) | (known["unrolled"] > UNROLL_LIMIT)
     result |= known["unrolled"] * known["copies"] > CODE_LIMIT
-    result |= (columns["block_oh"] > 1) & (columns["block_oh"] > ceil(shape.oh, columns["tile_oh"]))
+    blocks = _blocks(shape)
+    smaller = np.array(blocks)[np.maximum(np.searchsorted(blocks, columns["block_oh"]) - 1, 0)]
+    result |= (columns["block_oh"] > 1) & (smaller * columns["tile_oh"] >= shape.oh)  # that does all rows as well
     result |= (columns["unroll_kw"] == 1) & (shape.kw == 1)
     result |= (columns["fence"] == 1) & (columns["unroll_kw"] == 0)
     result |= (columns["unroll_kh"] == 1) & ((shape.kh == 1) | (columns["unroll_kw"] == 0))
     if shape.padded:
-        # The border is decided where the code is written: along rows by unrolling, down the image by whole rows.
-        inner = (columns["tile_oh"] == 1) & ((columns["unroll_kw"] == 1) | (shape.kw == 1))
+        # The border is decided where the code is written: along rows by unrolling, down the image by whole rows, or
+        # by unrolling as well where the loop over the rows is not shared among the tasks.
+        whole = columns["block_oh"] * columns["tile_oh"] >= shape.oh
+        rows = (columns["tile_oh"] == 1) | whole & ((columns["unroll_kh"] == 1) | (shape.kh == 1))
+        inner = rows & ((columns["unroll_kw"] == 1) | (shape.kw == 1))
         result |= (columns["pad"] == PADS.index("skip")) & ~inner
     return np.asarray(result)
 
@@ -153,7 +166,7 @@ def _features(workload: Workload, target: Target, columns: Columns) -> npt.NDArr
 def _default(workload: Workload, target: Target) -> dict[str, Any]:
     shape, space = _Shape(workload, target), _space(workload, target)
     values: dict[str, Any] = {knob.name: knob.values for knob in space.knobs}
-    widths = [w for w in values["tile_ow"] if w * shape.parts <= target.registers // 2 - 2]
+    widths = [w for w in values["tile_ow"] if w * shape.parts <= target.registers // 2 - 2] or [1]
     tile_ow = max(widths, key=lambda w: (w / (ceil(shape.across, w) * w), w))
     block_oh = max(b for b in values["block_oh"] if b <= max(1, shape.oh // 4))
     config: dict[str, Any] = {
@@ -165,9 +178,34 @@ def _default(workload: Workload, target: Target) -> dict[str, Any]:
         "fence": 0,
         "outer": "c,oh",
     }
-    if shape.padded:
+    if not shape.blocked and (rows := _rows(shape, values, target)):
+        config |= rows
+    elif shape.padded:
         config["pad"] = "skip" if shape.blocked and (config["unroll_kw"] or shape.kw == 1) else "task"
     return config
+
+
+def _rows(shape: _Shape, values: dict[str, Any], target: Target) -> dict[str, Any]:
+    """The part of the default that is another where lanes are pixels: rows of vectors share what they load.
+
+    Of the tiles with few enough sums and copies the one that should be quickest by counting loads and multiply-adds;
+    a task does all rows, so that the border is known where the code is written. Empty when there is none.
+    """
+    best, least_cycles, kinds = dict[str, Any](), float("inf"), 3 if shape.padded else 2
+    for tile_oh in values["tile_oh"]:
+        block = min(value for value in values["block_oh"] if value * tile_oh >= shape.oh)
+        for tile_ow in values["tile_ow"]:
+            sums, window = tile_oh * tile_ow, shape.kh * shape.kw
+            copies = min(ceil(shape.oh, tile_oh), kinds) * min(ceil(shape.across, tile_ow), kinds)
+            if sums > target.registers // 4 or sums * window * copies > CODE_LIMIT // 2:
+                continue
+            loads = ((tile_oh - 1) * shape.stride[0] + shape.kh) * shape.kw * tile_ow * min(shape.stride[1], 4)
+            tiles = ceil(shape.oh, tile_oh) * ceil(shape.across, tile_ow)
+            if (cycles := tiles * (max(sums * window, loads) / 2 + sums)) <= least_cycles:
+                window_unrolled = {"unroll_kh": int(shape.kh > 1 and shape.kw > 1), "unroll_kw": int(shape.kw > 1)}
+                best = {"tile_oh": tile_oh, "tile_ow": tile_ow, "block_oh": block, **window_unrolled}
+                least_cycles = cycles
+    return best | ({"pad": "skip"} if best and shape.padded else {})
 
 
 DEPTHWISE = Template("depthwise_conv2d", 1, _space, _schedule, _illegal, _features, _default)

@@ -129,6 +129,7 @@ def _quantities(workload: Workload, target: Target, columns: Columns) -> dict[st
     lane_bytes = 4 * shape.lanes  # of a float32, or of a pair of bfloat16
     copies = bodies(shape.m, columns["block_m"], columns["tile_m"])
     copies = copies * bodies(shape.vectors, columns["block_n"], columns["tile_n"])
+    copies = copies * bodies(shape.steps, ceil(columns["chunk_k"], columns["unroll_k"]), columns["unroll_k"])
     registers = (tile_n * tile_m + tile_n + 1) / target.registers
     if "unit" in columns:
         registers = np.where(columns["unit"] == 0, (tile_n * columns["block_m"] + 2) / REGISTERS, registers)

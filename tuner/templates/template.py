@@ -15,6 +15,10 @@ from tuner.workload import Workload
 UNROLL_LIMIT = 512  # multiply-adds written out in the innermost straight code; beyond it the code outgrows its caches
 CODE_LIMIT = 1024  # multiply-adds written out in all copies of that code together; beyond it compiling takes too long
 
+WASTE = 0.25  # of the work, that partial tiles may leave idle
+
+_DELAY = 0.15  # cycles, of a load beside multiply-adds
+
 UNITS = ("matrices", "vectors")  # what multiplies bfloat16 operands, where the target has registers for matrices
 
 
@@ -47,10 +51,10 @@ def up_to(limit: int, values: Iterable[int]) -> tuple[int, ...]:
     return tuple(sorted({value for value in values if value <= limit} | {1}))
 
 
-def tiles(extent: int, largest: int, waste: float = 0.25) -> tuple[int, ...]:
-    """Tile sizes of a loop of ``extent`` turns whose last, partial tile leaves at most ``waste`` of the work idle."""
+def tiles(extent: int, largest: int) -> tuple[int, ...]:
+    """Tile sizes of a loop of ``extent`` turns whose last, partial tile leaves at most ``WASTE`` of the work idle."""
     sizes = range(1, min(extent, largest) + 1)
-    return tuple(size for size in sizes if -(-extent // size) * size <= extent * (1 + waste))
+    return tuple(size for size in sizes if -(-extent // size) * size <= extent * (1 + WASTE))
 
 
 def bodies(extent: Any, block: Any, tile: Any) -> Any:
@@ -70,23 +74,25 @@ def least(left: Any, right: Any) -> Any:
     return np.minimum(left, right) if columns else min(left, right)
 
 
-def register_tile(
-    candidates: Iterable[tuple[int, int]], vectors: int, pixels: int, registers: int, parts: int = 1
-) -> tuple[int, int]:
-    """The (vectors, pixels) tile that an outer-product kernel should be quickest with, by counting its instructions.
+def register_tile(candidates: Iterable[tuple[int, int]], vectors: int, rows: int, registers: int) -> tuple[int, int]:
+    """The (vectors, rows) tile that an outer-product kernel should be quickest with, by counting its instructions.
 
-    For each step of the reduction a tile of ``v`` vectors by ``p`` pixels takes ``v * p`` multiply-adds, ``v`` vector
-    loads and ``p`` broadcasts; two of either kind start in a cycle, and eight sums must be under way to hide the
-    latency of the adder. ``vectors`` and ``pixels`` are what there is to do; partial tiles count as whole. ``parts`` is
-    the number of registers that one vector of the layout takes.
+    For each step of the reduction a tile of ``v`` vectors by ``r`` rows takes ``v * r`` multiply-adds, ``v`` vector
+    loads and ``r`` broadcasts; two of either kind start in a cycle, loads delay multiply-adds a little, and eight sums
+    must be under way to hide the latency of the adder. ``vectors`` and ``rows`` are what there is to do; partial tiles
+    count as what they are.
     """
 
     def cycles(tile: tuple[int, int]) -> float:
-        v, p = tile
-        whole = ceil(vectors, v) * ceil(pixels, p)
-        return float(whole * max(v * parts * p / 2, (v * parts + p) / 2, 4))
+        (v, r), total = tile, 0.0
+        for wide, columns in ((v, vectors // v), (vectors % v, 1)):
+            for high, lines in ((r, rows // r), (rows % r, 1)):
+                if wide and high:
+                    step = max(wide * high / 2, (wide + high) / 2, 4) + _DELAY * (wide + high)
+                    total += columns * lines * step
+        return total
 
-    legal = [tile for tile in candidates if tile[0] * parts * (tile[1] + 1) + 1 <= registers]
+    legal = [tile for tile in candidates if tile[0] * (tile[1] + 1) + 1 <= registers]
     return min(legal or [(1, 1)], key=lambda tile: (cycles(tile), -tile[0] * tile[1]))
 
 
