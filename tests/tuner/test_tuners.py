@@ -104,5 +104,5 @@ def test_what_does_not_fit_together_is_said_in_one_line() -> None:
         made(Settings(model=cost_model("gbt-rank", "x")))
     with pytest.raises(TunedbError, match="acquisition ei needs the objective regression"):
         replace(cost_model("gbt-rank"), acquisition="ei")
-    assert ModelSettings() == cost_model("gbt-regression")
+    assert ModelSettings() == cost_model("gbt-rank")
     assert {f"tree-gru-{objective}" for objective in OBJECTIVES} < set(MODELS)

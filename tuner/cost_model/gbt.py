@@ -25,7 +25,7 @@ class Settings:
     weight of ``2^(-trials / 64)``. "feature": it is one more feature.
     """
 
-    objective: Objective = "regression"
+    objective: Objective = "rank"
     rounds: int = 40
     depth: int = 4
     rate: float = 0.3

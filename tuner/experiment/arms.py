@@ -56,7 +56,7 @@ class NoOptions:
 class ModelOptions:
     """How a search is guided by a model; the defaults are those of ``tunedb tune --cold``."""
 
-    model: str = "gbt-regression"  # tuner.cost_model.models
+    model: str = "gbt-rank"  # tuner.cost_model.models
     features: str = ""  # tuner.features.representations; "" for those that go with the model
     warmup: int = Plan.warmup
     batch: int = Plan.batch
