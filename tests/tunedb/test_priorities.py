@@ -141,4 +141,4 @@ def test_the_command_lists_what_to_tune(
     found = json.loads(call(str(path), "-n", "1", "--db", url, "--json").stdout)
     assert [each["workload"] for each in found["priorities"]] == [SLOW.key]
     assert found["more_trials"] == TRIALS
-    assert call("nowhere.toml", "--db", url).exit_code == Exit.FAILED
+    assert call("nowhere.toml", "--db", url).exit_code == Exit.USAGE
