@@ -33,7 +33,10 @@ def are_long(paths: Iterable[str]) -> bool:
 
 
 class Reader:
-    """Reads logs of other tools, which are files, in the order in which it is asked to; a context manager."""
+    """Reads logs of other tools, which are files, in the order in which it is asked to; a context manager.
+
+    Its process starts with the first log that it is asked for.
+    """
 
     def __init__(self) -> None:
         self._process: subprocess.Popen[bytes] | None = None

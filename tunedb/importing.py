@@ -50,15 +50,15 @@ def import_logs(
     nothing of it written. Both make a log one write unit, which keeps other writers waiting; otherwise some thousands
     of records are one. ``progress`` is told the path of a log and the fraction of it that was stored, if known.
     """
-    with contextlib.ExitStack() as stack:
-        reader = stack.enter_context(Reader()) if are_long(paths) else None
+    beside = are_long(paths)
+    with Reader() as reader:
         for path, following in zip(paths, [*paths[1:], None], strict=True):
             run = _Run(Path(path).name, strict, dry_run)
             try:
                 with open_source(path) as source:
                     run.file, chosen = source.name, format_of(source, format)
                     run.format = chosen.name
-                    if reader is not None and _ask(reader, source, chosen, about):
+                    if beside and _ask(reader, source, chosen, about):
                         if following is not None:
                             _ask_ahead(reader, following, format, about)
                         units = _units(reader.batches())
@@ -142,7 +142,7 @@ class _Run:
         one = self.strict or self.dry_run
         with _no_garbage_collection():
             for unit in (chain.from_iterable(units),) if one else units:
-                before = self.read, self.new, self.quarantined
+                before = self.read, self.new, self.quarantined, self.reasons
                 fraction = None
                 try:
                     with contextlib.suppress(_TakeBack), database.write() as connection:
@@ -155,7 +155,7 @@ class _Run:
                         if self.dry_run:
                             raise _TakeBack
                 except BaseException:
-                    self.read, self.new, self.quarantined = before
+                    self.read, self.new, self.quarantined, self.reasons = before
                     raise
                 if progress is not None:
                     progress(fraction)
