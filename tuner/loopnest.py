@@ -46,7 +46,10 @@ class Affine:
 
     def coefficient(self, loop: str) -> Extent:
         """Change of the value when the counter of ``loop`` grows by one."""
-        return next((coefficient for name, coefficient in self.terms if name == loop), 0)
+        for name, coefficient in self.terms:
+            if name == loop:
+                return coefficient
+        return 0
 
     def __str__(self) -> str:
         parts = [loop if _is(coefficient, 1) else f"{coefficient}*{loop}" for loop, coefficient in self.terms]

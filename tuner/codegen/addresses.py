@@ -45,16 +45,20 @@ class AddressWriter(ArithmeticWriter):
         """The terms that are not known here as (depth, value, factor), outermost first, and the sum of the known."""
         constant = int(index.constant)
         dynamic: list[tuple[int, str, int]] = []
+        lanes, counters = self.vector[0] if self.vector else None, self.counters
         for name, coefficient in index.terms:
-            if self.vector and name == self.vector[0]:
+            if name == lanes:
                 continue
-            counter = self.counters[name]
-            factor = int(coefficient) // counter.unit
-            if isinstance(counter.value, int):
-                constant += counter.value * factor
+            counter = counters[name]
+            value, factor = counter.value, int(coefficient)
+            if counter.unit != 1:
+                factor //= counter.unit
+            if isinstance(value, int):
+                constant += value * factor
             elif factor:
-                dynamic.append((counter.depth, counter.value, factor))
-        dynamic.sort(key=lambda term: term[0])
+                dynamic.append((counter.depth, value, factor))
+        if len(dynamic) > 1:
+            dynamic.sort(key=lambda term: term[0])
         return dynamic, constant
 
     def _pointer(self, buffer: Buffer, index: Affine) -> tuple[str, int]:

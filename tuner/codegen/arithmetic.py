@@ -126,7 +126,7 @@ class ArithmeticWriter(Writer):
     def _splat(self, value: Value, lanes: int) -> Value:
         type_ = vector_type(value.element, lanes)
         if not value.name.startswith("%"):
-            return Value(f"<{', '.join([f'{value.type} {value.name}'] * lanes)}>", lanes, value.element)
+            return Value(f"splat ({value.type} {value.name})", lanes, value.element)
         one, all_ = f"%{self._fresh('b')}", f"%{self._fresh('s')}"
         self._line(f"{one} = insertelement {type_} poison, {value.type} {value.name}, i64 0")
         self._line(f"{all_} = shufflevector {type_} {one}, {type_} poison, <{lanes} x i32> zeroinitializer")

@@ -116,8 +116,6 @@ def _optimize(module: Any, machine_of_target: Any) -> None:
     Measured on ResNet-18's layers: LLVM's whole O2 pipeline takes 20-35 ms more and gives no faster code.
     """
     builder = llvm.create_pass_builder(machine_of_target, llvm.create_pipeline_tuning_options(speed_level=1))
-    passes = llvm.create_new_function_pass_manager()
+    passes = llvm.create_new_module_pass_manager()
     passes.add_sroa_pass()
-    for function in module.functions:
-        if not function.is_declaration:
-            passes.run(function, builder)
+    passes.run(module, builder)

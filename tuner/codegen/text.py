@@ -37,6 +37,7 @@ class Region:
     top: list[str] = field(default_factory=list)
     lines: list[str] = field(default_factory=list)
     known: dict[tuple[str, str, int], str] = field(default_factory=dict)  # pointers, sums and tests found in ``top``
+    masks: dict[tuple[object, ...], str] = field(default_factory=dict)  # tests of lanes found in ``lines``
     loads: dict[str, dict[tuple[object, ...], Value]] = field(default_factory=dict)
     tiles: dict[int, tuple[str, int]] = field(default_factory=dict)  # what matrix registers hold: pointer and distance
 
@@ -75,7 +76,6 @@ class Writer:
         would hold them all at once, and spill the sums. A fence within the thread orders memory accesses and is no
         instruction.
         """
-        self._close()
         self._line('fence syncscope("singlethread") acq_rel')
         self._forget()
 

@@ -1,12 +1,15 @@
 """Values: expressions, loads and stores of a loop nest as LLVM IR.
 
-A vectorized loop has no code of its own: while it is open, an access that moves with it is a vector access.
+A vectorized loop has no code of its own: while it is open, an access that moves with it is a vector access. Stores to
+known places of the local tile are held back to the end of a straight stretch of text: only the last one of each counts.
 """
+
+from math import gcd
 
 from tuner.codegen.addresses import ALIGNMENT, ELEMENTS
 from tuner.codegen.arithmetic import literal
 from tuner.codegen.instructions import Instructions
-from tuner.codegen.text import Value
+from tuner.codegen.text import Value, identifier
 from tuner.codegen.vectors import NEAR, SIZES, Scattered, VectorWriter
 from tuner.dtype import item_bytes
 from tuner.errors import ScheduleError
@@ -22,6 +25,7 @@ class ValueWriter(VectorWriter):
         super().__init__(unaligned, instructions)
         self.pair: tuple[str, int] | None = None  # the loop of a dot product, and whether it has one turn here or two
         self.border: tuple[Condition, ...] = ()  # which lanes of an operand exist here; others are zero and not read
+        self.held: dict[str, dict[int, Value]] = {}  # of local buffers, by place: values that are not written yet
         self.statements = 0
 
     def _store(self, store: Store) -> None:
@@ -31,23 +35,45 @@ class ValueWriter(VectorWriter):
                 f"more than {STATEMENT_LIMIT} statements are unrolled: unroll less or use smaller tiles"
             )
         if store.accumulate:
-            if self._adds_nothing(store.value):
+            factor = self._factor(store.value)
+            if factor == 0.0:
                 return
             old = self._load(Load(store.buffer, store.index))
-            value = self._accumulated(old, store.value)
+            value = self._accumulated(old, store.value, factor)
         else:
             value = self._stored(store)
         stride = self._stride(store.index)
         lanes = self._lanes(stride)
         value = self._widen(value, self._width(lanes))
         pointer, constant = self._pointer(store.buffer, store.index)
-        if not lanes or stride == 1:
+        local = store.buffer.scope is Scope.LOCAL
+        if local and self._is_known(store.buffer, pointer, value.lanes, stride):
+            self.held.setdefault(store.buffer.name, {})[constant] = value
+        elif not lanes or stride == 1:
             address = self._address(pointer, constant, value.element)
-            whole = value.lanes if store.buffer.scope is Scope.LOCAL else lanes  # a row of the tile has room for it
+            whole = value.lanes if local else lanes  # a row of the tile has room for it
             self._store_part(value, whole, address, self._alignment(store.buffer, store.index))
         else:
             self.scattered.append(Scattered(store.buffer.name, pointer, constant, stride, lanes, value))
         self.regions[-1].loads.pop(store.buffer.name, None)
+
+    def _is_known(self, buffer: Buffer, pointer: str, lanes: int, stride: int) -> bool:
+        """Whether a local buffer is used at a known place, in the pieces that are held; if not, those are written."""
+        known = pointer == identifier(buffer.name) and (not lanes or stride == 1)
+        held = self.held.get(buffer.name)
+        if held and not (known and next(iter(held.values())).lanes == lanes):  # all of them have as many
+            self._write_held(buffer.name)
+        return known
+
+    def _write_held(self, name: str) -> None:
+        for place, value in self.held.pop(name, {}).items():
+            align = SIZES[value.element] * gcd(ALIGNMENT // SIZES[value.element], place)
+            self._store_part(value, value.lanes, self._address(identifier(name), place, value.element), align)
+
+    def _close(self) -> None:
+        super()._close()
+        for name in list(self.held):
+            self._write_held(name)
 
     def _stored(self, store: Store) -> Value:
         """The value of ``store`` as it will lie in memory; what is only copied is not converted there and back."""
@@ -66,13 +92,13 @@ class ValueWriter(VectorWriter):
             return None if dynamic else value.buffer.values[place]
         return None
 
-    def _adds_nothing(self, value: Expression) -> bool:
-        return isinstance(value, Binary) and value.operator == "mul" and self._known(value.left) == 0.0
+    def _factor(self, value: Expression) -> float | None:
+        """The left side of a product, where that is known here."""
+        return self._known(value.left) if isinstance(value, Binary) and value.operator == "mul" else None
 
-    def _accumulated(self, old: Value, value: Expression) -> Value:
-        """``old + value`` with one rounding where the value is a product."""
+    def _accumulated(self, old: Value, value: Expression, factor: float | None) -> Value:
+        """``old + value`` with one rounding where the value is a product, whose left side may be a known ``factor``."""
         if isinstance(value, Binary) and value.operator == "mul":
-            factor = self._known(value.left)
             if factor in (1.0, -1.0):
                 return self._arithmetic("add" if factor == 1.0 else "sub", old, self._evaluate(value.right))
             if self.pair and isinstance(value.left, Load) and isinstance(value.right, Load):
@@ -132,6 +158,10 @@ class ValueWriter(VectorWriter):
         if any(item.buffer == load.buffer.name for item in self.scattered):
             self._close()
         pointer, constant = self._pointer(load.buffer, load.index)
+        if load.buffer.scope is Scope.LOCAL and self._is_known(load.buffer, pointer, self._width(lanes), stride):
+            held = self.held.get(load.buffer.name, {}).get(constant)
+            if held is not None:
+                return held
         known = self.regions[-1].loads.setdefault(load.buffer.name, {})
         border = self.border if lanes and load.buffer.scope is Scope.ARGUMENT else ()
         key = (pointer, constant, lanes * stride, element, border)

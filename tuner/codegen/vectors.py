@@ -70,7 +70,9 @@ class VectorWriter(AddressWriter):
             return self._operation("l", f"load {type_}, ptr {address}, align {align}", lanes, element)
         suffix = f"v{lanes}{_SUFFIXES[element]}.p0"
         self.declared.add(f"declare {type_} @llvm.masked.load.{suffix}(ptr, i32, {mask_type}, {type_})")
-        arguments = f"ptr {address}, i32 {align}, {mask_type} {self._all(masks, mask_type)}, {type_} zeroinitializer"
+        known = self.regions[-1].masks
+        mask = known.get(tuple(masks)) or known.setdefault(tuple(masks), self._all(masks, mask_type))
+        arguments = f"ptr {address}, i32 {align}, {mask_type} {mask}, {type_} zeroinitializer"
         return self._operation("l", f"call {type_} @llvm.masked.load.{suffix}({arguments})", lanes, element)
 
     def _strided(
@@ -115,7 +117,7 @@ class VectorWriter(AddressWriter):
 
         The elements are ``lanes`` from the ``first`` after the loop's own first one. No mask where all hold.
         """
-        kind, masks = f"<{lanes} x i64>", list[str]()
+        masks: list[str] = []
         for affine, bound in conditions:
             assert self.vector
             step = self._stride(affine) // apart
@@ -125,14 +127,22 @@ class VectorWriter(AddressWriter):
                 inside = [0 <= start + offset < bound for offset in offsets]
                 masks += [] if all(inside) else [_bits(inside)]
                 continue
-            one, all_, sum_, test = (f"%{self._fresh(stem)}" for stem in ("b", "s", "a", "in"))
-            limit = ", ".join([f"i64 {bound}"] * lanes)
-            self._line(f"{one} = insertelement {kind} poison, i64 {start}, i64 0")
-            self._line(f"{all_} = shufflevector {kind} {one}, {kind} poison, <{lanes} x i32> zeroinitializer")
-            self._line(f"{sum_} = add {kind} {all_}, <{', '.join(f'i64 {offset}' for offset in offsets)}>")
-            self._line(f"{test} = icmp ult {kind} {sum_}, <{limit}>")
-            masks.append(test)
+            key = (start, *offsets, bound)
+            known = self.regions[-1].masks
+            if key not in known:
+                known[key] = self._test(start, offsets, bound)
+            masks.append(known[key])
         return masks
+
+    def _test(self, start: str, offsets: Sequence[int], bound: int) -> str:
+        """In which lanes ``0 <= start + offset < bound``."""
+        kind = f"<{len(offsets)} x i64>"
+        one, all_, sum_, test = (f"%{self._fresh(stem)}" for stem in ("b", "s", "a", "in"))
+        self._line(f"{one} = insertelement {kind} poison, i64 {start}, i64 0")
+        self._line(f"{all_} = shufflevector {kind} {one}, {kind} poison, <{len(offsets)} x i32> zeroinitializer")
+        self._line(f"{sum_} = add {kind} {all_}, <{', '.join(f'i64 {offset}' for offset in offsets)}>")
+        self._line(f"{test} = icmp ult {kind} {sum_}, splat (i64 {bound})")
+        return test
 
     def _check_mask(self) -> None:
         """Refuse what LLVM does wrong: it loses part of the mask when it cuts a masked load in two."""
@@ -172,7 +182,7 @@ class VectorWriter(AddressWriter):
         lanes, width, element = columns[0].lanes, 1 << (len(columns) - 1).bit_length(), columns[0].element
         type_ = vector_type(element, lanes)
         vectors = [value.name for value in columns] + ["poison"] * (width - len(columns))
-        for _ in range(width.bit_length() - 1):
+        for round_ in range(width.bit_length() - 1):
             half, turned = width // 2, list[str]()
             for left, right in zip(vectors[:half], vectors[half:], strict=True):
                 for first in (0, lanes // 2):
@@ -182,6 +192,8 @@ class VectorWriter(AddressWriter):
                         f"{turned[-1]} = shufflevector {type_} {left}, {type_} {right}, <{lanes} x i32> <{order}>"
                     )
             vectors = turned
+            if round_ % 2 and element == "float" and lanes <= self.instructions.lanes:
+                vectors = [self._apart(vector, type_, lanes) for vector in vectors]
         count = len(columns)
         for row in range(rows):
             vector, first = vectors[row * width // lanes], row * width % lanes
@@ -189,10 +201,19 @@ class VectorWriter(AddressWriter):
             if width == lanes:  # a row is a register; what lies behind a short one is not written
                 self._store_part(Value(vector, lanes, element), count, address, SIZES[element])
                 continue
-            part = f"%{self._fresh('r')}"
-            order = ", ".join(f"i32 {first + i}" for i in range(count))
-            self._line(f"{part} = shufflevector {type_} {vector}, {type_} poison, <{count} x i32> <{order}>")
-            self._line(f"store <{count} x {element}> {part}, ptr {address}, align {SIZES[element]}")
+            whole = self._width(count)
+            order = ", ".join(f"i32 {first + i}" if i < count else "i32 poison" for i in range(whole))
+            text = f"shufflevector {type_} {vector}, {type_} poison, <{whole} x i32> <{order}>"
+            self._store_part(self._operation("r", text, whole, element), count, address, SIZES[element])
+
+    def _apart(self, vector: str, type_: str, lanes: int) -> str:
+        """The same vector, but LLVM sees nothing of how it was made.
+
+        It tries to join each shuffle with all that came before: half of the time of compiling a transposition.
+        """
+        self.declared.add(f"declare {type_} @llvm.arithmetic.fence.v{lanes}f32({type_})")
+        text = f"call {type_} @llvm.arithmetic.fence.v{lanes}f32({type_} {vector})"
+        return self._operation("x", text, lanes).name
 
 
 def _runs(columns: Mapping[int, Value], longest: int) -> Iterator[tuple[int, list[Value]]]:

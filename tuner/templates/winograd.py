@@ -10,13 +10,14 @@ configuration to Winograd ones and back, and the tuner does not try a schedule t
 """
 
 from collections.abc import Callable, Iterator, Sequence
+from functools import cache
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from tuner.operators.image import channel_block, output_size
-from tuner.operators.winograd import TILES, blocks, tile_counts
+from tuner.operators.winograd import TILES, blocks, matrices, tile_counts
 from tuner.schedule import (
     Algorithm,
     CacheWrite,
@@ -65,6 +66,7 @@ class _Shape:
     def __init__(self, workload: Workload, target: Target, algorithm: str) -> None:
         tall, wide = tile = TILES[algorithm]
         self.plain = algorithm in _PLAIN
+        self.transforms = _written_out(tile, self.plain)
         self.points = (tall + 2) * (wide + 2)
         self.n, self.ci, self.co = workload.size("n"), workload.size("ci"), workload.size("co")
         self.blocked = channel_block(workload.text("layout"), self.ci) is not None
@@ -97,6 +99,18 @@ class _Shape:
         rows = least(block_oh * tile_oh, self.rows)
         fitting = self.l2 // 2 // (self.column_bytes * rows) // tile_ow * tile_ow
         return rows, least(-least(-fitting, -tile_ow), self.columns)
+
+
+@cache
+def _written_out(tile: tuple[int, int], plain: bool) -> int:
+    """Multiply-adds that are written out for the transforms of a tile of outputs."""
+    by_rows, by_columns = (matrices(size) for size in tile)
+    rows_in, columns_in, rows_out, columns_out = (
+        sum(value != 0 for row in matrix for value in row)
+        for matrix in (by_rows.input, by_columns.input, by_rows.output, by_columns.output)
+    )
+    tall, points_x = tile[0], len(by_columns.input)
+    return rows_in + columns_in + (rows_out * points_x + columns_out * tall if plain else rows_out + columns_out)
 
 
 def schedule(workload: Workload, target: Target, config: Config) -> Schedule:
@@ -180,10 +194,14 @@ def _input(shape: _Shape, by_task: bool) -> list[Step]:
 
 
 def _packing(target: Target, width: int) -> list[Step]:
-    """Rows of pixels are read, and turned into blocks of channels in registers."""
+    """Rows of pixels are read, and turned into blocks of channels in registers.
+
+    The last pixels of a row are a tile of their own only if they are few: two tiles are much code.
+    """
+    lanes = min(target.lanes, width)
     return [
         ComputeAt("pack", ""),
-        Split("pack", "kx", (min(target.lanes, width),)),
+        Split("pack", "kx", (lanes,), "shift" if 2 * (width % lanes) > lanes else "cut"),
         Reorder("pack", ("kn", "kc", "ky", "kx.0", "kl", "kx.1")),
         Parallel("pack", ("kn", "kc", "ky")),
         Unroll("pack", ("kl",)),
@@ -229,7 +247,7 @@ def _quantities(shape: _Shape, target: Target, columns: Columns) -> dict[str, An
     computed = shape.points * ceil(shape.rows, tile_oh) * tile_oh * ceil(shape.columns, tile_ow) * tile_ow
     panel = 4.0 * vectors * shape.lanes * shape.ci
     copies = bodies(shape.vectors, 1, tile_co) * bodies(block_rows, 1, tile_oh) * bodies(block_columns, 1, tile_ow)
-    copies = copies * bodies(shape.rows, 1, block_rows) * bodies(shape.columns, 1, block_columns)
+    copies = copies * _task_copies(shape, columns)
     in_task = block_rows * block_columns * np.where(by_task, 1, shape.n)
     return {
         "accumulators": vectors * tiles,
@@ -245,6 +263,14 @@ def _quantities(shape: _Shape, target: Target, columns: Columns) -> dict[str, An
         "rows": in_task * shape.column_bytes / target.l2,
         "row_slice": in_task * 4.0 * shape.ci / target.l1,
     }
+
+
+def _task_copies(shape: _Shape, columns: Columns) -> Any:
+    """How often all that a task does is written out: for whole blocks of tiles, and for the last ones."""
+    rows, across = shape.block(columns["tile_oh"], columns["tile_ow"], columns["block_oh"])
+    return np.where(
+        columns["outer"] == _BY_TASK, bodies(shape.rows, 1, rows) * bodies(shape.columns, 1, across), 1
+    )
 
 
 def illegal(workload: Workload, target: Target, columns: Columns) -> npt.NDArray[np.bool_]:
@@ -315,7 +341,8 @@ def direct_cycles(workload: Workload, target: Target) -> float:
 def _illegal(shape: _Shape, target: Target, columns: Columns) -> npt.NDArray[np.bool_]:
     known = _quantities(shape, target, columns)
     result = (known["registers"] > 1) | (known["unrolled"] > UNROLL_LIMIT)
-    result |= known["unrolled"] * known["copies"] > CODE_LIMIT
+    code = known["unrolled"] * known["copies"] + shape.transforms * _task_copies(shape, columns)
+    result |= code > CODE_LIMIT
     result |= (columns["tile_oh"] > shape.rows) | (columns["tile_ow"] > shape.columns)
     result |= shape.block_ci % columns["split_ci"] != 0
     result |= np.full(result.shape, shape.block_co % shape.lanes != 0)
