@@ -36,7 +36,7 @@ from tuner.schedule import (
 )
 from tuner.space import Columns, Config, Space, Value
 from tuner.target import Target
-from tuner.templates.template import CODE_LIMIT, UNROLL_LIMIT, bodies, ceil, least
+from tuner.templates.template import UNROLL_LIMIT, bodies, ceil, least
 from tuner.workload import Workload
 
 Members = npt.NDArray[np.int64]  # numbers of some of N candidates
@@ -54,6 +54,7 @@ _TYPICAL_ERROR = {  # at most, seen on layers of up to 512 channels
     "winograd6": 3e-5,
     "winograd7": 1e-4,
 }
+_CODE_LIMIT = 640  # multiply-adds written out, transforms included; the fastest of 3,000 trials have 66 to 560
 _TRANSFORM_CYCLES = 5.0  # for a vector between the transforms: made, read, and its loads and stores
 _FAR_CACHES = 8  # transformed weights of more than so many second-level caches are prefetched
 _PREFETCH = 4096  # elements ahead, see docs/winograd.md
@@ -268,9 +269,7 @@ def _quantities(shape: _Shape, target: Target, columns: Columns) -> dict[str, An
 def _task_copies(shape: _Shape, columns: Columns) -> Any:
     """How often all that a task does is written out: for whole blocks of tiles, and for the last ones."""
     rows, across = shape.block(columns["tile_oh"], columns["tile_ow"], columns["block_oh"])
-    return np.where(
-        columns["outer"] == _BY_TASK, bodies(shape.rows, 1, rows) * bodies(shape.columns, 1, across), 1
-    )
+    return np.where(columns["outer"] == _BY_TASK, bodies(shape.rows, 1, rows) * bodies(shape.columns, 1, across), 1)
 
 
 def illegal(workload: Workload, target: Target, columns: Columns) -> npt.NDArray[np.bool_]:
@@ -342,7 +341,7 @@ def _illegal(shape: _Shape, target: Target, columns: Columns) -> npt.NDArray[np.
     known = _quantities(shape, target, columns)
     result = (known["registers"] > 1) | (known["unrolled"] > UNROLL_LIMIT)
     code = known["unrolled"] * known["copies"] + shape.transforms * _task_copies(shape, columns)
-    result |= code > CODE_LIMIT
+    result |= code > _CODE_LIMIT
     result |= (columns["tile_oh"] > shape.rows) | (columns["tile_ow"] > shape.columns)
     result |= shape.block_ci % columns["split_ci"] != 0
     result |= np.full(result.shape, shape.block_co % shape.lanes != 0)
