@@ -87,9 +87,9 @@ def tune(
     """Search for a fast schedule of ``workload`` on ``target`` until the session has ``trials`` trials.
 
     The trials that ``history`` already has count and are learned from, not measured again. The first candidate is
-    always the default schedule. ``prior`` is what other workloads teach about this one; only the tuner "model" asks it.
-    ``pins`` are values of knobs, or their texts: all candidates have these, and the first is the one most like the
-    default schedule.
+    always the default schedule, and the template's rivals of it come next. ``prior`` is what other workloads teach
+    about this one; only the tuner "model" asks it. ``pins`` are values of knobs, or their texts: all candidates have
+    these; if the default and its rivals do not, the first is the one most like the default.
     No schedule is measured twice. The session ends early when the space is used up. At the end the best few are
     measured again, if there was a new trial. A KeyboardInterrupt leaves the history complete up to the last finished
     trial.
@@ -227,19 +227,19 @@ class _Search:
         self.scores: dict[str, float] = {}
         algorithms = next((knob.values for knob in self.space.knobs if knob.name == "algorithm"), ("direct",))
         self.inexact = Inexact([str(name) for name in algorithms])
-        self.start: int | None = None if session else _first(candidates, template.default(workload, target), pins)
         for trial in session:
             if trial.template != template.key:
                 raise ScheduleError(
                     f"the history was made with template {trial.template}, not {template.key}: start a new session"
                 )
             self.learn(self.space.index(trial.config), trial)
+        starts = _starts(candidates, [template.default(workload, target), *template.rivals(workload, target)], pins)
+        self.starts = [start for start in starts if candidates.unseen(np.array([start]))[0]]
 
     def next(self) -> tuple[int, dict[str, Value], Schedule] | None:
         """A candidate whose schedule was not tried yet and may be exact enough, or None when there are no more."""
         while True:
-            proposed = [self.start] if self.start is not None else self.tuner.propose(1)
-            self.start = None
+            proposed = [self.starts.pop(0)] if self.starts else self.tuner.propose(1)
             if not proposed:
                 return None
             index = proposed[0]
@@ -258,14 +258,19 @@ class _Search:
         self.tuner.observe([index], [score])
 
 
-def _first(candidates: Candidates, default: Mapping[str, Value], pins: Mapping[str, object]) -> int:
-    """The default configuration; under ``pins`` the legal one that is most like it. Raises ScheduleError."""
-    if not pins:
-        return candidates.space.index(default)
-    if (found := nearest_legal(candidates, default)) is None:
-        wanted = ", ".join(f"{name}={value_text(value)}" for name, value in pins.items())
-        raise ScheduleError(f"no schedule is legal with {wanted}: leave one of these out")
-    return found
+def _starts(candidates: Candidates, configs: Sequence[Mapping[str, Value]], pins: Mapping[str, object]) -> list[int]:
+    """The configurations to begin with: those that have the ``pins``, or the legal one most like the first of them.
+
+    Raises ScheduleError when none is legal.
+    """
+    wanted = {name: value_text(value) for name, value in pins.items()}
+    own = [each for each in configs if all(value_text(each[name]) == text for name, text in wanted.items())]
+    if own:
+        return [candidates.space.index(config) for config in own]
+    if (found := nearest_legal(candidates, configs[0])) is None:
+        stated = ", ".join(f"{name}={text}" for name, text in wanted.items())
+        raise ScheduleError(f"no schedule is legal with {stated}: leave one of these out")
+    return [found]
 
 
 class _Clock:

@@ -51,6 +51,7 @@ from tuner.templates.template import (
 from tuner.workload import Workload
 
 SPLIT_ERROR = 1e-5  # what the algorithm split keeps within, with room to spare
+RIVALS = 1.25  # times the least estimate: what is estimated to take longer is hardly ever the quickest
 STAGE = "conv2d"
 
 
@@ -255,6 +256,21 @@ def _features(workload: Workload, target: Target, columns: Columns) -> npt.NDArr
 
 
 def _default(workload: Workload, target: Target) -> dict[str, Any]:
+    """The quickest way by estimate that is exact enough beyond doubt."""
+    exact = [way for way in _ways(workload, target) if way.error < workload.tolerance / 3]
+    return min(exact, key=lambda way: way.cycles).config
+
+
+def _rivals(workload: Workload, target: Target) -> list[dict[str, Any]]:
+    """Of the other algorithms, those that may be the quickest, and exact enough."""
+    ways = _ways(workload, target)
+    least, default = min(way.cycles for way in ways), _default(workload, target)
+    promising = [way for way in ways if way.cycles <= RIVALS * least and way.error <= workload.tolerance]
+    return [way.config for way in sorted(promising, key=lambda way: way.cycles) if way.config != default]
+
+
+def _ways(workload: Workload, target: Target) -> list[winograd.Way]:
+    """What each algorithm should be quickest with; only one where the target has matrix registers."""
     space = _space(workload, target)
     values: dict[str, Any] = {knob.name: knob.values for knob in space.knobs}
     shape, tile_co, tile_oh, tile_ow = _default_tile(workload, target, values)
@@ -289,11 +305,10 @@ def _default(workload: Workload, target: Target) -> dict[str, Any]:
     elif shape.tiles:
         config |= _matrices(shape, values)
     elif "winograd4" in values.get("algorithm", ()):
-        other, cycles = winograd.default(workload, target, space)
         dots = 2 if shape.pairs and target.lanes in instructions_of(target).dots else 1  # multiply-adds in one
-        if other is not None and cycles < winograd.direct_cycles(workload, target) / dots:
-            return other
-    return config
+        direct = winograd.Way(winograd.direct_cycles(workload, target) / dots, 0.0, config)
+        return [direct, *winograd.ways(workload, target, space)]
+    return [winograd.Way(0.0, 0.0, config)]
 
 
 def _default_tile(workload: Workload, target: Target, values: dict[str, Any]) -> tuple[Shape, int, int, int]:
@@ -334,4 +349,4 @@ def _matrices(shape: Shape, values: dict[str, Any]) -> dict[str, Any]:
     return tile | ({"pad": "first"} if shape.padded else {})
 
 
-CONV2D = Template("conv2d", 1, _space, _schedule, _illegal, _features, _default)
+CONV2D = Template("conv2d", 1, _space, _schedule, _illegal, _features, _default, _rivals)

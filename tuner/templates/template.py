@@ -1,6 +1,6 @@
 """What a template is: an operator's space on a kind of target, and how a configuration becomes a schedule."""
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -30,6 +30,7 @@ class Template:
     ``illegal``: for columns of N candidates, which of them the target cannot run well or at all (bool, N).
     ``features``: for columns of N candidates, (N, F) float32 values that say more to a cost model than the knobs do.
     ``default``: the configuration to use before anything is measured.
+    ``rivals``: others that may turn out to be quicker, one for each algorithm, the most promising first.
     """
 
     name: str
@@ -39,6 +40,7 @@ class Template:
     illegal: Callable[[Workload, Target, Columns], npt.NDArray[np.bool_]]
     features: Callable[[Workload, Target, Columns], npt.NDArray[np.float32]]
     default: Callable[[Workload, Target], dict[str, Any]]
+    rivals: Callable[[Workload, Target], Sequence[dict[str, Any]]] = lambda workload, target: ()
 
     @property
     def key(self) -> str:

@@ -11,7 +11,7 @@ configuration to Winograd ones and back, and the tuner does not try a schedule t
 
 from collections.abc import Callable, Iterator, Sequence
 from functools import cache
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -56,6 +56,8 @@ _TYPICAL_ERROR = {  # at most, seen on layers of up to 512 channels
 }
 _CODE_LIMIT = 640  # multiply-adds written out, transforms included; the fastest of 3,000 trials have 66 to 560
 _TRANSFORM_CYCLES = 5.0  # for a vector between the transforms: made, read, and its loads and stores
+_WAY = 4096  # bytes; in NCHW, what lies so far apart or a multiple of it in all channels finds no room in a cache
+_PIECE_CYCLES = 10.0, 48.0  # for a piece of a row that is written there; more where a tile is written row by row
 _FAR_CACHES = 8  # transformed weights of more than so many second-level caches are prefetched
 _PREFETCH = 4096  # elements ahead, see docs/winograd.md
 _FAR_BYTES = 16.0  # a cycle, from the third-level cache
@@ -287,8 +289,16 @@ def _useless(shape: _Shape, others: Sequence[_Shape]) -> bool:
     return not shape.plain and any(other.points < shape.points and other.products <= shape.products for other in others)
 
 
-def default(workload: Workload, target: Target, space: Space) -> tuple[dict[str, Value] | None, float]:
-    """The configuration to use before anything is measured, None if there is none, and its estimated cycles."""
+class Way(NamedTuple):
+    """The configuration that an algorithm should be quickest with."""
+
+    cycles: float
+    error: float  # relative to the largest output; hardly ever more
+    config: dict[str, Value]
+
+
+def ways(workload: Workload, target: Target, space: Space) -> list[Way]:
+    """For each algorithm that has a legal configuration, the one to use before anything is measured."""
     shape = _Shape(workload, target, "winograd2")
     allowed: dict[str, Callable[[Any], bool]] = {
         **dict.fromkeys(("tile_oh", "tile_ow"), lambda value: True),
@@ -296,7 +306,7 @@ def default(workload: Workload, target: Target, space: Space) -> tuple[dict[str,
         "tile_co": lambda value: value * shape.parts > 1 or shape.vectors == 1,
         "split_ci": lambda value: value <= 4,
         "outer": lambda value: value != _OTHER_PHASES,
-        "algorithm": lambda value: _TYPICAL_ERROR.get(value, 1.0) < workload.tolerance / 3,
+        "algorithm": lambda value: value in TILES,
     }
     choices = [
         [i for i, value in enumerate(knob.values) if knob.name in allowed and allowed[knob.name](value)] or [0]
@@ -305,11 +315,15 @@ def default(workload: Workload, target: Target, space: Space) -> tuple[dict[str,
     digits = np.stack(np.meshgrid(*choices, indexing="ij"), axis=-1).reshape(-1, len(choices))
     indices = space.indices(digits)
     columns = space.columns(indices)
-    parts = _parts(workload, target, columns)
-    cycles = _joined(columns, [(members, _cycles(shape, target, own)) for members, shape, own in parts])
-    cycles[illegal(workload, target, columns)] = np.inf
-    best = int(np.argmin(cycles))
-    return (space.config(int(indices[best])) if cycles[best] < np.inf else None), float(cycles[best])
+    wrong = illegal(workload, target, columns)
+    found = []
+    for members, each, own in _parts(workload, target, columns):
+        cycles = np.where(wrong[members], np.inf, _cycles(each, target, own))
+        best = int(np.argmin(cycles))
+        if cycles[best] < np.inf:
+            config = space.config(int(indices[members[best]]))
+            found.append(Way(float(cycles[best]), _TYPICAL_ERROR[str(config["algorithm"])], config))
+    return found
 
 
 def _cycles(shape: _Shape, target: Target, columns: Columns) -> npt.NDArray[np.float64]:
@@ -324,10 +338,12 @@ def _cycles(shape: _Shape, target: Target, columns: Columns) -> npt.NDArray[np.f
     step = step + np.where(known["weights"] * target.l2 > target.l1, vectors, 0)  # read from the second-level cache
     steps = shape.n * placed * (shape.ci + 4 / columns["split_ci"])
     between = shape.n * shape.rows * shape.columns * shape.column_bytes
+    pieces = 0 if shape.blocked or 4 * shape.oh * shape.ow % _WAY else shape.n * shape.oh * shape.columns * shape.co
     weights = float(shape.weight_bytes)
     by_task = columns["outer"] == _BY_TASK
     far = np.where(by_task, weights * known["tasks"], weights + 2 * between)
     transforms = between / 4 / shape.lanes * _TRANSFORM_CYCLES
+    transforms = transforms + pieces * (_PIECE_CYCLES[0] if shape.plain else _PIECE_CYCLES[1])
     return np.asarray((steps * step * known["idle"] + transforms + far / _FAR_BYTES) / target.threads)
 
 
