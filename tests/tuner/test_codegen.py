@@ -350,6 +350,26 @@ def test_the_tile_stays_in_registers() -> None:
     assert all("zmm" in line for line in multiply_adds)
 
 
+def test_sums_are_stored_once_where_a_stretch_of_code_ends_and_not_after_each_addition() -> None:
+    workload = parse("matmul(m=1,k=40,n=16)")
+    order = Reorder("matmul", ("m", "k.0", "k.1", "n"))
+    cut, tile = Split("matmul", "k", (8,)), CacheWrite("matmul", "m")
+    unrolled = steps(cut, order, tile, Unroll("matmul", ("k.1",)), Vectorize("matmul", "n"))
+    sums = [line for line in build(workload, unrolled, HOST[1]).ir.splitlines() if '%"tile"' in line]
+    # Set to zero; loaded and stored in the loop of k.0, which has eight additions; loaded to be written out.
+    assert [line.split(" = ")[-1].split()[0] for line in sums] == ["alloca", "store", "load", "store", "load"]
+    assert_right(workload, unrolled, HOST[1])
+
+
+def test_a_mask_that_many_loads_share_is_made_once() -> None:
+    workload = parse("conv2d(ci=16,h=20,w=20,co=16,k=3,pad=1)")
+    template = template_for(workload, HOST[1])
+    config = template.default(workload, HOST[1]) | {"algorithm": "winograd4", "tile_oh": 1, "tile_ow": 1}
+    ir = build(workload, template.schedule(workload, HOST[1], config), HOST[1]).ir
+    pack = ir[ir.index("@region0") : ir.index("@region1")]
+    assert pack.count("@llvm.masked.load") > 2 * pack.count("icmp ult <")
+
+
 def test_text_that_is_no_program_is_a_compile_error() -> None:
     with pytest.raises(CompileError, match="LLVM refused the program"):
         load("define void @kernel(ptr %args) { ret i32 0 }", HOST[1])

@@ -219,6 +219,52 @@ def test_each_algorithm_is_a_fair_part_of_the_legal_configurations(key: str) -> 
     assert counts[counts > 0].min() >= 0.04 * len(algorithms)
 
 
+def test_rivals_are_legal_and_each_is_the_only_one_of_its_algorithm() -> None:
+    for key in (
+        "resnet18.C2(layout=NCHW16c)",
+        "resnet18.C12(layout=NCHW16c)",
+        "conv2d(ci=64,h=35,w=35,co=96,k=3,pad=1)",
+    ):
+        workload = parse(key)
+        for target in TARGETS.values():
+            template = template_for(workload, target)
+            known = [template.default(workload, target), *template.rivals(workload, target)]
+            assert len(known) == len({config["algorithm"] for config in known}) > 1
+            for config in known:
+                assert not template.illegal(workload, target, numeric(config, template.space(workload, target))).any()
+
+
+def test_an_algorithm_that_cannot_meet_the_tolerance_is_no_rival() -> None:
+    by_tolerance = {}
+    for tolerance in ("1e-4", "2e-6"):
+        workload = parse(f"resnet18.C9(tolerance={tolerance})")
+        rivals = template_for(workload, HOST).rivals(workload, HOST)
+        by_tolerance[tolerance] = {config["algorithm"] for config in rivals}
+    assert "winograd4" in by_tolerance["1e-4"]
+    assert by_tolerance["2e-6"] <= {"direct", "winograd2"}
+
+
+def test_the_default_avoids_large_tiles_where_all_channels_of_a_row_fall_into_one_place_of_a_cache() -> None:
+    """In NCHW, where the bytes of an image are a multiple of 4096."""
+    algorithms = {}
+    for size in (62, 64):
+        workload = parse(f"conv2d(ci=32,h={size},w={size},co=32,k=3,pad=1)")
+        algorithms[size] = template_for(workload, HOST).default(workload, HOST)["algorithm"]
+    assert algorithms[62] in ("winograd5", "winograd6")
+    assert algorithms[64] in ("winograd4", "direct")
+
+
+def test_transforms_that_are_written_out_often_make_a_winograd_candidate_illegal() -> None:
+    workload = parse("resnet18.C2(layout=NCHW16c)")
+    template = template_for(workload, HOST)
+    space = template.space(workload, HOST).pinned({"algorithm": "winograd6", "outer": "oh", "tile_oh": 3, "tile_ow": 3})
+    columns = space.columns(np.arange(space.size))
+    legal = ~template.illegal(workload, HOST, columns)
+    # 10 x 10 tiles: blocks of rows that do not divide them leave a second copy of all that a task does.
+    assert legal[columns["block_oh"] == 14].any()
+    assert legal[columns["block_oh"] == 14].mean() > legal[columns["block_oh"] == 1].mean()
+
+
 def test_the_default_of_a_depthwise_layer_in_nchw_copies_no_input_and_does_rows_together() -> None:
     for name in ("mobilenet.D1", "mobilenet.D2", "mobilenet.D9", "depthwise_conv2d(c=13,h=35,w=35,k=3,pad=1)"):
         workload = parse(name)

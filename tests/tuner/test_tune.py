@@ -280,6 +280,30 @@ def test_a_default_that_a_pin_makes_illegal_gives_way_to_the_one_most_like_it() 
     assert result.trials[0].config == DEFAULT | {"i": 20, "j": 20}
 
 
+RIVALS = [DEFAULT | {"j": 16}, DEFAULT | {"i": 8}, DEFAULT | {"j": 20}]
+WITH_RIVALS = replace(TEMPLATE, rivals=lambda workload, target: [dict(config) for config in RIVALS])
+
+
+@pytest.mark.parametrize("tuner", ["model", "random"])
+def test_a_session_begins_with_the_default_and_its_rivals(tuner: str) -> None:
+    result = run(template=WITH_RIVALS, tuner=tuner, trials=6)
+    assert [trial.config for trial in result.trials[:4]] == [DEFAULT, *RIVALS]
+    assert result.default == result.trials[0]
+
+
+def test_a_session_that_was_stopped_goes_on_with_the_rivals_that_are_left() -> None:
+    history = ListHistory()
+    run(history, template=WITH_RIVALS, trials=2)
+    result = run(history, template=WITH_RIVALS, trials=8)
+    assert [trial.config for trial in result.trials[:4]] == [DEFAULT, *RIVALS]
+    assert len({trial.schedule.fingerprint for trial in result.trials}) == 8
+
+
+def test_pins_leave_the_rivals_that_have_them() -> None:
+    result = run(template=WITH_RIVALS, pins={"j": 16}, trials=2)
+    assert result.trials[0].config == RIVALS[0]
+
+
 def test_pins_that_leave_nothing_are_refused() -> None:
     with pytest.raises(ScheduleError, match="no schedule is legal with i=30, j=30: leave one of these out"):
         run(pins={"i": 30, "j": 30})
