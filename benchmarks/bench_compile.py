@@ -28,7 +28,10 @@ WORKLOADS = (
     "dense(m=1,ci=512,co=1000)",
     "batch_matmul(b=12,m=128,k=64,n=128)",
 )
-KINDS = ("algorithm", "lanes")  # knobs that make another kind of program
+KINDS = (
+    "algorithm",
+    "lanes",
+)  # knobs that make another kind of program; direct and with lanes of channels is the plain one
 
 
 def main() -> None:
@@ -70,7 +73,7 @@ def _costs(key: str, count: int) -> Iterator[tuple[tuple[str, ...], float, float
             built = time.process_time()
             load(program.ir, target)
             compiled = time.process_time()
-            name = ", ".join(str(value) for value in pins.values() if value != "channels")
+            name = ", ".join(str(value) for value in pins.values() if value not in ("direct", "channels"))
             yield (template.name, layout, name), 1e3 * (built - begin), 1e3 * (compiled - built)
 
 

@@ -54,7 +54,7 @@ _TYPICAL_ERROR = {  # at most, seen on layers of up to 512 channels
     "winograd6": 3e-5,
     "winograd7": 1e-4,
 }
-_CODE_LIMIT = 640  # multiply-adds written out, transforms included; the fastest of 3,000 trials have 66 to 560
+_CODE_LIMIT = 640  # multiply-adds written out, transforms included; the fastest of 3,357 trials have 66 to 560
 _TRANSFORM_CYCLES = 5.0  # for a vector between the transforms: made, read, and its loads and stores
 _WAY = 4096  # bytes; in NCHW, what lies so far apart or a multiple of it in all channels finds no room in a cache
 _PIECE_CYCLES = 10.0, 48.0  # for a piece of a row that is written there; more where a tile is written row by row
