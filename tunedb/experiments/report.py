@@ -6,9 +6,10 @@ from typing import Any
 
 import numpy as np
 
-from tunedb.experiments import figures, stored
+from tunedb.experiments import figures, goals, stored
 from tunedb.experiments.declared import Experiment
-from tunedb.experiments.summary import MARKS, Results, collect, summarise
+from tunedb.experiments.results import Results, collect
+from tunedb.experiments.summary import MARKS, summarise
 
 PAGE = "README.md"
 
@@ -52,6 +53,8 @@ def _overview(summaries: Sequence[Mapping[str, Any]]) -> str:
 
 
 def _reached(goal: Mapping[str, Any]) -> str:
+    if isinstance(goal["reached"], str):
+        return goal["reached"]
     if isinstance(goal["reached"], list):
         return " and ".join(_number(value) for value in goal["reached"])
     return f"{goal['reached']:.1f}x ({goal['against_first']:.1f}x against the moment that it had it)"
@@ -72,6 +75,9 @@ def _section(results: Results, summary: Mapping[str, Any], drawn: Sequence[Path]
     if training:
         took = ", ".join(f"{seconds:.1f} s ({name})" for name, seconds in training.items())
         lines += ["", f"Training on the sources took {took}, once for all workloads; it is not in the seconds above."]
+    for goal in summary["goals"]:
+        if "worse" in goal:
+            lines += ["", f"{goal['goal']}: {goal['reached']}.", "", *goals.table(goal)]
     if experiment.references:
         lines += ["", "From elsewhere:", "", "| | |", "|---|---|"]
         lines += [f"| {reference.name} | {reference.text} |" for reference in experiment.references]

@@ -3,13 +3,13 @@
     log speed(x) = offset + slope * prior(x) + g(knobs of x) + noise
 
 with Gaussian beliefs about all of them: a wide one about the offset (nobody knows the best time yet), one around 1
-about the slope, and for g a function of the knobs: a Gaussian process (kernel "gp") or a weight for each knob (kernel "ridge",
-which is ridge regression in its dual form). So the prior decides while there is little else, and is discounted as trials
-speak against it; with no correlation at all its slope goes to zero. The posterior is exact and needs no training
-(Rasmussen and Williams, Gaussian Processes for Machine Learning, 2006, eq. 2.25 and 2.26). The process is smooth in the
-positions of the values ("smooth": squared exponential) or counts the knobs that differ, whatever their values ("equal":
-exponential); which of them, its length and its height are those of a small grid that make the observations most likely
-(eq. 5.8).
+about the slope, and for g a function of the knobs: a Gaussian process (kernel "gp") or a weight for each knob (kernel
+"ridge", which is ridge regression in its dual form). So the prior decides while there is little else, and is discounted
+as trials speak against it; with no correlation at all its slope goes to zero. The posterior is exact and needs no
+training (Rasmussen and Williams, Gaussian Processes for Machine Learning, 2006, eq. 2.25 and 2.26). The process is
+smooth in the positions of the values ("smooth": squared exponential) or counts the knobs that differ, whatever their
+values ("equal": exponential); which of the two, its length and its height are those of a small grid that make the
+observations most likely (eq. 5.8).
 """
 
 from collections.abc import Mapping, Sequence
