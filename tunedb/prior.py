@@ -19,7 +19,7 @@ from tunedb.records import SCHEDULE, SESSION, TARGET, TRIAL, WORKLOAD, read_tria
 from tunedb.sessions import SessionArguments
 from tuner.canonical import fingerprint
 from tuner.cost_model.global_model import FEATURES, GlobalModel, ModelError, Settings
-from tuner.cost_model.held_out import HeldOut, judge
+from tuner.cost_model.held_out import Errors, HeldOut, errors, judge
 from tuner.cost_model.training import MOST, TrainingSet, choose
 from tuner.errors import ScheduleError
 from tuner.features.sketches import distinct_features
@@ -320,7 +320,7 @@ def _begun(connection: Connection, arguments: SessionArguments) -> dict[str, Any
     return None
 
 
-def evaluate(database: "Database", stored: registry.StoredModel) -> Sequence[tuple[HeldOut, bool]]:
+def evaluate(database: "Database", stored: registry.StoredModel) -> Sequence[tuple[HeldOut, Errors, bool]]:
     """How a stored model ranks the trials of each workload and target in the database, and whether it had seen them.
 
     Raises ModelError when the program has other features than the model.
@@ -330,7 +330,11 @@ def evaluate(database: "Database", stored: registry.StoredModel) -> Sequence[tup
         data = training(connections, features=model.representation).data
     groups = [data.part([group]) for group in range(len(data.workloads))]
     seen = set(stored.parameters["workloads"])
-    return [(judge(group, model.predict(group.features)), group.workloads[0] in seen) for group in groups]
+    scores = [model.predict(group.features) for group in groups]
+    return [
+        (judge(group, each), errors(group, each), group.workloads[0] in seen)
+        for group, each in zip(groups, scores, strict=True)
+    ]
 
 
 def predict(database: "Database", workload: Workload, target: Target) -> Prediction:

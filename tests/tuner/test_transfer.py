@@ -17,7 +17,6 @@ from tuner.cost_model.metrics import (
     pairwise_accuracy,
     quality,
     rank_correlation,
-    trials_to,
 )
 from tuner.cost_model.objectives import OBJECTIVES, Objective, Pairs
 from tuner.cost_model.residual import Residual
@@ -57,8 +56,6 @@ def data(groups: int = 6, rows: int = 60, seed: int = 0, scale: float = 1.0) -> 
 def test_quality_and_trials_follow_their_definitions() -> None:
     seconds, predictions = np.array([1.0, 2.0, 4.0, 1.01]), np.array([1.0, 4.0, 3.0, 2.0])
     assert [quality(predictions, seconds, k) for k in (1, 2, 3, 4)] == pytest.approx([0.5, 0.5, 1 / 1.01, 1])
-    assert trials_to(predictions, seconds, 0.95) == 3
-    assert trials_to(predictions, seconds, 0.999) == 4
     assert average_peak_score(predictions, seconds, 3) == pytest.approx((0.5 + 0.5 + 1 / 1.01) / 3)
     assert harmonic_mean(np.array([1.0, 0.5])) == pytest.approx(2 / 3)
 

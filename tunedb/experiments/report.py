@@ -35,10 +35,11 @@ def report(experiments: Sequence[Experiment], results: Path, folder: Path) -> li
 _INTRODUCTION = """# Results of the experiments
 
 Written by `tunedb experiment report`. Speeds are relative to the best that is known of a workload. "After n" is the
-mean over workloads and seeds of the best of the first n trials; trials and seconds to 95 % and 99 % are median / 75th /
-90th percentile over workloads and seeds, and - is never. In a replay the candidates are the recorded configurations,
-their recorded times are learned from, and the seconds are those that measuring them took when they were recorded and
-choosing them took in the replay. "Random, expected" is worked out, not drawn."""
+mean over workloads and seeds of the best of the first n trials, "area" its mean over the logarithm of n; trials and
+seconds to 95 % and 99 % are median / 75th / 90th percentile over workloads and seeds, and - is never. In a replay the
+candidates are the recorded configurations, their recorded times are learned from, and the seconds are those that
+measuring them took when they were recorded and choosing them took in the replay. "Random, expected" is worked out, not
+drawn."""
 
 
 def _overview(summaries: Sequence[Mapping[str, Any]]) -> str:
@@ -66,11 +67,11 @@ def _section(results: Results, summary: Mapping[str, Any], drawn: Sequence[Path]
     lines = [f"## {experiment.title}", "", experiment.question.strip(), "", _conditions(experiment, summary), ""]
     lines += [f"![{experiment.title}]({path.name})\n" for path in drawn]
     heads = " | ".join(f"after {mark}" for mark in marks)
-    lines += [f"| | {heads} | trials to 95 % | to 99 % | seconds to 95 % |", "|---" * (len(marks) + 4) + "|"]
+    lines += [f"| | {heads} | area | trials to 95 % | to 99 % | seconds to 95 % |", "|---" * (len(marks) + 5) + "|"]
     for name, each in summary["arms"].items():
-        lines.append(_row(name, each, marks, _triple(each["seconds_to_95"], "{:.2f}")))
+        lines.append(_row(name, each, marks, f"{each['area']:.3f}", _triple(each["seconds_to_95"], "{:.2f}")))
     if summary["random"]:
-        lines.append(_row("Random, expected", summary["random"], marks, ""))
+        lines.append(_row("Random, expected", summary["random"], marks, "", ""))
     training = {name: each["training_seconds"] for name, each in summary["arms"].items() if each["training_seconds"]}
     if training:
         took = ", ".join(f"{seconds:.1f} s ({name})" for name, seconds in training.items())
@@ -100,9 +101,10 @@ def _conditions(experiment: Experiment, summary: Mapping[str, Any]) -> str:
     return f"Replay of trials measured on {where}, LLVM {facts.get('llvm', 'unknown')}: {runs}.{learned}{only}"
 
 
-def _row(name: str, each: Mapping[str, Any], marks: Sequence[int], seconds: str) -> str:
+def _row(name: str, each: Mapping[str, Any], marks: Sequence[int], area: str, seconds: str) -> str:
     after = " | ".join(f"{each['after'][str(mark)]:.3f}" for mark in marks)
-    return f"| {name} | {after} | {_triple(each['trials_to_95'])} | {_triple(each['trials_to_99'])} | {seconds} |"
+    trials = f"{_triple(each['trials_to_95'])} | {_triple(each['trials_to_99'])}"
+    return f"| {name} | {after} | {area} | {trials} | {seconds} |"
 
 
 def _triple(values: Sequence[float | None], form: str = "{:g}") -> str:

@@ -7,6 +7,7 @@ import numpy as np
 
 from tunedb.experiments.goals import judge
 from tunedb.experiments.results import Floats, Results, quantiles
+from tuner.cost_model.metrics import area_over_log
 from tuner.experiment.baselines import quantile_of
 
 MARKS = (1, 2, 4, 8, 16, 32, 64, 128, 256)
@@ -23,6 +24,7 @@ def summarise(results: Results) -> dict[str, Any]:
         training = [run.training for runs in results.runs[arm.name].values() for run in runs]
         arms[arm.name] = {
             "after": {str(mark): float(np.mean(pooled[:, mark - 1])) for mark in marks},
+            "area": float(np.mean([area_over_log(row) for row in pooled])),
             "lowest": {str(mark): float(np.min(pooled[:, mark - 1])) for mark in marks},
             **{f"trials_to_{share:.0%}"[:-1]: quantiles(results.trials_to(arm.name, share)) for share in SHARES},
             **{f"seconds_to_{share:.0%}"[:-1]: quantiles(results.seconds_to(arm.name, share)) for share in SHARES},

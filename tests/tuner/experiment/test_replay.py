@@ -100,6 +100,14 @@ def test_every_representation_can_be_transferred_and_searched_with(features: str
         assert len(run.speeds) == 20
 
 
+def test_a_schedule_that_two_configurations_make_is_measured_once() -> None:
+    some = trials("matmul(m=64,k=64,n=64)", count=12)
+    doubled = Pool.of([*some[:10], *(replace(each, schedule=some[0].schedule) for each in some[10:])])
+    found = replay(arm("one", "random", {}), Setup(doubled, (), 0), 100)
+    assert len(doubled.indices) == 12
+    assert len(found.speeds) == 10
+
+
 def test_a_stretched_trial_is_the_best_of_several_candidates_at_the_cost_of_all() -> None:
     setup = Setup(AIM, (), 0)
     plain, doubled = (replay(arm("random", "random", {}, stretch), setup, 10) for stretch in (1, 2))
