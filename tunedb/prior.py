@@ -349,9 +349,10 @@ def predict(database: "Database", workload: Workload, target: Target) -> Predict
 
 def predict_with(stored: registry.StoredModel, workload: Workload, target: Target) -> Prediction:
     """The schedule that a stored model expects to be the fastest."""
-    model, template = stored.model(threads=len(os.sched_getaffinity(0))), template_for(workload, target)
+    threads = len(os.sched_getaffinity(0))
+    model, template = stored.model(threads), template_for(workload, target)
     space = template.space(workload, target)
-    indices = legal_sample(template, workload, target, space, MOST_SCORED)
+    indices = legal_sample(template, workload, target, space, MOST_SCORED, threads)
     if not len(indices):
         raise ScheduleError(f"template {template.key} has no legal configuration of {workload.label}")
     features, places = distinct_features(template, workload, target, space, space.columns(indices))
