@@ -26,7 +26,7 @@ from tuner.trial import Trial
 from tuner.workload import Workload
 
 NEAREST = 8  # workloads whose best schedules are examples
-SAMPLE = 1024  # candidates by which the coverage of a new workload is judged
+SAMPLE = 64  # candidates by which the coverage of a new workload is judged: with 1,024 it is within 0.01 of it
 GOOD = 0.5  # rank correlation on held-out workloads from which a prior is used in full
 POOR = 0.2  # and below which it is not used at all
 COVERED = 0.8  # share of the new workload's features that the training has seen, for full use
@@ -192,7 +192,7 @@ def legal_sample(
 
 
 def _coverage(seen: Seen, template: Template, workload: Workload, target: Target, space: Space) -> float:
-    indices = legal_sample(template, workload, target, space, 4 * SAMPLE)[:SAMPLE]
+    indices = legal_sample(template, workload, target, space, 64 * SAMPLE)[:SAMPLE]
     if not len(indices):
         return 0.0
     described = representation(seen.representation)

@@ -18,8 +18,9 @@ Floats = npt.NDArray[np.float64]
 class Run:
     """The trials of one run in order: GFLOP/s (0 for a failure), and the seconds that a trial and its choice took.
 
-    ``training`` are the seconds that a model of other workloads took, which a database keeps for all that come after;
-    ``start`` those from there to the first choice.
+    Those of choosing are processor time, so that other programs do not count. ``training`` are the seconds that a model
+    of other workloads took, which a database keeps for all that come after; ``start`` those from there to the first
+    choice.
     """
 
     speeds: tuple[float, ...]
@@ -64,24 +65,24 @@ def replay(arm: Arm, setup: Setup, trials: int) -> Run:
     """
     pool = setup.pool
     learned = learn(setup.sources, setup.seed, arm.lesson) if arm.lesson else None
-    began = time.perf_counter()
+    began = time.process_time()
     tuner = arm.way.build(setup, arm.options, learned)
-    start = time.perf_counter() - began
+    start = time.process_time() - began
     speeds: list[float] = []
     costs: list[float] = []
     choosing: list[float] = []
     known: dict[str, float] = {}
-    began = time.perf_counter()
+    began = time.process_time()
     while len(speeds) < trials * arm.stretch and (proposed := tuner.propose(1)):
         place = int(pool.places(proposed)[0])
         schedule = pool.trials[place].schedule.fingerprint
         fresh = schedule not in known
         tuner.observe(proposed, [known.setdefault(schedule, float(pool.speeds[place]))])
         if fresh:
-            choosing.append(time.perf_counter() - began)
+            choosing.append(time.process_time() - began)
             speeds.append(known[schedule])
             costs.append(float(pool.costs[place]))
-            began = time.perf_counter()
+            began = time.process_time()
     training = learned.seconds if learned else 0.0
     return _counted(Run(tuple(speeds), tuple(costs), tuple(choosing), start, training), arm.stretch)
 
