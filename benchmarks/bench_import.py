@@ -19,7 +19,7 @@ import orjson
 import sqlalchemy
 
 import tunedb
-from tunedb.formats import open_source
+from tunedb.formats.source import open_source
 from tuner.target import cpu_model
 
 

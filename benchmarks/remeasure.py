@@ -21,8 +21,9 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from tunedb.formats import native, open_source
+from tunedb.formats import native
 from tunedb.formats.common import About, Rejected
+from tunedb.formats.source import open_source
 from tuner.build import build
 from tuner.codegen import cpu
 from tuner.environment import detect

@@ -17,8 +17,8 @@ import orjson
 
 from tunedb.batches import Batch
 from tunedb.errors import FormatError
-from tunedb.foreign_records import ForeignBatch
 from tunedb.formats.common import About, Rejected
+from tunedb.preparation import ForeignBatch
 
 LENGTH = struct.Struct("<Q")
 """What precedes a frame of the process's answer: how many bytes of JSON it has."""

@@ -14,6 +14,7 @@ from sqlalchemy import cast as sql_cast
 
 from tunedb import dialect
 from tunedb.errors import DatabaseError, NotFoundError
+from tunedb.preparation import stored_date
 from tunedb.records import (
     ENVIRONMENT,
     QUARANTINE,
@@ -202,10 +203,7 @@ def _writable(table: Table, columns: Sequence[str], rows: Sequence[Any]) -> list
     """Rows with their dates as ``insert_many`` takes them."""
     dates = [isinstance(table.c[name].type, UtcDateTime) for name in columns]
     return [
-        tuple(
-            dialect.stored_date(value) if is_date and value else value
-            for value, is_date in zip(row, dates, strict=True)
-        )
+        tuple(stored_date(value) if is_date and value else value for value, is_date in zip(row, dates, strict=True))
         for row in rows
     ]
 

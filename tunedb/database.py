@@ -17,7 +17,7 @@ from tunedb.errors import FormatError
 from tunedb.explain import Explanation, explain
 from tunedb.fallback import Fallback, Source
 from tunedb.foreign import ForeignTrial, ForeignWorkload
-from tunedb.formats import About, Imported
+from tunedb.formats.common import About, Imported
 from tunedb.freshness import Freshness, Level
 from tunedb.freshness import freshness as freshness_of
 from tunedb.imported import imported as lookup_imported

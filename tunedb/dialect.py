@@ -7,12 +7,10 @@ refused at once when another process wrote in between, and no time limit helps. 
 """
 
 import contextlib
-import json
 import os
 import sqlite3
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -87,22 +85,6 @@ def insert_many(
     return connection.exec_driver_sql(sql, list(rows)).rowcount
 
 
-def ids_of(connection: Connection, table: Table, fingerprints: Sequence[str]) -> dict[str, int]:
-    """The ids of the rows with these fingerprints, by fingerprint."""
-    if connection.dialect.name == "postgresql":
-        these = "= ANY (SELECT json_array_elements_text(%s::json))"
-    else:
-        these = "IN (SELECT value FROM json_each(?))"
-    statement = f"SELECT fingerprint, id FROM {table.name} WHERE fingerprint {these}"
-    found = connection.exec_driver_sql(statement, (json.dumps(fingerprints),))
-    return {row[0]: row[1] for row in found}
-
-
-def stored_date(date: datetime) -> str:
-    """How a date in UTC is written for ``insert_many``: without its zone, which every connection takes for UTC."""
-    return date.isoformat(" ", "microseconds")[:26]
-
-
 def _copy_many(
     connection: Connection,
     table: Table,
@@ -110,22 +92,25 @@ def _copy_many(
     rows: Sequence[tuple[Any, ...]],
     lookups: Mapping[str, Table],
 ) -> int:
-    """PostgreSQL takes rows many times as quickly by COPY, which knows no conflicts: hence a temporary table."""
-    listing = ", ".join(columns)
-    found = [f"{name}_row.id" if name in lookups else f"fresh.{name}" for name in columns]
-    joins = [f"JOIN {to.name} {name}_row ON {name}_row.fingerprint = fresh.{name}" for name, to in lookups.items()]
-    connection.exec_driver_sql("DROP TABLE IF EXISTS pg_temp.fresh")
+    """PostgreSQL takes rows many times as quickly by COPY, which knows no conflicts: hence a temporary table.
+
+    It stays until the transaction ends, since making it takes as long as copying some hundred rows.
+    """
+    listing, fresh = ", ".join(columns), f"fresh_{table.name}"
+    shape = [f"NULL::varchar AS {name}" if name in lookups else name for name in columns]
+    found = [f"{name}_row.id" if name in lookups else f"{fresh}.{name}" for name in columns]
+    joins = [f"JOIN {to.name} {name}_row ON {name}_row.fingerprint = {fresh}.{name}" for name, to in lookups.items()]
     connection.exec_driver_sql(
-        f"CREATE TEMPORARY TABLE fresh ON COMMIT DROP AS SELECT {listing} FROM {table.name} LIMIT 0"
+        f"CREATE TEMPORARY TABLE IF NOT EXISTS {fresh} ON COMMIT DROP "
+        f"AS SELECT {', '.join(shape)} FROM {table.name} LIMIT 0"
     )
-    for name in lookups:
-        connection.exec_driver_sql(f"ALTER TABLE fresh ALTER COLUMN {name} TYPE varchar")
+    connection.exec_driver_sql(f"TRUNCATE {fresh}")
     cursor: Any = connection.connection.cursor()
-    with cursor, cursor.copy(f"COPY fresh ({listing}) FROM STDIN") as copy:
+    with cursor, cursor.copy(f"COPY {fresh} ({listing}) FROM STDIN") as copy:
         for row in rows:
             copy.write_row(row)
     return connection.exec_driver_sql(
-        f"INSERT INTO {table.name} ({listing}) SELECT {', '.join(found)} FROM fresh {' '.join(joins)} "
+        f"INSERT INTO {table.name} ({listing}) SELECT {', '.join(found)} FROM {fresh} {' '.join(joins)} "
         "ON CONFLICT DO NOTHING"
     ).rowcount
 

@@ -1,18 +1,14 @@
-"""Records of other tools into the tables, many at once, and out again.
+"""Records of other tools into the tables, many at once, and out again."""
 
-A record is recognised by its content: what its origin, its schedule and its own values are. So the same line of two
-overlapping files is stored once, and the order of files does not matter.
-"""
+from collections.abc import Iterator, Mapping
+from typing import Any
 
-from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, NamedTuple
-
-import orjson
 from sqlalchemy import Connection, Row, Select, Text, select
 from sqlalchemy import cast as sql_cast
 
 from tunedb import dialect
-from tunedb.foreign import ForeignRecord, ForeignTarget, ForeignTrial, ForeignWorkload, Origin, digest
+from tunedb.foreign import ForeignTarget, ForeignTrial, ForeignWorkload, Origin
+from tunedb.preparation import COLUMNS, ForeignBatch
 from tunedb.records import (
     ENVIRONMENT,
     SCHEDULE,
@@ -29,54 +25,27 @@ from tunedb.records import (
 from tuner.trial import Environment, Status
 from tuner.workload import Workload
 
-_REMEMBERED = 200_000  # schedules whose ids are known
 _IDS = ("workload_id", "target_id", "environment_id", "template_id", "session_id")
-_VALUES = ("status", "verified", "seconds", "spread", "repeats", "times", "message", "compile_seconds", "run_seconds")
-_COLUMNS = (*_IDS, "schedule_id", "fingerprint", *_VALUES, "created", "details")
-
-
-class ForeignBatch(NamedTuple):
-    """Records for which all is done that needs no database. All of it is JSON, to go from one process to another."""
-
-    origins: Mapping[str, Any]  # by fingerprint, as ``Origin.to_json`` gives them
-    schedules: Mapping[str, Sequence[str]]  # by fingerprint: format and steps
-    rows: Sequence[tuple[str, str, Sequence[Any]]]  # fingerprints of origin and schedule; the other ``_COLUMNS``
-
-
-def prepare(records: Sequence[ForeignRecord]) -> ForeignBatch:
-    """The batch of these records."""
-    return ForeignBatch(
-        {each.fingerprint: each.to_json() for each in {id(each.origin): each.origin for each in records}.values()},
-        {each.schedule_fingerprint: (each.origin.format, each.schedule) for each in records},
-        [_row(each) for each in records],
-    )
 
 
 class ForeignWriter:
-    """Adds records, a batch a write unit. One serves a whole import: what a unit has stored, the next need not ask for.
+    """Adds records, a batch a write unit. One serves all units of an import, whose origins are the same ones.
 
     A unit that was rolled back leaves it out of step with the database: take a new one.
     """
 
     def __init__(self) -> None:
         self._origins: dict[str, tuple[int, ...]] = {}
-        self._schedules: dict[str, int] = {}
 
     def add(self, connection: Connection, batch: ForeignBatch) -> int:
         """Store those records of ``batch`` that are not there yet; their number."""
-        if len(self._schedules) > _REMEMBERED:
-            self._schedules.clear()
-        unknown = [identity for identity in batch.schedules if identity not in self._schedules]
-        if unknown:
-            fresh = [(identity, *batch.schedules[identity]) for identity in unknown]
-            dialect.insert_many(connection, SCHEDULE, ("fingerprint", "kind", "steps"), fresh)
-            self._schedules.update(dialect.ids_of(connection, SCHEDULE, unknown))
         for identity, origin in batch.origins.items():
             if identity not in self._origins:
                 self._origins[identity] = _store_origin(connection, read_origin(origin))
-        origins, schedules = self._origins, self._schedules
-        rows = [(*origins[origin], schedules[schedule], *values) for origin, schedule, values in batch.rows]
-        return dialect.insert_many(connection, TRIAL, _COLUMNS, rows)
+        schedules = [(identity, *schedule) for identity, schedule in batch.schedules.items()]
+        dialect.insert_many(connection, SCHEDULE, ("fingerprint", "kind", "steps"), schedules)
+        rows = [(*self._origins[origin], *values) for origin, values in batch.rows]
+        return dialect.insert_many(connection, TRIAL, (*_IDS, *COLUMNS), rows, {"schedule_id": SCHEDULE})
 
 
 def select_foreign() -> Select[Any]:
@@ -152,28 +121,6 @@ def read_all(connection: Connection, statement: Select[Any]) -> Iterator[Foreign
 _COPIED = ("seconds", "message", "compile_seconds", "run_seconds", "created", "retracted")
 
 
-def _row(record: ForeignRecord) -> tuple[str, str, Sequence[Any]]:
-    """A row of a ForeignBatch."""
-    times = record.times
-    origin, schedule = record.origin.fingerprint, record.schedule_fingerprint
-    seconds = _median(times) if times else None
-    values = (
-        digest(f"{origin}{schedule}".encode() + record.content),
-        record.status.value,
-        False,
-        seconds,
-        None if seconds is None else _median([abs(time - seconds) for time in times]),
-        len(times),
-        orjson.dumps([times]).decode() if times else "[]",
-        record.message,
-        record.compile_seconds,
-        record.run_seconds,
-        None if record.created is None else dialect.stored_date(record.created),
-        None if record.details is None else orjson.dumps(record.details).decode(),
-    )
-    return origin, schedule, values
-
-
 def _store_origin(connection: Connection, origin: Origin) -> tuple[int, ...]:
     """The ids of ``_IDS``."""
     writer, target = Writer(connection), origin.target
@@ -197,12 +144,3 @@ def _store_origin(connection: Connection, origin: Origin) -> tuple[int, ...]:
             },
         ),
     )
-
-
-def _median(times: Sequence[float]) -> float:
-    """As statistics.median, in a fifth of the time, which an import spends twice a record."""
-    if len(times) == 1:
-        return times[0]
-    ordered = sorted(times)
-    middle = len(ordered) // 2
-    return ordered[middle] if len(ordered) % 2 else (ordered[middle - 1] + ordered[middle]) / 2

@@ -18,10 +18,11 @@ from tunedb.beside import Reader, are_long
 from tunedb.errors import FormatError
 from tunedb.foreign import canonical, digest
 from tunedb.foreign_records import ForeignWriter
-from tunedb.formats import format_of
 from tunedb.formats.common import About, Format, Imported, Rejected
 from tunedb.formats.native import NAME, Record
+from tunedb.formats.registry import format_of
 from tunedb.formats.source import Source, open_source
+from tunedb.preparation import stored_date
 from tunedb.records import QUARANTINE, Writer
 
 if TYPE_CHECKING:
@@ -50,10 +51,10 @@ def import_logs(
     nothing of it written. Both make a log one write unit, which keeps other writers waiting; otherwise some thousands
     of records are one. ``progress`` is told the path of a log and the fraction of it that was stored, if known.
     """
-    beside = are_long(paths)
+    beside, writer = are_long(paths), ForeignWriter()
     with Reader() as reader:
         for path, following in zip(paths, [*paths[1:], None], strict=True):
-            run = _Run(Path(path).name, strict, dry_run)
+            run = _Run(Path(path).name, strict, dry_run, writer)
             try:
                 with open_source(path) as source:
                     run.file, chosen = source.name, format_of(source, format)
@@ -68,6 +69,8 @@ def import_logs(
                         run.store_all(database, units, None if progress is None else partial(progress, path))
             except FormatError as error:
                 run.error = str(error)
+            if dry_run or run.error is not None:
+                writer = ForeignWriter()  # what it remembers may have been taken back
             yield run.report()
 
 
@@ -124,13 +127,13 @@ class _Run:
     file: str
     strict: bool
     dry_run: bool
+    foreign: ForeignWriter
     format: str | None = None
     read: int = 0
     new: int = 0
     quarantined: int = 0
     reasons: list[Rejected] = field(default_factory=list)
     error: str | None = None
-    foreign: ForeignWriter = field(default_factory=ForeignWriter)
 
     def store_all(
         self,
@@ -188,7 +191,7 @@ class _Run:
         return None
 
     def _put_aside(self, connection: Connection, rejected: Iterable[Rejected]) -> None:
-        now = dialect.stored_date(datetime.now(UTC))
+        now = stored_date(datetime.now(UTC))
         rows = []
         for each in rejected:
             reason = each.reason.encode("utf-8", "backslashreplace").decode()

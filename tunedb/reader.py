@@ -16,8 +16,10 @@ import orjson
 from tunedb.batches import Batch, read_batches
 from tunedb.beside import LENGTH
 from tunedb.errors import FormatError
-from tunedb.foreign_records import prepare
-from tunedb.formats import FORMATS, About, open_source
+from tunedb.formats import FOREIGN
+from tunedb.formats.common import About
+from tunedb.formats.source import open_source
+from tunedb.preparation import Preparation
 
 RECORDS = 1000
 """In a batch: the sooner the first is there, the sooner somebody can begin to store."""
@@ -42,10 +44,10 @@ def _batches(request: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
     about = About(request["machine"], tuple((name, value) for name, value in request["labels"]))
     try:
         with open_source(request["path"]) as source:
-            for batch in read_batches(source, FORMATS[request["format"]], about, RECORDS):
+            for batch in read_batches(source, FOREIGN[request["format"]], about, RECORDS):
                 yield _json(batch)
     except FormatError as error:  # it is gone: whoever asked has seen it a moment ago
-        yield _json(Batch(0, None, str(error), (), (), prepare(())))
+        yield _json(Batch(0, None, str(error), (), (), Preparation().finish()))
 
 
 def _json(batch: Batch) -> Mapping[str, Any]:

@@ -13,7 +13,8 @@ from tests.tunedb import logs
 from tunedb import Database, beside
 from tunedb.beside import Reader
 from tunedb.errors import FormatError
-from tunedb.formats import About, Selection
+from tunedb.formats.common import About
+from tunedb.formats.selection import Selection
 
 ORIGINAL = beside.are_long
 LINES = [logs.autotvm(index % 7, result=[[1e-3 + index * 1e-9], 0, 1, logs.START + index]) for index in range(2500)]

@@ -15,7 +15,9 @@ from tests.tunedb import logs, samples
 from tunedb import Database
 from tunedb.errors import FormatError, NotFoundError
 from tunedb.foreign import ForeignTrial, ForeignWorkload
-from tunedb.formats import FORMATS, Selection, Source, format_of
+from tunedb.formats.registry import FORMATS, format_of
+from tunedb.formats.selection import Selection
+from tunedb.formats.source import Source
 from tunedb.formats.tvm import workload_of
 from tuner.trial import Status
 from tuner.workload import Workload, parse
@@ -114,6 +116,27 @@ def test_lines_of_autotvm_come_back_equal_in_content(db: Database, log: Write) -
     assert sorted(map(in_order, text.splitlines())) == sorted(map(in_order, lines))
 
 
+def test_fields_of_autotvm_may_come_in_any_order(db: Database, log: Write) -> None:
+    def line(index: int, *names: str) -> str:
+        data = json.loads(logs.autotvm(index, result=[[1.5 + index], 0, 1.5, 1]))
+        data["input"][1] = "config"  # also the name of a field
+        return json.dumps({name: data[name] for name in (*names, *data)})
+
+    orders = [
+        (),
+        (),
+        ("version",),
+        ("config",),
+        ("result", "input"),
+        ("input", "tvm_version"),
+        ("input", "tvm_version"),
+    ]
+    lines = [line(index, *names) for index, names in enumerate(orders)]
+    assert db.import_log(log(*lines)).new == len(lines)
+    assert db.stats().workloads == db.stats().targets == 1
+    assert sorted(map(in_order, exported(db, "autotvm").splitlines())) == sorted(map(in_order, lines))
+
+
 def test_a_failure_of_autotvm_has_a_status_and_no_time(db: Database, log: Write) -> None:
     db.import_log(log(logs.FAILED))
     (failed,) = everything(db)
@@ -155,6 +178,8 @@ def test_every_format_goes_round(tmp_path: Path, db: Database, log: Write) -> No
         (logs.autotvm(input=["llvm", "conv2d", ["x" * 9000], {}]), "longer than"),
         (logs.autotvm().replace("0.25", "NaN"), "not JSON"),
         (logs.autotvm().replace('"index": 0', '"index": 0, "index": 1'), "'index' is given twice"),
+        (logs.autotvm()[:-1] + ', "input": 1}', "'input' is given twice"),
+        (UNQUOTED := logs.autotvm().replace('"version"', "version"), f"at column {UNQUOTED.index('version') + 1}"),
         ("\udcff\udcfe", "not JSON"),
         ("[" * 5000, "not JSON"),
         (logs.autotvm(tvm_version="0\0"), "NUL"),

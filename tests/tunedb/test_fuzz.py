@@ -13,9 +13,10 @@ from hypothesis import strategies as st
 
 from tests.tunedb import logs, samples
 from tunedb.errors import FormatError
-from tunedb.formats import FORMATS, About, Source, open_source
-from tunedb.formats.common import Parsed, Rejected
+from tunedb.formats.common import About, Parsed, Rejected
 from tunedb.formats.native import Record, encode
+from tunedb.formats.registry import FORMATS
+from tunedb.formats.source import Source, open_source
 from tuner.errors import ScheduleError, WorkloadError
 from tuner.schedule import Schedule
 from tuner.target import Target, TargetError

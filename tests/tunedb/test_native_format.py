@@ -12,7 +12,11 @@ import tunedb
 from tests.tunedb import samples
 from tunedb import Database
 from tunedb.errors import FormatError
-from tunedb.formats import FORMATS, Imported, Selection, open_source, open_writer
+from tunedb.formats.common import Imported
+from tunedb.formats.registry import FORMATS
+from tunedb.formats.selection import Selection
+from tunedb.formats.source import open_source
+from tunedb.formats.writer import open_writer
 from tuner.trial import Status
 
 native = FORMATS["tunedb"]

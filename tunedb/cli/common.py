@@ -15,7 +15,7 @@ import tunedb
 from tunedb.engine import hide_password
 from tunedb.errors import DatabaseError, NotFoundError, UnknownNameError
 from tunedb.foreign import ForeignWorkload
-from tunedb.formats import FORMATS
+from tunedb.formats.registry import FORMATS
 from tuner.errors import KnobError, TunedbError, WorkloadError
 from tuner.target import ISAS, Target
 from tuner.workload import Workload

@@ -13,7 +13,10 @@ from rich.progress import Progress
 import tunedb
 from tunedb.cli.common import Exit, WorkloadType, complain, database_option, json_option, name_values, print_json
 from tunedb.foreign import ForeignWorkload
-from tunedb.formats import FORMATS, Imported, Selection, open_writer
+from tunedb.formats.common import Imported
+from tunedb.formats.registry import FORMATS
+from tunedb.formats.selection import Selection
+from tunedb.formats.writer import open_writer
 from tuner.workload import Workload
 
 _READABLE = [name for name, each in FORMATS.items() if each.read]

@@ -9,8 +9,9 @@ from pathlib import Path
 import tunedb
 from tunedb.errors import FormatError
 from tunedb.experiments.declared import Experiment, ExperimentError
-from tunedb.formats import native, open_source
+from tunedb.formats import native
 from tunedb.formats.common import About, Rejected
+from tunedb.formats.source import open_source
 from tunedb.records import TRIAL, read_trial, select_trials
 from tuner.errors import ScheduleError
 from tuner.experiment.arms import Arm, Setup

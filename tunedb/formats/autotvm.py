@@ -7,7 +7,7 @@ Version 0.1 and lines with pickled values are refused by name; nothing in a line
 
 import re
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any, TextIO
+from typing import TYPE_CHECKING, Any, NamedTuple, TextIO
 
 import orjson
 
@@ -82,12 +82,22 @@ def write(database: "Database", stream: TextIO, selection: "Selection") -> int:
     return written
 
 
+class _Task(NamedTuple):
+    """What lines with equal inputs have in common."""
+
+    given: Any
+    origins: dict[str | None, Origin]  # by the version of TVM
+
+
 class _Reader:
-    """Remembers what the lines of a log have in common, for they say it anew each time."""
+    """Remembers what the lines of a log have in common, for they say it anew each time.
+
+    A line begins with its input, as a rule; of one that begins as an earlier one did, only the rest is parsed.
+    """
 
     def __init__(self, about: About) -> None:
         self._about = about
-        self._origins: dict[bytes, Origin] = {}
+        self._tasks: dict[bytes, _Task] = {}  # by all that comes before a line's config, and by the input's JSON
 
     def record(self, line: bytes) -> ForeignRecord | None:
         """The record of a line, None for a comment. Raises FormatError."""
@@ -96,15 +106,22 @@ class _Reader:
                 return None
             if _PICKLED.match(line):
                 raise FormatError("a pickled AutoTVM record: pickles can run programs, so they are never read")
-        data = load(line)
-        if type(data) is not dict:
-            raise FormatError("not an AutoTVM record: the line is no object")
-        if "input" not in data and data.get("v") == 0.1:
-            raise FormatError("an AutoTVM record of version 0.1, which names no template: only 0.2 is read")
-        given = field(data, "input")
+        beginning = line[: line.find(b'"config"')]
+        task = self._tasks.get(beginning)
+        if task is None:
+            data = load(line)
+            if type(data) is not dict:
+                raise FormatError("not an AutoTVM record: the line is no object")
+            if "input" not in data and data.get("v") == 0.1:
+                raise FormatError("an AutoTVM record of version 0.1, which names no template: only 0.2 is read")
+            given = field(data, "input")
+            task = self._remember(orjson.dumps(given), _Task(given, {}))
+            if _is_input(beginning, given):
+                self._remember(beginning, task)
+        else:
+            data = _rest(line, len(beginning))
         if field(data, "version") != VERSION:
             raise FormatError(f"version {data['version']!r:.20} of AutoTVM's log; this tunedb reads {VERSION}")
-        origin = self._origin(given, data.get("tvm_version"))
         config = field(data, "config")
         _check_config(config)
         schedule = canonical(config)
@@ -122,10 +139,10 @@ class _Reader:
         else:
             times, message = [], f"error number {error}"
             details |= {"error_no": error, "costs": costs}
-        if len(data) > len(_FIELDS) or not _FIELDS.issuperset(data):
+        if not _FIELDS.issuperset(data):
             details |= {name: data[name] for name in data.keys() - _FIELDS}
         return ForeignRecord(
-            origin,
+            self._origin(task, data.get("tvm_version")),
             schedule.decode(),
             digest(b'"autotvm"' + schedule),
             orjson.dumps([times, spent, details], option=orjson.OPT_SORT_KEYS),
@@ -138,22 +155,38 @@ class _Reader:
             details,
         )
 
-    def _origin(self, given: Any, tvm: Any) -> Origin:
-        key = orjson.dumps((given, tvm))
-        known = self._origins.get(key)
-        if known is None:
-            if len(self._origins) >= _REMEMBERED:
-                self._origins.clear()
-            known = self._origins[key] = _origin(given, tvm, self._about)
-        return known
+    def _remember(self, key: bytes, task: _Task) -> _Task:
+        if len(self._tasks) >= _REMEMBERED:
+            self._tasks.clear()
+        return self._tasks.setdefault(key, task)
+
+    def _origin(self, task: _Task, tvm: Any) -> Origin:
+        if tvm is not None and not isinstance(tvm, str):
+            raise FormatError(f"tvm_version must be text, not {tvm!r:.40}")
+        return task.origins.get(tvm) or task.origins.setdefault(tvm, _origin(task.given, tvm, self._about))
 
 
-def _origin(given: Any, tvm: Any, about: About) -> Origin:
+def _is_input(beginning: bytes, given: Any) -> bool:
+    """Whether a line's beginning is its input and nothing else, so that what follows is an object without it."""
+    try:
+        return bool(orjson.loads(beginning.rstrip().removesuffix(b",") + b"}") == {"input": given})
+    except orjson.JSONDecodeError:
+        return False
+
+
+def _rest(line: bytes, begin: int) -> Any:
+    """The object of a line without its input, which ends before ``begin``. Raises FormatError."""
+    try:
+        data = load(b"{" + line[begin:])
+    except FormatError:
+        return load(line)  # which says in what column of all of it the error is
+    return data if "input" not in data else load(line)
+
+
+def _origin(given: Any, tvm: str | None, about: About) -> Origin:
     if type(given) is not list or len(given) != 4 or not isinstance(given[0], str) or not isinstance(given[1], str):
         raise FormatError(f"input must be [target, task, arguments, keywords], not {given!r:.60}")
     target, task, arguments, keywords = given
-    if tvm is not None and not isinstance(tvm, str):
-        raise FormatError(f"tvm_version must be text, not {tvm!r:.40}")
     if not target.split():
         raise FormatError("the target is empty")
     if not 0 < len(task) <= 100:
