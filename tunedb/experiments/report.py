@@ -58,7 +58,10 @@ def _reached(goal: Mapping[str, Any]) -> str:
         return goal["reached"]
     if isinstance(goal["reached"], list):
         return " and ".join(_number(value) for value in goal["reached"])
-    return f"{goal['reached']:.1f}x ({goal['against_first']:.1f}x against the moment that it had it)"
+    return (
+        f"{goal['reached']:.1f}x ({goal['against_first']:.1f}x against the moment that it had it; "
+        f"{goal['within_noise']:.1f}x to within the noise of a timing)"
+    )
 
 
 def _section(results: Results, summary: Mapping[str, Any], drawn: Sequence[Path]) -> str:

@@ -241,6 +241,7 @@ def test_a_speed_up_is_against_all_trials_and_against_the_first_that_was_as_good
     judged = judge(made, goal)
     assert judged["reached"] == pytest.approx(8)
     assert judged["against_first"] == pytest.approx(4)
+    assert judged["within_noise"] == pytest.approx(8)
     assert not judged["met"]
 
 
