@@ -15,11 +15,12 @@ from sqlalchemy import Connection, select
 from tunedb import registry
 from tunedb.fallback import Prediction
 from tunedb.lessons import Lesson, LessonRow, imported_number, imported_rows, lessons, unknown
-from tunedb.records import SCHEDULE, SESSION, TARGET, TRIAL, WORKLOAD, read_trial, select_trials
+from tunedb.records import read_trial, select_trials
 from tunedb.sessions import SessionArguments
+from tunedb.tables import SCHEDULE, SESSION, TARGET, TRIAL, WORKLOAD
 from tuner.canonical import fingerprint
 from tuner.cost_model.global_model import FEATURES, GlobalModel, ModelError, Settings
-from tuner.cost_model.held_out import HeldOut, judge
+from tuner.cost_model.held_out import Errors, HeldOut, errors, judge
 from tuner.cost_model.training import MOST, TrainingSet, choose
 from tuner.errors import ScheduleError
 from tuner.features.sketches import distinct_features
@@ -320,7 +321,7 @@ def _begun(connection: Connection, arguments: SessionArguments) -> dict[str, Any
     return None
 
 
-def evaluate(database: "Database", stored: registry.StoredModel) -> Sequence[tuple[HeldOut, bool]]:
+def evaluate(database: "Database", stored: registry.StoredModel) -> Sequence[tuple[HeldOut, Errors, bool]]:
     """How a stored model ranks the trials of each workload and target in the database, and whether it had seen them.
 
     Raises ModelError when the program has other features than the model.
@@ -330,7 +331,11 @@ def evaluate(database: "Database", stored: registry.StoredModel) -> Sequence[tup
         data = training(connections, features=model.representation).data
     groups = [data.part([group]) for group in range(len(data.workloads))]
     seen = set(stored.parameters["workloads"])
-    return [(judge(group, model.predict(group.features)), group.workloads[0] in seen) for group in groups]
+    scores = [model.predict(group.features) for group in groups]
+    return [
+        (judge(group, each), errors(group, each), group.workloads[0] in seen)
+        for group, each in zip(groups, scores, strict=True)
+    ]
 
 
 def predict(database: "Database", workload: Workload, target: Target) -> Prediction:
@@ -345,9 +350,10 @@ def predict(database: "Database", workload: Workload, target: Target) -> Predict
 
 def predict_with(stored: registry.StoredModel, workload: Workload, target: Target) -> Prediction:
     """The schedule that a stored model expects to be the fastest."""
-    model, template = stored.model(threads=len(os.sched_getaffinity(0))), template_for(workload, target)
+    threads = len(os.sched_getaffinity(0))
+    model, template = stored.model(threads), template_for(workload, target)
     space = template.space(workload, target)
-    indices = legal_sample(template, workload, target, space, MOST_SCORED)
+    indices = legal_sample(template, workload, target, space, MOST_SCORED, threads)
     if not len(indices):
         raise ScheduleError(f"template {template.key} has no legal configuration of {workload.label}")
     features, places = distinct_features(template, workload, target, space, space.columns(indices))

@@ -1,7 +1,7 @@
 """A kernel that runs in this process: NumPy in, NumPy out."""
 
 import ctypes
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -127,8 +127,3 @@ def _checked(argument: Argument, value: npt.ArrayLike) -> npt.NDArray[Any]:
         cast = "'float32'" if argument.dtype == "float32" else f"ml_dtypes.{argument.dtype}"
         raise ArgumentError(f"{argument.name}: expected {argument.dtype} but got {array.dtype}, use .astype({cast})")
     return array if array.flags.c_contiguous and array.flags.aligned else array.copy()
-
-
-def run_once(kernel: Kernel, arrays: Mapping[str, npt.NDArray[Any]]) -> npt.NDArray[Any]:
-    """Call ``kernel`` with operands by name."""
-    return kernel(*(arrays[argument.name] for argument in kernel.inputs))

@@ -8,10 +8,7 @@ from collections.abc import Sequence
 from math import log2
 from typing import Any, Protocol, TypeVar
 
-import numpy as np
-import numpy.typing as npt
-
-from tuner.space import Columns, Config, Knob
+from tuner.space import Config
 from tuner.target import Target
 from tuner.workload import Workload
 
@@ -55,30 +52,18 @@ def nearest_best(
     return ranked[:most]
 
 
-def unlike(columns: Columns, knobs: Sequence[Knob], wanted: Config) -> npt.NDArray[np.float64]:
-    """How far N configurations of a space are from one that may lie outside of it, (N,): octaves, words count one."""
-    result = np.zeros(len(next(iter(columns.values()))))
-    for knob in knobs:
-        value = wanted.get(knob.name)
-        if isinstance(value, str) and isinstance(knob.values[0], str):
-            result += np.array([float(word != value) for word in knob.values])[columns[knob.name] - knob.first]
-        elif isinstance(value, int) and isinstance(knob.values[0], int):
-            result += np.abs(np.log2((1 + columns[knob.name]) / (1 + value)))
-        elif isinstance(value, tuple) and isinstance(knob.values[0], tuple):
-            for item, part in enumerate(value[: len(knob.values[0])]):
-                result += np.abs(np.log2((1 + columns[f"{knob.name}.{item}"]) / (1 + part)))
-    return result
-
-
 def distance(first: Workload, second: Workload) -> float:
-    """How unlike two workloads of one operator are: octaves between their sizes, and one for each different word."""
-    return sum(apart(a, second[name]) for name, a in first.arguments)
+    """How unlike two workloads of one operator are: octaves between their sizes, and one for each different word.
+
+    Of sizes in each direction, such as strides, the mean counts.
+    """
+    return sum(apart(a, second[name]) / (len(a) if isinstance(a, tuple) else 1) for name, a in first.arguments)
 
 
 def apart(first: Any, second: Any) -> float:
-    """How unlike two values are: octaves between sizes, one for different words; of tuples the mean."""
-    if isinstance(first, tuple) and isinstance(second, tuple):
-        return sum(map(apart, first, second)) / max(len(first), 1)
+    """How unlike two values are: octaves between numbers, of tuples the sum of them; one for different words."""
+    if isinstance(first, tuple) and isinstance(second, tuple) and len(first) == len(second):
+        return sum(map(apart, first, second))
     if isinstance(first, int) and isinstance(second, int):
         return abs(log2((1 + first) / (1 + second)))
     return float(first != second)

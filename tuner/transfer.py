@@ -5,6 +5,7 @@ The engine gets trials; where they were kept is not its business.
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from statistics import mean, median
 from typing import Any, Literal
@@ -25,7 +26,7 @@ from tuner.trial import Trial
 from tuner.workload import Workload
 
 NEAREST = 8  # workloads whose best schedules are examples
-SAMPLE = 1024  # candidates by which the coverage of a new workload is judged
+SAMPLE = 64  # candidates by which the coverage of a new workload is judged: with 1,024 it is within 0.01 of it
 GOOD = 0.5  # rank correlation on held-out workloads from which a prior is used in full
 POOR = 0.2  # and below which it is not used at all
 COVERED = 0.8  # share of the new workload's features that the training has seen, for full use
@@ -174,17 +175,24 @@ def judge(same: Sequence[HeldOut], everything: Sequence[HeldOut], coverage: floa
 
 
 def legal_sample(
-    template: Template, workload: Workload, target: Target, space: Space, count: int
+    template: Template, workload: Workload, target: Target, space: Space, count: int, threads: int = 1
 ) -> npt.NDArray[np.int64]:
     """Up to ``count`` random configurations of a space, less the illegal ones; always the same."""
     drawn = np.arange(space.size) if count >= space.size else space.sample(np.random.default_rng(0), count)
-    # In parts, whose columns stay in a cache: that is three times as fast.
+
+    def legal(part: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+        return np.asarray(part[~template.illegal(workload, target, space.columns(part))])
+
+    # In parts, whose columns stay in a cache: that is three times as fast. NumPy lets other threads run meanwhile.
     parts = np.array_split(drawn, -(-len(drawn) // 2**16))
-    return np.concatenate([part[~template.illegal(workload, target, space.columns(part))] for part in parts])
+    if threads == 1 or len(parts) == 1:
+        return np.concatenate([legal(part) for part in parts])
+    with ThreadPoolExecutor(threads) as pool:
+        return np.concatenate(list(pool.map(legal, parts)))
 
 
 def _coverage(seen: Seen, template: Template, workload: Workload, target: Target, space: Space) -> float:
-    indices = legal_sample(template, workload, target, space, 4 * SAMPLE)[:SAMPLE]
+    indices = legal_sample(template, workload, target, space, 64 * SAMPLE)[:SAMPLE]
     if not len(indices):
         return 0.0
     described = representation(seen.representation)

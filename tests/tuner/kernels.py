@@ -1,6 +1,7 @@
 """Runs programs in this process, between guards: a write beside an array is noticed, a value read there is NaN."""
 
 import ctypes
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -10,7 +11,7 @@ from tuner.build import build
 from tuner.codegen.cpu import load
 from tuner.codegen.program import Program
 from tuner.dtype import DTYPES
-from tuner.kernel import aligned
+from tuner.kernel import Kernel, aligned
 from tuner.schedule import Schedule
 from tuner.target import ISAS, Target
 from tuner.workload import Workload, random_arrays, reference
@@ -73,3 +74,8 @@ def error(workload: Workload, schedule: Schedule, target: Target) -> float:
 def assert_right(workload: Workload, schedule: Schedule, target: Target) -> None:
     """``schedule`` gives the reference's result (a NaN is no result)."""
     assert error(workload, schedule, target) <= allowed(workload, schedule), f"{workload}\n{schedule}"
+
+
+def run_once(kernel: Kernel, arrays: Mapping[str, npt.NDArray[Any]]) -> npt.NDArray[Any]:
+    """Call ``kernel`` with operands by name."""
+    return kernel(*(arrays[argument.name] for argument in kernel.inputs))

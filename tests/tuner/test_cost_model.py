@@ -9,7 +9,7 @@ from tuner.cost_model.acquisition import KAPPA, acquire, expected_improvement
 from tuner.cost_model.cost_model import labels_of
 from tuner.cost_model.ensemble import Ensemble
 from tuner.cost_model.gbt import GradientBoostedTrees, Settings, discount
-from tuner.cost_model.metrics import average_recall, pairwise_accuracy, top_k_score
+from tuner.cost_model.metrics import average_recall, pairwise_accuracy
 from tuner.cost_model.objectives import MAX_PAIRS, OBJECTIVES, TOP, Objective, Pairs, TopHeavy
 
 RNG = np.random.default_rng(0)
@@ -221,12 +221,3 @@ def test_pairwise_accuracy_counts_pairs_in_the_same_order() -> None:
     assert pairwise_accuracy(labels, labels) == 1
     assert pairwise_accuracy(-labels, labels) == 0
     assert pairwise_accuracy(np.array([1.0, 3.0, 2.0]), labels) == pytest.approx(2 / 3)
-
-
-def test_the_top_k_score_is_a_weighted_harmonic_mean() -> None:
-    good = (np.array([3.0, 2.0, 1.0]), np.array([1.0, 2.0, 4.0]), 2.0)
-    bad = (np.array([1.0, 2.0, 3.0]), np.array([1.0, 2.0, 4.0]), 1.0)
-    assert top_k_score([good], 1) == 1
-    assert top_k_score([good, bad], 1) == pytest.approx(3 / (2 * 1 + 4))
-    assert top_k_score([good, bad], 2) == pytest.approx(3 / (2 * 1 + 2))
-    assert top_k_score([good, bad], 3) == 1

@@ -12,7 +12,7 @@ from tests.tuner.schedules import random_schedule, random_winograd, random_workl
 from tuner.build import algorithms_of, expression_by, nest_of
 from tuner.errors import ScheduleError
 from tuner.features.invariant import NAMES, invariant_features
-from tuner.features.sketches import distinct_features, schedule_features, sketch_features
+from tuner.features.sketches import distinct_features, schedule_features
 from tuner.operators import OPERATORS
 from tuner.schedule import CacheWrite, Parallel, Reorder, Schedule, Split, Step, Unroll, Vectorize
 from tuner.space import Indices, Space
@@ -84,7 +84,8 @@ def legal(workload: Workload, count: int, seed: int = 0) -> tuple[Indices, Templ
 def test_columns_of_a_template_give_what_each_candidate_gives_alone(key: str) -> None:
     workload = parse(key)
     indices, template, space = legal(workload, 60)
-    together = sketch_features(template, workload, TARGET, space, space.columns(indices))
+    rows, places = distinct_features(template, workload, TARGET, space, space.columns(indices))
+    together = rows[places]
     assert together.shape == (len(indices), len(NAMES))
     for row, index in enumerate(indices.tolist()):
         schedule = template.schedule(workload, TARGET, space.config(index))

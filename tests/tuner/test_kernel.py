@@ -6,8 +6,9 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
+from tests.tuner.kernels import run_once
 from tuner.errors import ArgumentError
-from tuner.kernel import Kernel, compile_kernel, run_once
+from tuner.kernel import Kernel, compile_kernel
 from tuner.schedule import CacheWrite, Pack, Parallel, Reorder, Schedule, Split, Vectorize
 from tuner.target import Target
 from tuner.workload import Workload, parse, random_arrays, reference

@@ -1,8 +1,9 @@
 import numpy as np
 import pytest
 
+from tuner.neighbours import apart
 from tuner.search.candidates import Candidates
-from tuner.search.nearest import config_distance, nearest, nearest_legal, unlike
+from tuner.search.nearest import config_distance, nearest, nearest_legal
 from tuner.space import Choice, Columns, Space, Split
 from tuner.target import Target
 from tuner.templates import template_for
@@ -16,9 +17,9 @@ def everything(columns: Columns) -> np.ndarray:
 
 
 def test_values_are_octaves_or_a_word_apart() -> None:
-    assert unlike(1, 3) == 1
-    assert unlike((1, 3), (3, 1)) == 2
-    assert (unlike("mnk", "mnk"), unlike("mnk", "nmk")) == (0, 1)
+    assert apart(1, 3) == 1
+    assert apart((1, 3), (3, 1)) == 2
+    assert (apart("mnk", "mnk"), apart("mnk", "nmk")) == (0, 1)
     assert config_distance({"a": 1, "b": "x", "c": 7}, {"a": 3, "b": "y"}) == 2
 
 
@@ -30,6 +31,12 @@ def test_a_configuration_that_is_legal_is_its_own_nearest() -> None:
 def test_the_nearest_is_nearest_knob_by_knob() -> None:
     found = nearest_legal(Candidates(SPACE, everything), {"tile": (5, 3), "unroll": 16, "order": "nmk", "pad": "first"})
     assert SPACE.config(found or 0) == {"tile": (4, 3), "unroll": 4, "order": "nmk"}
+
+
+def test_a_pinned_word_is_compared_by_its_own_value() -> None:
+    pinned = SPACE.pinned({"order": "nmk"})
+    found = nearest(pinned, np.arange(pinned.size), {"tile": (3, 4), "unroll": 2, "order": "mnk"})
+    assert pinned.config(found) == {"tile": (3, 4), "unroll": 2, "order": "nmk"}
 
 
 def test_the_nearest_legal_one_is_taken() -> None:

@@ -6,7 +6,8 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from tuner.kernel import compile_kernel, run_once
+from tests.tuner.kernels import run_once
+from tuner.kernel import compile_kernel
 from tuner.target import Target
 from tuner.templates import template_for
 from tuner.workload import Workload, parse, random_arrays, reference

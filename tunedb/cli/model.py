@@ -110,9 +110,12 @@ def evaluate(name: str, url: str | None, as_json: bool) -> None:
             stored = registry.find(connection, name)
         found = prior.evaluate(db, stored)
     if as_json:
-        print_json({"model": stored.fingerprint, "workloads": [{**vars(one), "seen": seen} for one, seen in found]})
+        rows = [{**vars(one), **vars(error), "seen": seen} for one, error, seen in found]
+        # NaN, which JSON does not have, is the share that is explained of times that are all equal.
+        rows = [{name: None if value != value else value for name, value in row.items()} for row in rows]
+        print_json({"model": stored.fingerprint, "workloads": rows})
     else:
-        _print_scores([(one, "trained on" if seen else "new") for one, seen in found])
+        _print_scores([(one, "trained on" if seen else "new") for one, _, seen in found])
 
 
 @model.command()

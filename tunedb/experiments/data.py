@@ -12,7 +12,8 @@ from tunedb.experiments.declared import Experiment, ExperimentError
 from tunedb.formats import native
 from tunedb.formats.common import About, Rejected
 from tunedb.formats.source import open_source
-from tunedb.records import TRIAL, read_trial, select_trials
+from tunedb.records import read_trial, select_trials
+from tunedb.tables import TRIAL
 from tuner.errors import ScheduleError
 from tuner.experiment.arms import Arm, Setup
 from tuner.experiment.pool import Pool, pools
@@ -95,5 +96,5 @@ def setup_of(data: Data, experiment: Experiment, arm: Arm, label: str, seed: int
     """What a run of ``arm`` on a workload has: its pool, and those of the other workloads that it learns from."""
     pool = data.pool(label, experiment.target, experiment.knobs)
     elsewhere = experiment.source_targets.get(arm.name, experiment.target or pool.target.name)
-    sources = [data.pool(name, elsewhere, experiment.knobs) for name in experiment.sources] if arm.way.sourced else []
-    return Setup(pool, tuple(source for source in sources if source is not pool), seed)
+    names = experiment.sources_of(label) if arm.way.sourced else ()
+    return Setup(pool, tuple(data.pool(name, elsewhere, experiment.knobs) for name in names), seed)

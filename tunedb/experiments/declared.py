@@ -25,7 +25,7 @@ class Goal:
     """What an arm is to reach: ``share`` of the best in at most ``median`` and ``p90`` trials, or to be ``faster``.
 
     ``faster`` times quicker, in seconds, than the arm ``than`` to what that has reached after ``at`` trials, give or
-    take 1 %.
+    take 1 %. Or, with ``never_worse``, to have found as much as ``than`` with as many trials.
     """
 
     arm: str
@@ -35,6 +35,7 @@ class Goal:
     than: str = ""
     at: int = 0
     faster: float = 0.0
+    never_worse: bool = False
 
 
 @dataclass(frozen=True)
@@ -56,6 +57,7 @@ class Experiment:
     data: Path | None  # exported trials; replay only
     workloads: tuple[str, ...]
     sources: tuple[str, ...]
+    folds: int  # of the sources; a workload learns from those of the other folds, of all others when there are none
     target: str  # by name; needed when the data have several
     source_targets: Mapping[str, str]  # the target of the sources, by arm, when it is another one
     knobs: Mapping[str, Any]  # only configurations with these values
@@ -68,6 +70,17 @@ class Experiment:
     goals: tuple[Goal, ...]
     references: tuple[Reference, ...]
 
+    def sources_of(self, label: str) -> tuple[str, ...]:
+        """What is learned from before a workload is tuned: never itself."""
+        if label not in self.sources:
+            return self.sources
+        fold = self.sources.index(label) % self.folds if self.folds else None
+        return tuple(
+            name
+            for number, name in enumerate(self.sources)
+            if name != label and (fold is None or number % self.folds != fold)
+        )
+
 
 FIGURES = ("trials", "seconds", "bars")
 _FIELDS: Mapping[str, type] = {
@@ -77,6 +90,7 @@ _FIELDS: Mapping[str, type] = {
     "data": str,
     "workloads": list,
     "sources": list,
+    "folds": int,
     "target": str,
     "knobs": dict,
     "threads": int,
@@ -147,6 +161,7 @@ def _experiment(path: Path, data: Mapping[str, Any]) -> Experiment:
         data=path.parent / data["data"] if data.get("data") else None,
         workloads=_labels(data["workloads"]),
         sources=_labels(data.get("sources", [])),
+        folds=_positive(data, "folds", 0),
         target=data.get("target", ""),
         source_targets={entry["name"]: entry["source_target"] for entry in declared if "source_target" in entry},
         knobs=data.get("knobs", {}),
@@ -193,6 +208,6 @@ def _labels(names: Sequence[Any]) -> tuple[str, ...]:
 
 def _positive(data: Mapping[str, Any], name: str, default: int) -> int:
     value: int = data.get(name, default)
-    if value < 1:
+    if name in data and value < 1:
         raise ExperimentError(f"{name} is {value}: it has to be 1 or more")
     return value

@@ -6,9 +6,10 @@ from typing import Any
 
 import numpy as np
 
-from tunedb.experiments import figures, stored
+from tunedb.experiments import figures, goals, stored
 from tunedb.experiments.declared import Experiment
-from tunedb.experiments.summary import MARKS, Results, collect, summarise
+from tunedb.experiments.results import Results, collect
+from tunedb.experiments.summary import MARKS, summarise
 
 PAGE = "README.md"
 
@@ -34,10 +35,11 @@ def report(experiments: Sequence[Experiment], results: Path, folder: Path) -> li
 _INTRODUCTION = """# Results of the experiments
 
 Written by `tunedb experiment report`. Speeds are relative to the best that is known of a workload. "After n" is the
-mean over workloads and seeds of the best of the first n trials; trials and seconds to 95 % and 99 % are median / 75th /
-90th percentile over workloads and seeds, and - is never. In a replay the candidates are the recorded configurations,
-their recorded times are learned from, and the seconds are those that measuring them took when they were recorded and
-choosing them took in the replay. "Random, expected" is worked out, not drawn."""
+mean over workloads and seeds of the best of the first n trials, "area" its mean over the logarithm of n; trials and
+seconds to 95 % and 99 % are median / 75th / 90th percentile over workloads and seeds, and - is never. In a replay the
+candidates are the recorded configurations, their recorded times are learned from, and the seconds are those that
+measuring them took when they were recorded and choosing them took in the replay. "Random, expected" is worked out, not
+drawn."""
 
 
 def _overview(summaries: Sequence[Mapping[str, Any]]) -> str:
@@ -52,9 +54,14 @@ def _overview(summaries: Sequence[Mapping[str, Any]]) -> str:
 
 
 def _reached(goal: Mapping[str, Any]) -> str:
+    if isinstance(goal["reached"], str):
+        return goal["reached"]
     if isinstance(goal["reached"], list):
         return " and ".join(_number(value) for value in goal["reached"])
-    return f"{goal['reached']:.1f}x ({goal['against_first']:.1f}x against the moment that it had it)"
+    return (
+        f"{goal['reached']:.1f}x ({goal['against_first']:.1f}x against the moment that it had it; "
+        f"{goal['within_noise']:.1f}x to within the noise of a timing)"
+    )
 
 
 def _section(results: Results, summary: Mapping[str, Any], drawn: Sequence[Path]) -> str:
@@ -63,15 +70,18 @@ def _section(results: Results, summary: Mapping[str, Any], drawn: Sequence[Path]
     lines = [f"## {experiment.title}", "", experiment.question.strip(), "", _conditions(experiment, summary), ""]
     lines += [f"![{experiment.title}]({path.name})\n" for path in drawn]
     heads = " | ".join(f"after {mark}" for mark in marks)
-    lines += [f"| | {heads} | trials to 95 % | to 99 % | seconds to 95 % |", "|---" * (len(marks) + 4) + "|"]
+    lines += [f"| | {heads} | area | trials to 95 % | to 99 % | seconds to 95 % |", "|---" * (len(marks) + 5) + "|"]
     for name, each in summary["arms"].items():
-        lines.append(_row(name, each, marks, _triple(each["seconds_to_95"], "{:.2f}")))
+        lines.append(_row(name, each, marks, f"{each['area']:.3f}", _triple(each["seconds_to_95"], "{:.2f}")))
     if summary["random"]:
-        lines.append(_row("Random, expected", summary["random"], marks, ""))
+        lines.append(_row("Random, expected", summary["random"], marks, "", ""))
     training = {name: each["training_seconds"] for name, each in summary["arms"].items() if each["training_seconds"]}
     if training:
         took = ", ".join(f"{seconds:.1f} s ({name})" for name, seconds in training.items())
         lines += ["", f"Training on the sources took {took}, once for all workloads; it is not in the seconds above."]
+    for goal in summary["goals"]:
+        if "worse" in goal:
+            lines += ["", f"{goal['goal']}: {goal['reached']}.", "", *goals.table(goal)]
     if experiment.references:
         lines += ["", "From elsewhere:", "", "| | |", "|---|---|"]
         lines += [f"| {reference.name} | {reference.text} |" for reference in experiment.references]
@@ -94,9 +104,10 @@ def _conditions(experiment: Experiment, summary: Mapping[str, Any]) -> str:
     return f"Replay of trials measured on {where}, LLVM {facts.get('llvm', 'unknown')}: {runs}.{learned}{only}"
 
 
-def _row(name: str, each: Mapping[str, Any], marks: Sequence[int], seconds: str) -> str:
+def _row(name: str, each: Mapping[str, Any], marks: Sequence[int], area: str, seconds: str) -> str:
     after = " | ".join(f"{each['after'][str(mark)]:.3f}" for mark in marks)
-    return f"| {name} | {after} | {_triple(each['trials_to_95'])} | {_triple(each['trials_to_99'])} | {seconds} |"
+    trials = f"{_triple(each['trials_to_95'])} | {_triple(each['trials_to_99'])}"
+    return f"| {name} | {after} | {area} | {trials} | {seconds} |"
 
 
 def _triple(values: Sequence[float | None], form: str = "{:g}") -> str:

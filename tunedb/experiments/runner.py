@@ -79,7 +79,7 @@ def _lesson(experiment: Experiment, arm: Arm, unit: Unit) -> Hashable:
         return unit
     target = experiment.source_targets.get(arm.name, experiment.target)
     knobs = tuple(sorted(experiment.knobs.items()))
-    return unit.source, experiment.sources, target, knobs, unit.seed, arm.lesson
+    return unit.source, experiment.sources, experiment.folds, target, knobs, unit.seed, arm.lesson
 
 
 def _run(lots: Sequence[Lot], jobs: int, progress: Callable[[str, int], None]) -> None:
@@ -146,6 +146,7 @@ def _describe(experiment: Experiment, folder: Path, data: Data) -> None:
             "configurations": len(pool.indices),
             "failed": int(np.isinf(pool.seconds).sum()),
             "best_gflops": best,
+            "noise": pool.noise,
             "random_expected": expected.tolist(),
             "random_reaches": {
                 str(share): random_reaches(pool.speeds, share * best)[: experiment.trials].tolist() for share in SHARES

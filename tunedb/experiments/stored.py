@@ -27,6 +27,7 @@ def digest_of(experiment: Experiment, arm: str, data: str) -> str:
             "knobs": {name: str(value) for name, value in experiment.knobs.items()},
             "mode": experiment.mode,
             "sources": list(experiment.sources),
+            "folds": experiment.folds,
             "target": experiment.target,
             "trials": experiment.trials,
         }

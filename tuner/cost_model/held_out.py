@@ -10,11 +10,20 @@ from typing import TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from tuner.cost_model.metrics import pairwise_accuracy, quality, rank_correlation
+from tuner.cost_model.metrics import (
+    average_peak_score,
+    pairwise_accuracy,
+    quality,
+    r_squared,
+    rank_correlation,
+    recall,
+    rmse,
+)
 from tuner.cost_model.objectives import Objective, Pairs, TopHeavy
 from tuner.cost_model.training import TrainingSet
 
 SCORED = 2000  # rows of a workload on which pairs are counted
+RECALLED = 30  # of the best of a workload, as in the literature
 
 Loss: TypeAlias = Callable[[npt.NDArray[np.floating]], float]  # of the scores of the held-out rows
 
@@ -43,6 +52,30 @@ def judge(alone: TrainingSet, scores: npt.NDArray[np.float64]) -> HeldOut:
         pairwise_accuracy(scores[some], -alone.seconds[some]),
         quality(scores, alone.seconds, 1),
         quality(scores, alone.seconds, 5),
+    )
+
+
+@dataclass(frozen=True)
+class Errors:
+    """How a model predicts best time / time of a workload, the scale on which the literature compares models.
+
+    A prediction is relative to the workload's highest one, for nobody knows the best time before it is measured.
+    """
+
+    rmse: float
+    r_squared: float  # NaN for constant times
+    recall: float  # of the ``RECALLED`` best
+    peak5: float  # average peak score@5
+
+
+def errors(alone: TrainingSet, scores: npt.NDArray[np.float64]) -> Errors:
+    """Of the (N,) scores of the N trials of a single group, which are logarithms of speeds."""
+    predicted, speeds = np.exp(scores - scores.max()), alone.seconds.min() / alone.seconds
+    return Errors(
+        rmse(predicted, speeds),
+        r_squared(predicted, speeds),
+        recall(scores, speeds, RECALLED),
+        average_peak_score(scores, alone.seconds, 5),
     )
 
 

@@ -3,13 +3,16 @@
     log speed(x) = offset + slope * prior(x) + g(knobs of x) + noise
 
 with Gaussian beliefs about all of them: a wide one about the offset (nobody knows the best time yet), one around 1
-about the slope, and for g a function of the knobs: a smooth one (kernel "gp", a Gaussian process) or a weight for each
-knob (kernel "ridge", which is ridge regression in its dual form). So the prior decides while there is little else, and
-is discounted as trials speak against it; with no correlation at all its slope goes to zero. The posterior is exact and
-needs no training (Rasmussen and Williams, Gaussian Processes for Machine Learning, 2006, eq. 2.25 and 2.26). Length and
-height of g are those of a small grid that make the observations most likely (eq. 5.8).
+about the slope, and for g a function of the knobs: a Gaussian process (kernel "gp") or a weight for each knob (kernel
+"ridge", which is ridge regression in its dual form). So the prior decides while there is little else, and is discounted
+as trials speak against it; with no correlation at all its slope goes to zero. The posterior is exact and needs no
+training (Rasmussen and Williams, Gaussian Processes for Machine Learning, 2006, eq. 2.25 and 2.26). The process is
+smooth in the positions of the values ("smooth": squared exponential) or counts the knobs that differ, whatever their
+values ("equal": exponential); which of the two, its length and its height are those of a small grid that make the
+observations most likely (eq. 5.8).
 """
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import product
 from typing import Literal
@@ -19,11 +22,17 @@ import numpy.typing as npt
 
 Floats = npt.NDArray[np.float64]
 Kernel = Literal["gp", "ridge"]
+Shape = Literal["smooth", "equal", "linear"]
 
 _OFFSET = 3.0  # standard deviation of the offset, in units of log time
-_SLOPE = 0.5  # and of the slope of the prior around 1
+_SLOPE = 0.2  # and of the slope of the prior around 1
 _NOISE = 0.02  # and of the noise: two kernels within 2 % are hardly told apart by a short measurement
-_LENGTHS = (0.5, 1.0, 2.0)  # length of g in standardised knobs, times the root of their number
+_SHAPES: Mapping[Kernel, Sequence[Shape]] = {"gp": ("smooth", "equal"), "ridge": ("linear",)}
+_LENGTHS: Mapping[Shape, Sequence[float]] = {
+    "smooth": (0.5, 1.0, 2.0),  # in standardised knobs, times the root of their number
+    "equal": (0.15, 0.4, 1.0),  # in shares of the knobs
+    "linear": (1.0,),  # it has none
+}
 _HEIGHTS = (0.05, 0.15, 0.4)  # standard deviation of g in units of log time
 
 
@@ -33,7 +42,7 @@ class Residual:
 
     knobs: Floats  # (n, K) standardised knobs of the observations
     prior: Floats  # (n,) what the prior said of them
-    kernel: Kernel
+    shape: Shape
     length: float
     height: float
     weights: Floats  # (n,)
@@ -43,21 +52,25 @@ class Residual:
     def fit(cls, knobs: Floats, prior: Floats, speeds: Floats, kernel: Kernel = "gp") -> "Residual":
         """Learn from (n, K) standardised knobs, (n,) prior predictions and (n,) observed log speeds; n is 1 or more."""
         shifted = speeds - prior
+        shifted = shifted - shifted.mean()
         base = _linear(prior, prior) + _NOISE**2 * np.eye(len(prior))
         options = []
-        for length, height in product(_LENGTHS if kernel == "gp" else (1.0,), _HEIGHTS):
-            factor = np.linalg.cholesky(base + _alike(kernel, knobs, knobs, length, height))
-            inverse = np.linalg.inv(factor)
-            white = inverse @ (shifted - shifted.mean())
-            likelihood = -0.5 * float(white @ white) - float(np.log(np.diag(factor)).sum())
-            options.append((likelihood, length, height, inverse))
-        _, length, height, inverse = max(options, key=lambda option: option[0])
-        return cls(knobs, prior, kernel, length, height, inverse.T @ (inverse @ (shifted - shifted.mean())), inverse)
+        for shape in _SHAPES[kernel]:
+            compared = _compared(shape, knobs, knobs)
+            for length, height in product(_LENGTHS[shape], _HEIGHTS):
+                factor = np.linalg.cholesky(base + height**2 * _alike(shape, compared, length))
+                inverse = np.linalg.inv(factor)
+                white = inverse @ shifted
+                likelihood = -0.5 * float(white @ white) - float(np.log(np.diag(factor)).sum())
+                options.append((likelihood, shape, length, height, inverse))
+        _, shape, length, height, inverse = max(options, key=lambda option: option[0])
+        return cls(knobs, prior, shape, length, height, inverse.T @ (inverse @ shifted), inverse)
 
     def predict(self, knobs: Floats, prior: Floats) -> tuple[Floats, Floats]:
         """Mean, up to a constant, and standard deviation of the log speed of (N, K) candidates, (N,) each."""
-        across = _linear(prior, self.prior) + _alike(self.kernel, knobs, self.knobs, self.length, self.height)
-        share = 1.0 if self.kernel == "gp" else (knobs**2).mean(axis=1)
+        alike = _alike(self.shape, _compared(self.shape, knobs, self.knobs), self.length)
+        across = _linear(prior, self.prior) + self.height**2 * alike
+        share = (knobs**2).mean(axis=1) if self.shape == "linear" else 1.0
         own = _OFFSET**2 + _SLOPE**2 * prior**2 + self.height**2 * share
         explained = ((across @ self.inverse.T) ** 2).sum(axis=1)
         return prior + across @ self.weights, np.sqrt(np.maximum(own - explained, 1e-12))
@@ -67,15 +80,23 @@ def _linear(left: Floats, right: Floats) -> Floats:
     return _OFFSET**2 + _SLOPE**2 * np.outer(left, right)
 
 
-def _alike(kernel: Kernel, left: Floats, right: Floats, length: float, height: float) -> Floats:
-    """Covariance of g between (N, K) and (n, K) knobs, (N, n)."""
+def _compared(shape: Shape, left: Floats, right: Floats) -> Floats:
+    """What the covariance depends on, for (N, K) and (n, K) knobs, (N, n): a mean over the knobs.
+
+    Of the products of values, of their squared differences, or of whether they differ.
+    """
     knobs = max(left.shape[1], 1)
-    if kernel == "ridge":
-        return np.asarray(height**2 / knobs * (left @ right.T))
-    return np.asarray(height**2 * np.exp(-0.5 * _distances(left, right) / (length**2 * knobs)))
+    if shape == "equal":
+        return np.asarray(sum(a[:, None] != b for a, b in zip(left.T, right.T, strict=True)) / knobs, dtype=np.float64)
+    products = left @ right.T
+    if shape == "linear":
+        return np.asarray(products / knobs)
+    squares = (left**2).sum(axis=1)[:, None] + (right**2).sum(axis=1) - 2 * products
+    return np.asarray(np.maximum(squares, 0.0) / knobs)
 
 
-def _distances(left: Floats, right: Floats) -> Floats:
-    """Squared distances, (N, n)."""
-    squares = (left**2).sum(axis=1)[:, None] + (right**2).sum(axis=1)[None, :] - 2 * left @ right.T
-    return np.asarray(np.maximum(squares, 0.0))
+def _alike(shape: Shape, compared: Floats, length: float) -> Floats:
+    """Covariance of g for what ``_compared`` gives, at a height of one."""
+    if shape == "linear":
+        return compared
+    return np.asarray(np.exp(-compared / (length if shape == "equal" else 2 * length**2)))

@@ -6,8 +6,9 @@ import numpy as np
 import numpy.typing as npt
 
 from tuner.experiment.pool import Pool
-from tuner.neighbours import distance, unlike
+from tuner.neighbours import distance
 from tuner.search.candidates import Candidates
+from tuner.search.nearest import nearest
 from tuner.search.simple import Random
 
 Floats = npt.NDArray[np.float64]
@@ -56,9 +57,7 @@ def nearest_copies(pool: Pool, sources: Sequence[Pool]) -> list[int]:
     same = [source for source in same if source.template.key == pool.template.key]
     same.sort(key=lambda source: (distance(source.workload, pool.workload), source.target != pool.target))
     best = [source.trials[int(np.argmin(source.seconds))].config for source in same]
-    columns = pool.space.columns(pool.indices)
-    places = [int(np.argmin(unlike(columns, pool.space.knobs, config))) for config in best]
-    return list(dict.fromkeys(int(pool.indices[place]) for place in places))
+    return list(dict.fromkeys(nearest(pool.space, pool.indices, config) for config in best))
 
 
 class Copies:

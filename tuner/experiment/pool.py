@@ -7,6 +7,8 @@ then. So many tuners and seeds can be compared in minutes, on equal terms, and n
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
+from itertools import combinations
+from math import log
 
 import numpy as np
 import numpy.typing as npt
@@ -77,6 +79,17 @@ class Pool:
     def seconds(self) -> Floats:
         """(N,) median times; infinite for those that failed."""
         return np.array([np.inf if trial.seconds is None else trial.seconds for trial in self.trials])
+
+    @cached_property
+    def noise(self) -> float:
+        """How much two timings of one schedule usually differ, as a share: the median over pairs of its repeats.
+
+        Of the schedules within 10 % of the fastest, which are those that are compared. 0 without repeats.
+        """
+        best = self.seconds.min()
+        top = [trial.times for trial, seconds in zip(self.trials, self.seconds, strict=True) if seconds <= 1.1 * best]
+        pairs = [abs(log(one / other)) for times in top for one, other in combinations(times, 2)]
+        return float(np.median(pairs)) if pairs else 0.0
 
     @cached_property
     def speeds(self) -> Floats:

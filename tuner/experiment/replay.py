@@ -18,8 +18,9 @@ Floats = npt.NDArray[np.float64]
 class Run:
     """The trials of one run in order: GFLOP/s (0 for a failure), and the seconds that a trial and its choice took.
 
-    ``training`` are the seconds that a model of other workloads took, which a database keeps for all that come after;
-    ``start`` those from there to the first choice.
+    Those of choosing are processor time, so that other programs do not count. ``training`` are the seconds that a model
+    of other workloads took, which a database keeps for all that come after; ``start`` those from there to the first
+    choice.
     """
 
     speeds: tuple[float, ...]
@@ -59,26 +60,29 @@ class Run:
 def replay(arm: Arm, setup: Setup, trials: int) -> Run:
     """Let ``arm`` choose among the recorded configurations until ``trials`` are counted or none is left.
 
-    The tuner is told recorded speeds, and is charged what the measurements took when they were recorded.
+    The tuner is told recorded speeds, and is charged what the measurements took when they were recorded. As in a real
+    session no schedule is measured twice: a configuration that makes the same one as another is told at no cost.
     """
     pool = setup.pool
     learned = learn(setup.sources, setup.seed, arm.lesson) if arm.lesson else None
-    began = time.perf_counter()
+    began = time.process_time()
     tuner = arm.way.build(setup, arm.options, learned)
-    start = time.perf_counter() - began
+    start = time.process_time() - began
     speeds: list[float] = []
     costs: list[float] = []
     choosing: list[float] = []
-    for _ in range(min(trials * arm.stretch, len(pool.indices))):
-        began = time.perf_counter()
-        proposed = tuner.propose(1)
-        if not proposed:
-            break
+    known: dict[str, float] = {}
+    began = time.process_time()
+    while len(speeds) < trials * arm.stretch and (proposed := tuner.propose(1)):
         place = int(pool.places(proposed)[0])
-        tuner.observe(proposed, [float(pool.speeds[place])])
-        choosing.append(time.perf_counter() - began)
-        speeds.append(float(pool.speeds[place]))
-        costs.append(float(pool.costs[place]))
+        schedule = pool.trials[place].schedule.fingerprint
+        fresh = schedule not in known
+        tuner.observe(proposed, [known.setdefault(schedule, float(pool.speeds[place]))])
+        if fresh:
+            choosing.append(time.process_time() - began)
+            speeds.append(known[schedule])
+            costs.append(float(pool.costs[place]))
+            began = time.process_time()
     training = learned.seconds if learned else 0.0
     return _counted(Run(tuple(speeds), tuple(costs), tuple(choosing), start, training), arm.stretch)
 

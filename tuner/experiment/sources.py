@@ -121,14 +121,14 @@ class Learned:
 @lru_cache(64)
 def learn(sources: tuple[Pool, ...], seed: int, lesson: Lesson) -> Learned:
     """What is learned from pools with a seed. Raises ModelError when there is nothing to learn from."""
-    began = time.perf_counter()
+    began = time.process_time()
     rng = np.random.default_rng([seed, 1])
     places = [drawn(source, rng, lesson.rows) for source in sources]
     trials = [source.trials[place] for source, own in zip(sources, places, strict=True) for place in own.tolist()]
     data = training_set(sources, places, lesson.features)
     # One thread: the runs of an experiment share the machine.
     model = GlobalModel.fit(data, Settings(objective=lesson.objective, threads=1))
-    return Learned(trials, data, model, lesson.features, time.perf_counter() - began)
+    return Learned(trials, data, model, lesson.features, time.process_time() - began)
 
 
 def learned_prior(pool: Pool, learned: Learned) -> KnownPrior:

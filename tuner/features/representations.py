@@ -15,7 +15,7 @@ from tuner.features import invariant
 from tuner.features.context import context_features
 from tuner.features.knob import knob_features
 from tuner.features.relation import curve_features, relation_features
-from tuner.features.sketches import OfNest, Places, Rows, assembled, distinct_features, sketch_features
+from tuner.features.sketches import OfNest, Places, Rows, assembled, distinct_features
 from tuner.features.stored import Example, stored_features
 from tuner.features.tree import context_tree_features, tree_features
 from tuner.space import Columns, Space
@@ -55,7 +55,8 @@ class FromNest:
     def of_candidates(
         self, template: Template, workload: Workload, target: Target, space: Space, columns: Columns
     ) -> Rows:
-        return sketch_features(template, workload, target, space, columns, self.of_nest)
+        features, places = self.distinct(template, workload, target, space, columns)
+        return features[places]
 
     def distinct(
         self, template: Template, workload: Workload, target: Target, space: Space, columns: Columns

@@ -30,19 +30,6 @@ Places: TypeAlias = npt.NDArray[np.int64]
 OfNest: TypeAlias = Callable[[Nest, Expression, Target, Sequence[Expression]], Rows]
 
 
-def sketch_features(
-    template: Template,
-    workload: Workload,
-    target: Target,
-    space: Space,
-    columns: Columns,
-    of_nest: OfNest = invariant_features,
-) -> Rows:
-    """The features of N legal configurations, given as the columns of ``space``: (N, len(NAMES)) invariant ones."""
-    features, places = distinct_features(template, workload, target, space, columns, of_nest)
-    return features[places]
-
-
 def distinct_features(
     template: Template,
     workload: Workload,
@@ -51,7 +38,10 @@ def distinct_features(
     columns: Columns,
     of_nest: OfNest = invariant_features,
 ) -> tuple[Rows, Places]:
-    """The same, (M, F) of the M schedules that these configurations make, and (N,) which of them each one is."""
+    """The features of the M schedules that N legal configurations make, (M, F), and which of them each one is, (N,).
+
+    ``columns`` are those of the configurations in ``space``; the invariant features are (M, len(NAMES)).
+    """
     rows = len(next(iter(columns.values())))
     structural = [knob for knob in space.knobs if is_structural(knob)]
     code = np.zeros(rows, dtype=np.int64)

@@ -11,7 +11,7 @@ from tuner.space import Columns, Indices, Space
 
 Illegal: TypeAlias = Callable[[Columns], npt.NDArray[np.bool_]]
 
-LISTABLE = 2**23  # spaces up to this size are listed, once, to find the legal configurations
+LISTABLE = 2**22  # spaces up to this size are listed, once, to find the legal configurations: half a second
 _CHUNK = 2**16  # configurations whose columns stay in a cache
 _ROUNDS = 64
 

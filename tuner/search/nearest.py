@@ -1,11 +1,12 @@
 """The configuration of a space that is most like one of another space: how a schedule is copied to other shapes."""
 
-from math import log2, prod
+from math import prod
 
 import numpy as np
 
+from tuner.neighbours import apart
 from tuner.search.candidates import Candidates
-from tuner.space import Config, Indices, Space, Value
+from tuner.space import Config, Indices, Space
 
 NEIGHBOURS = 2**17  # configurations closest to the wanted one that are looked at first
 ELSEWHERE = 50_000  # random ones that are looked at when none of those is legal
@@ -16,7 +17,7 @@ def nearest(space: Space, pool: Indices, config: Config) -> int:
     distance = np.zeros(len(pool))
     for knob, digits in zip(space.knobs, space.digits(pool).T, strict=True):
         if knob.name in config:
-            distance += np.array([unlike(value, config[knob.name]) for value in knob.values])[digits]
+            distance += np.array([apart(value, config[knob.name]) for value in knob.values])[digits]
     return int(pool[int(np.argmin(distance))])
 
 
@@ -31,22 +32,13 @@ def nearest_legal(candidates: Candidates, config: Config) -> int | None:
 
 def config_distance(first: Config, second: Config) -> float:
     """How far apart two configurations are, over the knobs that both have."""
-    return sum(unlike(value, second[name]) for name, value in first.items() if name in second)
-
-
-def unlike(value: Value, wanted: Value) -> float:
-    """How far apart two values of a knob are: octaves between numbers, one for different words."""
-    if isinstance(value, tuple) and isinstance(wanted, tuple) and len(value) == len(wanted):
-        return sum(map(unlike, value, wanted))
-    if isinstance(value, int) and isinstance(wanted, int):
-        return abs(log2((1 + value) / (1 + wanted)))
-    return float(value != wanted)
+    return sum(apart(value, second[name]) for name, value in first.items() if name in second)
 
 
 def _neighbourhood(space: Space, config: Config) -> Indices:
     """All combinations of the values closest to the wanted ones; as many values of each knob as there is room for."""
     wanted = {**{knob.name: knob.values[0] for knob in space.knobs}, **config}
-    costs = [[unlike(value, wanted[knob.name]) for value in knob.values] for knob in space.knobs]
+    costs = [[apart(value, wanted[knob.name]) for value in knob.values] for knob in space.knobs]
     widths = [1] * len(costs)
     for _, knob in sorted((cost, knob) for knob, each in enumerate(costs) for cost in sorted(each)[1:]):
         widths[knob] += 1

@@ -20,7 +20,7 @@ from tuner.search.nearest import nearest
 from tuner.search.prior import Prior
 from tuner.space import Indices
 
-POOL = 200_000  # random candidates that stand for a space too large to list
+POOL = 50_000  # random candidates that stand for a space too large to list: four times as many cost a second and more
 SHORTLIST = 4096  # of them the prior's best, on which the posterior is computed
 EXAMPLES = 1  # copies of other workloads' best among the first candidates
 COPIED = 8  # trials after which they come: on held-out layers the model does better without, but it may fail

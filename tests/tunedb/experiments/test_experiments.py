@@ -13,9 +13,11 @@ from click.testing import CliRunner, Result
 from tests.tuner.experiment.pools import exported, trials
 from tunedb.cli import main
 from tunedb.experiments.declared import ExperimentError, find, read
+from tunedb.experiments.goals import judge
+from tunedb.experiments.results import collect, quantiles
 from tunedb.experiments.runner import of_session
 from tunedb.experiments.runner import run as run_experiments
-from tunedb.experiments.summary import collect, judge, quantiles, random_trials
+from tunedb.experiments.summary import random_trials
 from tuner.experiment.replay import Run
 
 ROOT = Path(__file__).parents[3]
@@ -239,7 +241,42 @@ def test_a_speed_up_is_against_all_trials_and_against_the_first_that_was_as_good
     judged = judge(made, goal)
     assert judged["reached"] == pytest.approx(8)
     assert judged["against_first"] == pytest.approx(4)
+    assert judged["within_noise"] == pytest.approx(8)
     assert not judged["met"]
+
+
+def test_an_arm_is_worse_where_its_median_is_behind_by_more_than_the_noise(folder: Path) -> None:
+    text = DECLARED.replace("at = 16\nfaster = 1e9", "never_worse = true")
+    (folder / "question.toml").write_text(text)
+    ran(folder)
+    found = collect(read(folder / "question.toml"), folder / "results")
+    first, second = found.experiment.workloads
+    cold, slow, slower = (Run((speed,) * 16, (1.0,) * 16, (0.0,) * 16, 0.0, 0.0) for speed in (10.0, 9.0, 8.0))
+    runs = {"Model": {first: [cold] * 2, second: [cold] * 2}, "Warm": {first: [slow] * 2, second: [slow, slower]}}
+    noise = {first: {**found.data["workloads"][first], "noise": 0.12}, second: {**found.data["workloads"][second]}}
+    noise[second]["noise"] = 0.12
+    judged = judge(type(found)(found.experiment, runs, {**found.data, "workloads": noise}), found.experiment.goals[1])
+    assert judged["worse"] == {"16": [second]}
+    assert judged["workloads"][second]["after"]["16"] == pytest.approx([-0.15, -0.2, -0.1])
+    assert judged["reached"] == "worse on 1 of 2 workloads at 16 trials, at most by 15.0%"
+    assert not judged["met"]
+    report = call("report", "--folder", str(folder), "--results", str(folder / "results"), "-o", str(folder / "page"))
+    assert report.exit_code == 0, report.output
+    assert f"| {first} | " in (folder / "page" / "README.md").read_text()
+
+
+def test_a_workload_learns_from_other_folds_and_never_from_itself(folder: Path) -> None:
+    several = DECLARED.replace(
+        'sources = ["matmul(m=128,k=32,n=64)"]', f"sources = {json.dumps([*WORKLOADS, 'matmul.1024'])}"
+    )
+    (folder / "question.toml").write_text(several)
+    alone = read(folder / "question.toml")
+    first, second, third, fourth = alone.sources
+    assert alone.sources_of(first) == (second, third, fourth)
+    (folder / "question.toml").write_text(several.replace("trials = 16", "trials = 16\nfolds = 2"))
+    folded = read(folder / "question.toml")
+    assert folded.sources_of(first) == folded.sources_of(third) == (second, fourth)
+    assert folded.sources_of("matmul(m=2,k=2,n=2)") == folded.sources
 
 
 def test_a_session_is_a_run_whose_pauses_are_no_choosing() -> None:

@@ -47,11 +47,14 @@ LAYERS = [layer(number, network=f"net {number % 3}") for number in range(6)]
 def test_a_score_follows_its_definitions() -> None:
     one = replace(LAYERS[0], seconds=np.array([4.0, 1.0, 2.0, np.inf, 1.02]))
     score = Score.of(one, np.array([3, 0, 2, 4, 1]))
-    assert score == Score(0.125, 1.0, (4, 5))  # the failure, half as fast as the slowest
-    assert Score.of(one, np.array([0, 2])) == Score(0.25, 0.5, (None, None))
-    found = summary([score, Score(0.5, 0.5, (1, None), 0.75)])
+    # the failure, half as fast as the slowest
+    assert score == Score(1.0, 0.125, 1.0, pytest.approx((0.125 + 0.25 + 0.5 + 1 / 1.02 + 1) / 5), (4, 4, 5))
+    assert Score.of(one, np.array([0, 2])) == Score(1.0, 0.25, 0.5, 0.375, (None, None, None))
+    found = summary([score, Score(2.0, 0.5, 0.5, 0.5, (1, 1, None), 0.75)])
     assert found["mean_top1"] == pytest.approx(0.3125)
     assert found["harmonic_top1"] == pytest.approx(0.2)
+    assert found["p10_top1"] == pytest.approx(0.1625)
+    assert found["network_top1"] == pytest.approx((1 + 2) / (1 / 0.125 + 2 / 0.5))
     assert found["pairwise"] == 0.75
     assert found["trials_to_95"] == {"median": 1, "p75": 4, "p90": 4}
     assert found["trials_to_99"] == {"median": 5, "p75": None, "p90": None}

@@ -41,6 +41,15 @@ def test_pools_are_found_by_workload_and_target() -> None:
     }
 
 
+def test_the_noise_of_a_pool_is_what_two_timings_of_a_good_schedule_usually_differ_by() -> None:
+    few = [one for one in trials("matmul(m=64,k=64,n=64)", 40) if one.seconds is not None]
+    best = min(few, key=lambda one: one.seconds or 0.0)
+    slow = [replace(one, times=(1.0, 2.0)) for one in few if one is not best]  # far off: does not count
+    noise = Pool.of([replace(best, times=(1.0e-5, 1.0e-5, 1.01e-5)), *slow]).noise
+    assert noise == pytest.approx(np.log(1.01))
+    assert Pool.of([replace(best, times=(1.0e-5,)), *slow]).noise == 0
+
+
 def test_a_part_of_a_pool_has_the_values_that_were_asked_for() -> None:
     name, value = next(iter(AIM.trials[0].config.items()))
     part = AIM.only({name: value})
@@ -89,6 +98,14 @@ def test_every_representation_can_be_transferred_and_searched_with(features: str
     for way in ("transfer", "model"):
         run = replay(arm(way, way, {"features": features}), Setup(AIM, SOURCES, 0), 20)
         assert len(run.speeds) == 20
+
+
+def test_a_schedule_that_two_configurations_make_is_measured_once() -> None:
+    some = trials("matmul(m=64,k=64,n=64)", count=12)
+    doubled = Pool.of([*some[:10], *(replace(each, schedule=some[0].schedule) for each in some[10:])])
+    found = replay(arm("one", "random", {}), Setup(doubled, (), 0), 100)
+    assert len(doubled.indices) == 12
+    assert len(found.speeds) == 10
 
 
 def test_a_stretched_trial_is_the_best_of_several_candidates_at_the_cost_of_all() -> None:
