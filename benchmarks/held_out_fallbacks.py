@@ -21,7 +21,7 @@ from tunedb import Database
 from tunedb.errors import NotFoundError
 from tunedb.fallback import Fallback, Source
 from tunedb.places import Place, places
-from tunedb.records import TARGET, TRIAL
+from tunedb.tables import TARGET, TRIAL
 from tuner.build import build
 from tuner.measure import Measurer
 from tuner.target import Target

@@ -11,12 +11,12 @@ from sqlalchemy import Connection
 
 from tunedb import dialect
 from tunedb.engine import default_url, make_engine
-from tunedb.tables import VERSION_TABLE, Base, UtcDateTime
+from tunedb.tables import METADATA, VERSION_TABLE, UtcDateTime
 
 
 def only_ours(name: str | None, kind: str, parents: Any) -> bool:
     """Other programs may have tables in the same database: leave them alone."""
-    return kind != "table" or name in Base.metadata.tables
+    return kind != "table" or name in METADATA.tables
 
 
 def plain_types(kind: str, item: Any, autogen_context: Any) -> str | bool:
@@ -27,7 +27,7 @@ def plain_types(kind: str, item: Any, autogen_context: Any) -> str | bool:
 def migrate(connection: Connection) -> None:
     context.configure(
         connection=connection,
-        target_metadata=Base.metadata,
+        target_metadata=METADATA,
         version_table=VERSION_TABLE,
         include_name=only_ours,
         render_item=plain_types,

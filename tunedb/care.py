@@ -15,7 +15,8 @@ from sqlalchemy import cast as sql_cast
 from tunedb import dialect
 from tunedb.errors import DatabaseError, NotFoundError
 from tunedb.preparation import stored_date
-from tunedb.records import (
+from tunedb.records import is_right, read_trial, select_trials
+from tunedb.tables import (
     ENVIRONMENT,
     QUARANTINE,
     SCHEDULE,
@@ -25,11 +26,8 @@ from tunedb.records import (
     TRIAL,
     VERIFICATION,
     WORKLOAD,
-    is_right,
-    read_trial,
-    select_trials,
+    UtcDateTime,
 )
-from tunedb.tables import UtcDateTime
 
 if TYPE_CHECKING:
     from tunedb.database import Database

@@ -7,7 +7,7 @@ from sqlalchemy import Connection, Delete, Table, delete, except_, select
 
 from tunedb import dialect
 from tunedb.engine import plain_errors
-from tunedb.records import ENVIRONMENT, SCHEDULE
+from tunedb.tables import ENVIRONMENT, SCHEDULE
 
 if TYPE_CHECKING:
     from tunedb.database import Database

@@ -8,6 +8,7 @@ import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from typing import TYPE_CHECKING, Any, Literal
 
 from sqlalchemy import Connection, Select, bindparam, select, true
@@ -15,7 +16,8 @@ from sqlalchemy import Connection, Select, bindparam, select, true
 from tunedb import confidence
 from tunedb.confidence import Ratio
 from tunedb.errors import AmbiguousError, NotFoundError
-from tunedb.records import TARGET, TRIAL, WORKLOAD, machine_fingerprint, read_trial, select_trials
+from tunedb.records import machine_fingerprint, read_trial, select_trials
+from tunedb.tables import TARGET, TRIAL, WORKLOAD
 from tuner.errors import TunedbError
 from tuner.target import Target
 from tuner.trial import Trial
@@ -174,7 +176,7 @@ def stored_trial(connection: Connection, name: str) -> Measured:
 def _fastest(side: Side, workloads: Sequence[Workload]) -> dict[Workload, Measured]:
     """The fastest verified trial of each workload on the side's target."""
     where = side.target or machine_fingerprint(Target.host())
-    statement = _FASTEST["fingerprint" if side.target else "machine", bool(workloads)]
+    statement = _statement("fingerprint" if side.target else "machine", bool(workloads))
     values: dict[str, Any] = {"where": where}
     if workloads:
         values["workloads"] = [workload.fingerprint for workload in workloads]
@@ -198,6 +200,7 @@ def _what_is_missing(
     return f"{'A' if second else 'B'} has no verified trial of {what}"
 
 
+@cache
 def _statement(where: str, chosen: bool) -> Select[Any]:
     each, place, what = TRIAL.alias("each"), TARGET.alias("place"), WORKLOAD.alias("what")
     first = (
@@ -214,8 +217,5 @@ def _statement(where: str, chosen: bool) -> Select[Any]:
     return select_trials().where(TRIAL.c.id.in_(firsts)).order_by(TRIAL.c.seconds)
 
 
-_FASTEST = {
-    (where, chosen): _statement(where, chosen) for where in ("fingerprint", "machine") for chosen in (False, True)
-}
 _ANY_NAMED = select(TRIAL.c.id).where(TRIAL.c.fingerprint.between(bindparam("low"), bindparam("high"))).limit(1)
 _NAMED = select_trials().where(TRIAL.c.fingerprint.between(bindparam("low"), bindparam("high"))).limit(2)

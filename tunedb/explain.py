@@ -10,8 +10,8 @@ from sqlalchemy import Connection, func, select
 from tunedb import lookup
 from tunedb.freshness import Freshness, Level, freshness
 from tunedb.lookup import Best
-from tunedb.records import SESSION, TARGET, TRIAL, WORKLOAD
 from tunedb.sessions import PINS
+from tunedb.tables import SESSION, TARGET, TRIAL, WORKLOAD
 from tunedb.verifications import Verification, of_trial
 from tuner.target import Target, narrower
 from tuner.workload import Workload

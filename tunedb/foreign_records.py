@@ -9,19 +9,8 @@ from sqlalchemy import cast as sql_cast
 from tunedb import dialect
 from tunedb.foreign import ForeignTarget, ForeignTrial, ForeignWorkload, Origin
 from tunedb.preparation import COLUMNS, ForeignBatch
-from tunedb.records import (
-    ENVIRONMENT,
-    SCHEDULE,
-    SESSION,
-    TARGET,
-    TEMPLATE,
-    TRIAL,
-    WORKLOAD,
-    Writer,
-    flatten,
-    read_environment,
-    read_workload,
-)
+from tunedb.records import Writer, flatten, read_environment, read_workload
+from tunedb.tables import ENVIRONMENT, SCHEDULE, SESSION, TARGET, TEMPLATE, TRIAL, WORKLOAD
 from tuner.trial import Environment, Status
 from tuner.workload import Workload
 

@@ -12,7 +12,8 @@ from sqlalchemy import BindParameter, ColumnElement, Connection, FromClause, and
 from sqlalchemy import cast as sql_cast
 from sqlalchemy.types import Text
 
-from tunedb.records import ENVIRONMENT, TEMPLATE, TRIAL, VERIFICATION, read_environment
+from tunedb.records import read_environment
+from tunedb.tables import ENVIRONMENT, TEMPLATE, TRIAL, VERIFICATION
 from tuner.environment import detect
 from tuner.errors import ScheduleError
 from tuner.target import Target

@@ -7,7 +7,7 @@ from sqlalchemy import Connection, Row, bindparam, select
 from tunedb.errors import AmbiguousError, NotFoundError
 from tunedb.foreign import ForeignTrial, ForeignWorkload
 from tunedb.foreign_records import read_foreign, select_foreign
-from tunedb.records import TARGET, TRIAL, WORKLOAD
+from tunedb.tables import TARGET, TRIAL, WORKLOAD
 from tuner.workload import Workload
 
 

@@ -23,7 +23,8 @@ from tunedb.formats.native import NAME, Record
 from tunedb.formats.registry import format_of
 from tunedb.formats.source import Source, open_source
 from tunedb.preparation import stored_date
-from tunedb.records import QUARANTINE, Writer
+from tunedb.records import Writer
+from tunedb.tables import QUARANTINE
 
 if TYPE_CHECKING:
     from tunedb.database import Database

@@ -13,20 +13,8 @@ from sqlalchemy import Connection, Row, Select, select
 from tunedb import dialect
 from tunedb.foreign import ForeignTarget, canonical, digest
 from tunedb.foreign_records import any_workload
-from tunedb.records import (
-    ENVIRONMENT,
-    SCHEDULE,
-    SESSION,
-    TARGET,
-    TRIAL,
-    VERIFICATION,
-    WORKLOAD,
-    is_right,
-    read_trial,
-    select_trials,
-    session_fingerprint,
-    trial_fingerprint,
-)
+from tunedb.records import is_right, read_trial, select_trials, session_fingerprint, trial_fingerprint
+from tunedb.tables import ENVIRONMENT, SCHEDULE, SESSION, TARGET, TRIAL, VERIFICATION, WORKLOAD
 from tunedb.verifications import verification_fingerprint
 from tuner.canonical import fingerprint
 from tuner.errors import TunedbError

@@ -23,7 +23,7 @@ from tunedb.fallback import SOURCES, Fallback, Source
 from tunedb.foreign import ForeignTrial, ForeignWorkload
 from tunedb.freshness import Freshness, Level
 from tunedb.lookup import Best
-from tunedb.records import TRIAL, WORKLOAD
+from tunedb.tables import TRIAL, WORKLOAD
 from tunedb.verifications import Verification
 from tuner.target import Target
 from tuner.trial import Trial

@@ -15,7 +15,7 @@ from sqlalchemy import Connection, func, or_, select
 
 from tunedb.foreign import ForeignTarget, ForeignTrial
 from tunedb.foreign_records import read_foreign, select_foreign
-from tunedb.records import SCHEDULE, TARGET, TEMPLATE, TRIAL
+from tunedb.tables import SCHEDULE, TARGET, TEMPLATE, TRIAL
 from tuner.errors import ScheduleError
 from tuner.foreign_templates import TEMPLATES, Knobs, is_foreign, knobs_of, wrong
 from tuner.target import Target

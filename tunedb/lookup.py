@@ -9,6 +9,7 @@ passes over the others.
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cache
 from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import (
@@ -28,17 +29,8 @@ from tunedb.confidence import Confidence, judge
 from tunedb.errors import NotFoundError
 from tunedb.freshness import Demand, Level, demand, freshness, is_fresh
 from tunedb.prepared import Prepared
-from tunedb.records import (
-    SCHEDULE,
-    SESSION,
-    TARGET,
-    TRIAL,
-    WORKLOAD,
-    flatten,
-    machine_fingerprint,
-    read_trial,
-    select_trials,
-)
+from tunedb.records import flatten, machine_fingerprint, read_trial, select_trials
+from tunedb.tables import SCHEDULE, SESSION, TARGET, TRIAL, WORKLOAD
 from tuner.schedule import Schedule
 from tuner.target import Target
 from tuner.trial import Environment, Status, Trial
@@ -133,7 +125,7 @@ def best(connection: Connection, workload: Workload, target: Target | None, leve
     ``level`` says how fresh its time must be. Raises NotFoundError, which says what is stored instead.
     """
     wanted = demand(connection, level, workload, target or Target.host())
-    statement = _BEST[_where(target), wanted is not None]
+    statement = _best(_where(target), wanted is not None)
     rows = statement.all(connection, **_question(workload, target, wanted))
     if not rows:
         raise NotFoundError(_what_is_stored(connection, workload, target, level))
@@ -145,7 +137,7 @@ def top(
 ) -> tuple[Best, ...]:
     """The ``n`` fastest schedules, each by its best trial and compared with the next one. Otherwise as ``best``."""
     wanted = demand(connection, level, workload, target or Target.host())
-    statement = _TOP[_where(target), wanted is not None]
+    statement = _top(_where(target), wanted is not None)
     rows = statement.all(connection, **_question(workload, target, wanted), n=n + 1)
     if not rows:
         raise NotFoundError(_what_is_stored(connection, workload, target, level))
@@ -200,7 +192,7 @@ def _answer(row: Any, runner_up: list[list[float]] | None) -> Best:
 
 
 def _any_best(connection: Connection, workload: Workload, target: Target | None) -> Any | None:
-    return next(iter(_BEST[_where(target), False].all(connection, **_question(workload, target, None))), None)
+    return next(iter(_best(_where(target), False).all(connection, **_question(workload, target, None))), None)
 
 
 def _what_is_stored(connection: Connection, workload: Workload, target: Target | None, level: Level) -> str:
@@ -316,6 +308,11 @@ def _top_statement(where: str, fresh: bool) -> Select[Any]:
     )
 
 
-_KINDS = [(where, fresh) for where in ("fingerprint", "machine") for fresh in (False, True)]
-_BEST = {kind: Prepared(_best_statement(*kind)) for kind in _KINDS}
-_TOP = {kind: Prepared(_top_statement(*kind)) for kind in _KINDS}
+@cache
+def _best(where: str, fresh: bool) -> Prepared:
+    return Prepared(_best_statement(where, fresh))
+
+
+@cache
+def _top(where: str, fresh: bool) -> Prepared:
+    return Prepared(_top_statement(where, fresh))

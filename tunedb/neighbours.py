@@ -13,7 +13,8 @@ from tunedb.confidence import judge
 from tunedb.freshness import Demand, is_fresh
 from tunedb.lookup import Best
 from tunedb.places import Place, places, same_family
-from tunedb.records import TEMPLATE, TRIAL, WORKLOAD, read_config, read_trial, select_trials
+from tunedb.records import read_config, read_trial, select_trials
+from tunedb.tables import TEMPLATE, TRIAL, WORKLOAD
 from tuner.neighbours import apart, distance
 from tuner.space import Config
 from tuner.target import Target

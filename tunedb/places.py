@@ -5,7 +5,8 @@ from dataclasses import dataclass
 from sqlalchemy import ColumnElement, Connection, Text, exists, select, true
 from sqlalchemy import cast as sql_cast
 
-from tunedb.records import TARGET, TRIAL, WORKLOAD, read_target, read_workload
+from tunedb.records import read_target, read_workload
+from tunedb.tables import TARGET, TRIAL, WORKLOAD
 from tuner.target import Target
 from tuner.workload import Workload
 

@@ -15,8 +15,9 @@ from sqlalchemy import Connection, select
 from tunedb import registry
 from tunedb.fallback import Prediction
 from tunedb.lessons import Lesson, LessonRow, imported_number, imported_rows, lessons, unknown
-from tunedb.records import SCHEDULE, SESSION, TARGET, TRIAL, WORKLOAD, read_trial, select_trials
+from tunedb.records import read_trial, select_trials
 from tunedb.sessions import SessionArguments
+from tunedb.tables import SCHEDULE, SESSION, TARGET, TRIAL, WORKLOAD
 from tuner.canonical import fingerprint
 from tuner.cost_model.global_model import FEATURES, GlobalModel, ModelError, Settings
 from tuner.cost_model.held_out import Errors, HeldOut, errors, judge

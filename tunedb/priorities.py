@@ -24,7 +24,8 @@ from typing import TYPE_CHECKING, Any
 from sqlalchemy import Connection, Row, bindparam, case, func, select
 
 from tunedb.errors import NotFoundError
-from tunedb.records import TARGET, TRIAL, WORKLOAD, read_workload
+from tunedb.records import read_workload
+from tunedb.tables import TARGET, TRIAL, WORKLOAD
 from tuner.target import Target
 from tuner.workload import Workload
 

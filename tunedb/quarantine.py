@@ -6,7 +6,7 @@ from datetime import datetime
 
 from sqlalchemy import Connection, delete, func, select
 
-from tunedb.records import QUARANTINE
+from tunedb.tables import QUARANTINE
 
 
 @dataclass(frozen=True)

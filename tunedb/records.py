@@ -6,28 +6,19 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from functools import lru_cache
-from typing import Any, Literal, cast
+from typing import Any, Literal
 
 from sqlalchemy import Boolean, Connection, Row, Select, Table, Text, and_, bindparam, select, update
 from sqlalchemy import cast as sql_cast
 
-from tunedb import dialect, tables
+from tunedb import dialect
 from tunedb.foreign import ForeignWorkload
+from tunedb.tables import ENVIRONMENT, SCHEDULE, SESSION, TARGET, TEMPLATE, TRIAL, WORKLOAD
 from tuner.canonical import fingerprint
 from tuner.schedule import Schedule
 from tuner.target import Target
 from tuner.trial import Environment, Status, Trial
 from tuner.workload import Workload, parse
-
-WORKLOAD = cast(Table, tables.Workload.__table__)
-TARGET = cast(Table, tables.Target.__table__)
-ENVIRONMENT = cast(Table, tables.Environment.__table__)
-TEMPLATE = cast(Table, tables.Template.__table__)
-SCHEDULE = cast(Table, tables.Schedule.__table__)
-SESSION = cast(Table, tables.Session.__table__)
-TRIAL = cast(Table, tables.Trial.__table__)
-VERIFICATION = cast(Table, tables.Verification.__table__)
-QUARANTINE = cast(Table, tables.Quarantine.__table__)
 
 Rounds = Sequence[Sequence[float]]
 Outcome = Literal["new", "duplicate", "conflict"]

@@ -19,7 +19,7 @@ from typing import Any
 from sqlalchemy import Connection, select
 
 from tunedb.foreign import ForeignTarget, ForeignTrial, ForeignWorkload
-from tunedb.records import SESSION, TARGET
+from tunedb.tables import SESSION, TARGET
 from tuner.trial import Environment, Trial
 
 _NOBODY = frozenset(("", "localhost", "root"))  # names that tell nothing

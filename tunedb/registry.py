@@ -10,13 +10,13 @@ import json
 from collections.abc import Iterator, Mapping, Sequence, Set
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
-from typing import Any, cast
+from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, Row, Table, select, true
+from sqlalchemy import ColumnElement, Connection, Row, select, true
 
 from tunedb import dialect
 from tunedb.errors import NotFoundError
-from tunedb.tables import Model
+from tunedb.tables import MODEL
 from tuner.canonical import fingerprint
 from tuner.cost_model.global_model import GlobalModel, Kind, ModelError, Settings
 from tuner.cost_model.held_out import HeldOut
@@ -25,7 +25,6 @@ from tuner.features.invariant import VERSION
 from tuner.features.representations import REPRESENTATIONS, representation
 from tuner.transfer import Seen
 
-MODEL = cast(Table, Model.__table__)
 FORMAT = "tunedb-model/1"  # of an exported file
 
 

@@ -14,7 +14,8 @@ from sqlalchemy import Connection, Row, func, select, update
 
 from tunedb import dialect
 from tunedb.errors import DatabaseError, SessionBusyError, SessionLostError
-from tunedb.records import SESSION, TRIAL, Writer, read_trial, select_trials, session_fingerprint
+from tunedb.records import Writer, read_trial, select_trials, session_fingerprint
+from tunedb.tables import SESSION, TRIAL
 from tuner.canonical import fingerprint
 from tuner.target import Target
 from tuner.trial import Trial

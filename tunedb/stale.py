@@ -16,7 +16,8 @@ from tunedb.explain import tuning_command
 from tunedb.freshness import Freshness, Level, current_template, freshness
 from tunedb.lookup import Best
 from tunedb.places import Place, places, same_family
-from tunedb.records import SESSION, TARGET, TRIAL, machine_fingerprint
+from tunedb.records import machine_fingerprint
+from tunedb.tables import SESSION, TARGET, TRIAL
 from tuner.target import Target
 from tuner.workload import Workload
 

@@ -10,7 +10,9 @@ from typing import Any
 from sqlalchemy import (
     JSON,
     BigInteger,
+    Boolean,
     CheckConstraint,
+    Column,
     DateTime,
     Double,
     ForeignKey,
@@ -19,13 +21,13 @@ from sqlalchemy import (
     LargeBinary,
     MetaData,
     String,
+    Table,
     Text,
     UniqueConstraint,
     text,
 )
 from sqlalchemy.engine import Dialect
-from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
-from sqlalchemy.types import TypeDecorator
+from sqlalchemy.types import TypeDecorator, TypeEngine
 
 REVISION = "0004"
 """The migration that makes exactly these tables: the newest one in schema/versions."""
@@ -33,8 +35,16 @@ REVISION = "0004"
 VERSION_TABLE = "tunedb_alembic_version"
 """Alembic's default name is shared by every program that uses Alembic, and some share a database."""
 
-_Id = BigInteger().with_variant(Integer(), "sqlite")
-_Fingerprint = String(64)
+METADATA = MetaData(
+    # Every constraint gets a name, for SQLite's batch migrations can only drop what has one.
+    naming_convention={
+        "ix": "ix_%(table_name)s_%(column_0_N_name)s",
+        "uq": "uq_%(table_name)s_%(column_0_N_name)s",
+        "ck": "ck_%(table_name)s_%(constraint_name)s",
+        "fk": "fk_%(table_name)s_%(column_0_N_name)s_%(referred_table_name)s",
+        "pk": "pk_%(table_name)s",
+    }
+)
 
 
 class UtcDateTime(TypeDecorator[datetime]):
@@ -55,215 +65,196 @@ class UtcDateTime(TypeDecorator[datetime]):
         return value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
 
 
-class Base(DeclarativeBase):
-    """Every constraint gets a name, for SQLite's batch migrations can only drop what has one."""
-
-    metadata = MetaData(
-        naming_convention={
-            "ix": "ix_%(table_name)s_%(column_0_N_name)s",
-            "uq": "uq_%(table_name)s_%(column_0_N_name)s",
-            "ck": "ck_%(table_name)s_%(constraint_name)s",
-            "fk": "fk_%(table_name)s_%(column_0_N_name)s_%(referred_table_name)s",
-            "pk": "pk_%(table_name)s",
-        }
-    )
-    type_annotation_map = {datetime: UtcDateTime, float: Double, dict[str, Any]: JSON, list[Any]: JSON}  # noqa: RUF012
+def _id() -> Column[int]:
+    return Column("id", BigInteger().with_variant(Integer(), "sqlite"), primary_key=True)
 
 
-class Workload(Base):
-    """What is computed: the canonical key says all, the other columns are there to be searched.
-
-    One that only another tool knows has a key that begins with the name of its format, and no count of operations.
-    """
-
-    __tablename__ = "workload"
-    __table_args__ = (Index(None, "problem"),)
-
-    id: Mapped[int] = mapped_column(_Id, primary_key=True)
-    fingerprint: Mapped[str] = mapped_column(_Fingerprint, unique=True)
-    problem: Mapped[str] = mapped_column(_Fingerprint)  # the same, whatever the tolerance
-    operator: Mapped[str] = mapped_column(String(255))
-    key: Mapped[str] = mapped_column(Text)
-    flops: Mapped[int | None] = mapped_column(BigInteger)
+def _fingerprint() -> Column[str]:
+    return Column("fingerprint", String(64), unique=True, nullable=False)
 
 
-class Target(Base):
-    """What it is computed on; of another tool's log, what little that says, and what was added at import."""
-
-    __tablename__ = "target"
-    __table_args__ = (Index(None, "machine"),)
-
-    id: Mapped[int] = mapped_column(_Id, primary_key=True)
-    fingerprint: Mapped[str] = mapped_column(_Fingerprint, unique=True)
-    machine: Mapped[str] = mapped_column(_Fingerprint)  # the same, whatever the number of threads
-    name: Mapped[str] = mapped_column(Text)
-    threads: Mapped[int | None]
-    description: Mapped[dict[str, Any]]
+def _is(name: str, kind: TypeEngine[Any], **more: Any) -> Column[Any]:
+    """A column that always has a value."""
+    return Column(name, kind, nullable=False, **more)
 
 
-class Environment(Base):
-    """With what it was measured: versions, kernel, commit."""
-
-    __tablename__ = "environment"
-
-    id: Mapped[int] = mapped_column(_Id, primary_key=True)
-    fingerprint: Mapped[str] = mapped_column(_Fingerprint, unique=True)
-    facts: Mapped[dict[str, Any]]
+def _refers(name: str, table: str, **more: Any) -> Column[int]:
+    return Column(name, ForeignKey(f"{table}.id"), nullable=False, **more)
 
 
-class Template(Base):
-    """A search space by name; a new version whenever its meaning changes."""
+WORKLOAD = Table(
+    "workload",
+    METADATA,
+    _id(),
+    _fingerprint(),
+    _is("problem", String(64)),  # the same, whatever the tolerance
+    _is("operator", String(255)),
+    _is("key", Text()),
+    Column("flops", BigInteger()),
+    Index(None, "problem"),
+)
+"""What is computed: the canonical key says all, the other columns are there to be searched.
 
-    __tablename__ = "template"
-    __table_args__ = (UniqueConstraint("name", "version"),)
+One that only another tool knows has a key that begins with the name of its format, and no count of operations.
+"""
 
-    id: Mapped[int] = mapped_column(_Id, primary_key=True)
-    name: Mapped[str] = mapped_column(String(128))
-    version: Mapped[str] = mapped_column(String(32))
+TARGET = Table(
+    "target",
+    METADATA,
+    _id(),
+    _fingerprint(),
+    _is("machine", String(64)),  # the same, whatever the number of threads
+    _is("name", Text()),
+    Column("threads", Integer()),
+    _is("description", JSON()),
+    Index(None, "machine"),
+)
+"""What it is computed on; of another tool's log, what little that says, and what was added at import."""
 
+ENVIRONMENT = Table("environment", METADATA, _id(), _fingerprint(), _is("facts", JSON()))
+"""With what it was measured: versions, kernel, commit."""
 
-class Schedule(Base):
-    """The steps that make one loop nest; different configurations may make the same one.
+TEMPLATE = Table(
+    "template",
+    METADATA,
+    _id(),
+    _is("name", String(128)),
+    _is("version", String(32)),
+    UniqueConstraint("name", "version"),
+)
+"""A search space by name; a new version whenever its meaning changes."""
 
-    ``kind`` is "steps" for our own, else the format that says what ``steps`` means.
-    """
+SCHEDULE = Table(
+    "schedule",
+    METADATA,
+    _id(),
+    _fingerprint(),
+    _is("kind", String(32), server_default=text("'steps'")),
+    _is("steps", JSON()),
+)
+"""The steps that make one loop nest; different configurations may make the same one.
 
-    __tablename__ = "schedule"
+``kind`` is "steps" for our own, else the format that says what ``steps`` means.
+"""
 
-    id: Mapped[int] = mapped_column(_Id, primary_key=True)
-    fingerprint: Mapped[str] = mapped_column(_Fingerprint, unique=True)
-    kind: Mapped[str] = mapped_column(String(32), server_default=text("'steps'"))
-    steps: Mapped[list[Any]]
+SESSION = Table(
+    "session",
+    METADATA,
+    _id(),
+    _fingerprint(),
+    _is("key", String(64)),
+    _is("origin", String(32), server_default=text("'tunedb'")),
+    _is("arguments", JSON()),
+    Column("created", UtcDateTime()),  # unknown of an imported one
+    _is("state", String(16)),
+    Column("heartbeat", UtcDateTime()),
+    Column("owner", String(32)),  # a token of the process that runs it
+    Column("host", String(255)),  # never exported
+    Column("pid", Integer()),
+    Index(None, "key"),
+    Index(
+        "uq_session_running",
+        "key",
+        unique=True,
+        sqlite_where=text("state = 'running'"),
+        postgresql_where=text("state = 'running'"),
+    ),
+    CheckConstraint("state IN ('running', 'finished', 'interrupted', 'imported')", name="state"),
+)
+"""One run of a tuner.
 
+``key`` is the fingerprint of its arguments: the same command finds its session again. ``fingerprint`` adds when it
+was started, so that the sessions of two machines that ran the same command stay two when their databases merge.
+Of another tool's log (``origin``), a session is what its records share: its task, its target, its version.
+"""
 
-class Session(Base):
-    """One run of a tuner.
+TRIAL = Table(
+    "trial",
+    METADATA,
+    _id(),
+    _fingerprint(),
+    _refers("workload_id", "workload"),
+    _refers("target_id", "target"),
+    _refers("environment_id", "environment"),
+    _refers("template_id", "template"),
+    _refers("schedule_id", "schedule"),
+    _refers("session_id", "session"),
+    Column("sequence", Integer()),
+    Column("config", JSON(none_as_null=True)),
+    _is("status", String(16)),
+    _is("verified", Boolean()),  # correct, with an error within the workload's tolerance, and not retracted
+    Column("seconds", Double()),  # median of all repeats
+    Column("spread", Double()),  # their median absolute deviation, seconds
+    _is("repeats", Integer()),
+    _is("times", JSON()),  # the raw repeats, seconds, unrounded: one list a round of measuring
+    Column("error", Double()),  # largest difference from the reference, relative to the largest reference value
+    Column("message", Text()),
+    Column("compile_seconds", Double()),
+    Column("run_seconds", Double()),
+    Column("created", UtcDateTime()),
+    Column("details", JSON(none_as_null=True)),
+    Column("retracted", Text()),  # why nobody should use it
+    UniqueConstraint("session_id", "sequence"),
+    Index("ix_trial_best", "workload_id", "target_id", "verified", "seconds", "error"),
+    CheckConstraint(
+        "status IN ('correct', 'compile', 'runtime', 'timeout', 'correctness', 'constraints')", name="status"
+    ),
+    CheckConstraint("status = 'correct' OR seconds IS NULL", name="failed_has_no_time"),
+    CheckConstraint("NOT verified OR seconds IS NOT NULL", name="verified_has_time"),
+)
+"""One measured candidate. ``verified`` is the gate: nothing else can become the best.
 
-    ``key`` is the fingerprint of its arguments: the same command finds its session again. ``fingerprint`` adds when it
-    was started, so that the sessions of two machines that ran the same command stay two when their databases merge.
-    Of another tool's log (``origin``), a session is what its records share: its task, its target, its version.
-    """
+Of another tool's log there is no sequence and no config (its schedule says it), nobody has verified it, and
+``details`` keeps what only its own format has a word for.
+"""
 
-    __tablename__ = "session"
-    __table_args__ = (
-        Index(None, "key"),
-        Index(
-            "uq_session_running",
-            "key",
-            unique=True,
-            sqlite_where=text("state = 'running'"),
-            postgresql_where=text("state = 'running'"),
-        ),
-        CheckConstraint("state IN ('running', 'finished', 'interrupted', 'imported')", name="state"),
-    )
+VERIFICATION = Table(
+    "verification",
+    METADATA,
+    _id(),
+    _fingerprint(),
+    _refers("trial_id", "trial", index=True),
+    _refers("environment_id", "environment"),
+    _is("created", UtcDateTime()),
+    _is("status", String(16)),  # drifted: correct, but its time is another one
+    _is("times", JSON()),  # the raw repeats, seconds, unrounded, one flat list
+    Column("seconds", Double()),  # their median
+    Column("error", Double()),  # as in a trial
+    Column("message", Text()),
+    CheckConstraint("status IN ('confirmed', 'drifted', 'wrong', 'failed')", name="status"),
+    CheckConstraint("status IN ('wrong', 'failed') OR seconds IS NOT NULL", name="correct_has_time"),
+)
+"""What measuring a stored trial again has found. The trial itself stays as it was measured first.
 
-    id: Mapped[int] = mapped_column(_Id, primary_key=True)
-    fingerprint: Mapped[str] = mapped_column(_Fingerprint, unique=True)
-    key: Mapped[str] = mapped_column(_Fingerprint)
-    origin: Mapped[str] = mapped_column(String(32), server_default=text("'tunedb'"))
-    arguments: Mapped[dict[str, Any]]
-    created: Mapped[datetime | None]  # unknown of an imported one
-    state: Mapped[str] = mapped_column(String(16))
-    heartbeat: Mapped[datetime | None]
-    owner: Mapped[str | None] = mapped_column(String(32))  # a token of the process that runs it
-    host: Mapped[str | None] = mapped_column(String(255))  # never exported
-    pid: Mapped[int | None]
+Its fingerprint covers trial, environment and ``created``.
+"""
 
+QUARANTINE = Table(
+    "quarantine",
+    METADATA,
+    _id(),
+    _fingerprint(),  # of file, line and text
+    _is("file", Text()),
+    _is("line", BigInteger()),
+    _is("format", String(32)),
+    _is("reason", Text()),
+    _is("raw", Text()),  # the beginning of its text
+    _is("created", UtcDateTime()),
+)
+"""A record that could not be imported, with what there is to say about it."""
 
-class Trial(Base):
-    """One measured candidate. ``verified`` is the gate: nothing else can become the best.
-
-    Of another tool's log there is no sequence and no config (its schedule says it), nobody has verified it, and
-    ``details`` keeps what only its own format has a word for.
-    """
-
-    __tablename__ = "trial"
-    __table_args__ = (
-        UniqueConstraint("session_id", "sequence"),
-        Index("ix_trial_best", "workload_id", "target_id", "verified", "seconds", "error"),
-        CheckConstraint(
-            "status IN ('correct', 'compile', 'runtime', 'timeout', 'correctness', 'constraints')", name="status"
-        ),
-        CheckConstraint("status = 'correct' OR seconds IS NULL", name="failed_has_no_time"),
-        CheckConstraint("NOT verified OR seconds IS NOT NULL", name="verified_has_time"),
-    )
-
-    id: Mapped[int] = mapped_column(_Id, primary_key=True)
-    fingerprint: Mapped[str] = mapped_column(_Fingerprint, unique=True)
-    workload_id: Mapped[int] = mapped_column(ForeignKey("workload.id"))
-    target_id: Mapped[int] = mapped_column(ForeignKey("target.id"))
-    environment_id: Mapped[int] = mapped_column(ForeignKey("environment.id"))
-    template_id: Mapped[int] = mapped_column(ForeignKey("template.id"))
-    schedule_id: Mapped[int] = mapped_column(ForeignKey("schedule.id"))
-    session_id: Mapped[int] = mapped_column(ForeignKey("session.id"))
-    sequence: Mapped[int | None]
-    config: Mapped[dict[str, Any] | None] = mapped_column(JSON(none_as_null=True))
-    status: Mapped[str] = mapped_column(String(16))
-    verified: Mapped[bool]  # correct, with an error within the workload's tolerance, and not retracted
-    seconds: Mapped[float | None]  # median of all repeats
-    spread: Mapped[float | None]  # their median absolute deviation, seconds
-    repeats: Mapped[int]
-    times: Mapped[list[Any]]  # the raw repeats, seconds, unrounded: one list a round of measuring
-    error: Mapped[float | None]  # largest difference from the reference, relative to the largest reference value
-    message: Mapped[str | None] = mapped_column(Text)
-    compile_seconds: Mapped[float | None]
-    run_seconds: Mapped[float | None]
-    created: Mapped[datetime | None]
-    details: Mapped[dict[str, Any] | None] = mapped_column(JSON(none_as_null=True))
-    retracted: Mapped[str | None] = mapped_column(Text)  # why nobody should use it
-
-
-class Verification(Base):
-    """What measuring a stored trial again has found. The trial itself stays as it was measured first.
-
-    Its fingerprint covers trial, environment and ``created``.
-    """
-
-    __tablename__ = "verification"
-    __table_args__ = (
-        CheckConstraint("status IN ('confirmed', 'drifted', 'wrong', 'failed')", name="status"),
-        CheckConstraint("status IN ('wrong', 'failed') OR seconds IS NOT NULL", name="correct_has_time"),
-    )
-
-    id: Mapped[int] = mapped_column(_Id, primary_key=True)
-    fingerprint: Mapped[str] = mapped_column(_Fingerprint, unique=True)
-    trial_id: Mapped[int] = mapped_column(ForeignKey("trial.id"), index=True)
-    environment_id: Mapped[int] = mapped_column(ForeignKey("environment.id"))
-    created: Mapped[datetime]
-    status: Mapped[str] = mapped_column(String(16))  # drifted: correct, but its time is another one
-    times: Mapped[list[Any]]  # the raw repeats, seconds, unrounded, one flat list
-    seconds: Mapped[float | None]  # their median
-    error: Mapped[float | None]  # as in a trial
-    message: Mapped[str | None] = mapped_column(Text)
-
-
-class Quarantine(Base):
-    """A record that could not be imported, with what there is to say about it."""
-
-    __tablename__ = "quarantine"
-
-    id: Mapped[int] = mapped_column(_Id, primary_key=True)
-    fingerprint: Mapped[str] = mapped_column(_Fingerprint, unique=True)  # of file, line and text
-    file: Mapped[str] = mapped_column(Text)
-    line: Mapped[int] = mapped_column(BigInteger)
-    format: Mapped[str] = mapped_column(String(32))
-    reason: Mapped[str] = mapped_column(Text)
-    raw: Mapped[str] = mapped_column(Text)  # the beginning of its text
-    created: Mapped[datetime]
-
-
-class Model(Base):
-    """A trained cost model, and exactly what it was trained on."""
-
-    __tablename__ = "model"
-
-    id: Mapped[int] = mapped_column(_Id, primary_key=True)
-    fingerprint: Mapped[str] = mapped_column(_Fingerprint, unique=True)
-    name: Mapped[str] = mapped_column(String(128), index=True)
-    feature_version: Mapped[str] = mapped_column(String(32))
-    training_digest: Mapped[str] = mapped_column(_Fingerprint)  # of the sorted fingerprints of its trials
-    parameters: Mapped[dict[str, Any]]
-    scores: Mapped[dict[str, Any]]
-    blob_sha256: Mapped[str] = mapped_column(_Fingerprint)
-    blob: Mapped[bytes] = mapped_column(LargeBinary)  # the model in its library's own JSON or UBJSON
-    created: Mapped[datetime]
+MODEL = Table(
+    "model",
+    METADATA,
+    _id(),
+    _fingerprint(),
+    _is("name", String(128), index=True),
+    _is("feature_version", String(32)),
+    _is("training_digest", String(64)),  # of the sorted fingerprints of its trials
+    _is("parameters", JSON()),
+    _is("scores", JSON()),
+    _is("blob_sha256", String(64)),
+    _is("blob", LargeBinary()),  # the model in its library's own JSON or UBJSON
+    _is("created", UtcDateTime()),
+)
+"""A trained cost model, and exactly what it was trained on."""

@@ -11,7 +11,8 @@ from sqlalchemy import Connection, Row, Select, Text, bindparam, select
 from sqlalchemy import cast as sql_cast
 
 from tunedb import dialect
-from tunedb.records import ENVIRONMENT, TRIAL, VERIFICATION, WORKLOAD, Writer, read_environment
+from tunedb.records import Writer, read_environment
+from tunedb.tables import ENVIRONMENT, TRIAL, VERIFICATION, WORKLOAD
 from tuner.canonical import fingerprint
 from tuner.trial import Environment
 from tuner.workload import Workload

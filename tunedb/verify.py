@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING
 from tunedb import care, confidence, verifications
 from tunedb.compare import Measured
 from tunedb.errors import NotFoundError
-from tunedb.records import SESSION, TRIAL, Writer, read_trial, select_trials
+from tunedb.records import Writer, read_trial, select_trials
+from tunedb.tables import SESSION, TRIAL
 from tunedb.verifications import Verdict, Verification
 from tuner.build import build
 from tuner.codegen.program import Program

@@ -15,7 +15,7 @@ import tunedb
 from tests.tunedb import samples
 from tunedb import Database
 from tunedb.errors import DatabaseError, SessionBusyError, SessionLostError
-from tunedb.records import SESSION, TRIAL
+from tunedb.tables import SESSION, TRIAL
 from tuner.trial import Status
 
 

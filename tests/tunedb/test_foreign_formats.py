@@ -15,9 +15,10 @@ from tests.tunedb import logs, samples
 from tunedb import Database
 from tunedb.errors import FormatError, NotFoundError
 from tunedb.foreign import ForeignTrial, ForeignWorkload
+from tunedb.formats.common import About, Parsed
 from tunedb.formats.registry import FORMATS, format_of
 from tunedb.formats.selection import Selection
-from tunedb.formats.source import Source
+from tunedb.formats.source import Source, open_source
 from tunedb.formats.tvm import workload_of
 from tuner.trial import Status
 from tuner.workload import Workload, parse
@@ -226,6 +227,15 @@ def test_a_line_without_an_end_is_put_aside(db: Database, log: Write, monkeypatc
     assert (result.new, result.rejected[0].line) == (2, 2)
     assert "longer than" in result.rejected[0].reason
     assert len(db.quarantine()[1][0].raw) <= 2000
+
+
+def test_a_log_that_is_deleted_meanwhile_is_read_to_its_end(tmp_path: Path) -> None:
+    path = tmp_path / "some.log"
+    path.write_text(logs.autotvm() + "\n")
+    with open_source(str(path)) as source:
+        path.unlink()
+        assert sum(isinstance(each, Parsed) for each in FORMATS["autotvm"].read(source, About())) == 1
+        assert source.fraction == 1
 
 
 def test_what_came_before_the_end_of_a_cut_file_is_imported(db: Database, tmp_path: Path) -> None:

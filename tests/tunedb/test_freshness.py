@@ -13,7 +13,8 @@ from tunedb import Database, dialect
 from tunedb.errors import NotFoundError
 from tunedb.freshness import STRICT, Level, current_template, meets
 from tunedb.lookup import Best
-from tunedb.records import TRIAL, VERIFICATION, Writer
+from tunedb.records import Writer
+from tunedb.tables import TRIAL, VERIFICATION
 from tuner.environment import detect
 from tuner.trial import Environment, Trial
 

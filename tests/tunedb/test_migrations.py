@@ -15,14 +15,14 @@ from tests.tunedb import samples
 from tunedb import migrate
 from tunedb.engine import make_engine
 from tunedb.errors import NewerDatabaseError, OutdatedDatabaseError
-from tunedb.tables import REVISION, VERSION_TABLE, Base
+from tunedb.tables import METADATA, REVISION, VERSION_TABLE
 
 
 def test_the_migrations_make_the_tables_that_the_program_declares(url: str) -> None:
     with tunedb.open(url) as db:
         migrate.check(db.engine)
         with db.read() as connection:
-            assert set(inspect(connection).get_table_names()) == {*Base.metadata.tables, VERSION_TABLE}
+            assert set(inspect(connection).get_table_names()) == {*METADATA.tables, VERSION_TABLE}
 
 
 def test_a_difference_from_the_declared_tables_is_found(url: str) -> None:

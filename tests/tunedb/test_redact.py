@@ -169,7 +169,10 @@ def leaves(command: click.Command, path: str = "") -> Iterator[str]:
     if not isinstance(command, click.Group):
         yield path
         return
-    for name, child in command.commands.items():
+    context = click.Context(command)
+    for name in command.list_commands(context):
+        child = command.get_command(context, name)
+        assert child is not None
         yield from leaves(child, f"{path} {name}".strip())
 
 

@@ -45,10 +45,6 @@ def complain(message: str) -> None:
 class Commands(click.Group):
     """Commands that end in one line when something goes wrong that the program has a word for."""
 
-    def list_commands(self, ctx: click.Context) -> list[str]:
-        """In the order in which they were added, which is that of a first day's work."""
-        return list(self.commands)
-
     def invoke(self, ctx: click.Context) -> Any:
         logger = logging.getLogger("tunedb")
         logger.handlers = [_Warnings()]

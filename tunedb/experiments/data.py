@@ -12,7 +12,8 @@ from tunedb.experiments.declared import Experiment, ExperimentError
 from tunedb.formats import native
 from tunedb.formats.common import About, Rejected
 from tunedb.formats.source import open_source
-from tunedb.records import TRIAL, read_trial, select_trials
+from tunedb.records import read_trial, select_trials
+from tunedb.tables import TRIAL
 from tuner.errors import ScheduleError
 from tuner.experiment.arms import Arm, Setup
 from tuner.experiment.pool import Pool, pools

@@ -16,17 +16,8 @@ from sqlalchemy import cast as sql_cast
 
 from tunedb.foreign import ForeignTarget
 from tunedb.lessons import target_of
-from tunedb.records import (
-    SCHEDULE,
-    SESSION,
-    TARGET,
-    TEMPLATE,
-    TRIAL,
-    WORKLOAD,
-    read_schedule,
-    read_target,
-    read_workload,
-)
+from tunedb.records import read_schedule, read_target, read_workload
+from tunedb.tables import SCHEDULE, SESSION, TARGET, TEMPLATE, TRIAL, WORKLOAD
 from tuner.cost_model.training import FEWEST
 from tuner.errors import ScheduleError
 from tuner.experiment.holdout import Layer

@@ -17,8 +17,6 @@ from tunedb.formats.common import About, Parsed, Rejected, parse_lines, unique
 from tunedb.formats.selection import Selection
 from tunedb.formats.source import Source
 from tunedb.records import (
-    SESSION,
-    TRIAL,
     flatten,
     read_config,
     read_environment,
@@ -28,6 +26,7 @@ from tunedb.records import (
     read_workload,
     select_trials,
 )
+from tunedb.tables import SESSION, TRIAL
 from tuner.canonical import canonical_json
 from tuner.errors import TunedbError
 from tuner.target import Target

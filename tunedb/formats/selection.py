@@ -8,8 +8,8 @@ from sqlalchemy import Select, select
 
 from tunedb.foreign import ForeignTrial, ForeignWorkload
 from tunedb.foreign_records import read_all, select_foreign
-from tunedb.records import SESSION, TARGET, TRIAL, WORKLOAD
 from tunedb.redact import Redactor
+from tunedb.tables import SESSION, TARGET, TRIAL, WORKLOAD
 from tuner.workload import Workload
 
 if TYPE_CHECKING:

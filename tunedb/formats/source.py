@@ -2,6 +2,7 @@
 
 import contextlib
 import gzip
+import os
 import sys
 import zlib
 from collections.abc import Iterator
@@ -37,7 +38,7 @@ class Source:
         """How much of the file was read; None for standard input."""
         if self.path is None:
             return None
-        return self._raw.tell() / max(self.path.stat().st_size, 1)
+        return self._raw.tell() / max(os.fstat(self._raw.fileno()).st_size, 1)
 
     def lines(self) -> Iterator[tuple[int, bytes]]:
         """The lines that are not empty, without their ends, numbered from 1.

@@ -12,8 +12,8 @@ from sqlalchemy import select
 from tunedb.errors import FormatError
 from tunedb.foreign import ForeignTarget
 from tunedb.formats.selection import Selection
-from tunedb.records import ENVIRONMENT, SCHEDULE, SESSION, TARGET, TEMPLATE, TRIAL, WORKLOAD
 from tunedb.redact import Redactor
+from tunedb.tables import ENVIRONMENT, SCHEDULE, SESSION, TARGET, TEMPLATE, TRIAL, WORKLOAD
 
 if TYPE_CHECKING:
     from tunedb.database import Database
