@@ -172,6 +172,15 @@ def test_samples_are_distinct_and_repeat_under_a_seed(space: Space) -> None:
     np.testing.assert_array_equal(sample, space.sample(np.random.default_rng(3), 300))
 
 
+@pytest.mark.parametrize("values", [41, 100, 499])
+def test_a_large_sample_of_a_space_that_is_not_much_larger_is_distinct_and_in_no_order(values: int) -> None:
+    space = Space([Choice("a", tuple(range(values))), Choice("b", tuple(range(1000)))])
+    sample = space.sample(np.random.default_rng(3), 10_000)
+    assert len(set(sample.tolist())) == 10_000
+    assert sample[:1000].mean() == pytest.approx(space.size / 2, rel=0.1)
+    assert sample.max() < space.size
+
+
 def test_a_sample_of_more_than_the_space_is_all_of_it() -> None:
     assert sorted(SPACE.sample(np.random.default_rng(0), 10**6).tolist()) == list(range(SPACE.size))
 
