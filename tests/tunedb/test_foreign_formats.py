@@ -4,6 +4,7 @@ import csv
 import gzip
 import io
 import json
+import tracemalloc
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ from tests.tunedb import logs, samples
 from tunedb import Database
 from tunedb.errors import FormatError, NotFoundError
 from tunedb.foreign import ForeignTrial, ForeignWorkload
-from tunedb.formats.common import About, Parsed
+from tunedb.formats.common import About, Parsed, Rejected
 from tunedb.formats.registry import FORMATS, format_of
 from tunedb.formats.selection import Selection
 from tunedb.formats.source import Source, open_source
@@ -236,6 +237,17 @@ def test_a_log_that_is_deleted_meanwhile_is_read_to_its_end(tmp_path: Path) -> N
         path.unlink()
         assert sum(isinstance(each, Parsed) for each in FORMATS["autotvm"].read(source, About())) == 1
         assert source.fraction == 1
+
+
+def test_nothing_is_kept_of_bad_lines(tmp_path: Path) -> None:
+    path = tmp_path / "some.log"
+    inputs = (["llvm", "conv2d", [str(number) * 1_000_000], {}] for number in range(10, 40))
+    path.write_text("".join(logs.autotvm(input=given, version=0.3) + "\n" for given in inputs))  # 60 MB
+    tracemalloc.start()
+    with open_source(str(path)) as source:
+        assert sum(isinstance(each, Rejected) for each in FORMATS["autotvm"].read(source, About())) == 30
+    assert tracemalloc.get_traced_memory()[1] < 100_000_000  # one of 2 MB takes 33, while it is read
+    tracemalloc.stop()
 
 
 def test_what_came_before_the_end_of_a_cut_file_is_imported(db: Database, tmp_path: Path) -> None:

@@ -107,21 +107,18 @@ class _Reader:
             if _PICKLED.match(line):
                 raise FormatError("a pickled AutoTVM record: pickles can run programs, so they are never read")
         beginning = line[: line.find(b'"config"')]
-        task = self._tasks.get(beginning)
-        if task is None:
-            data = load(line)
-            if type(data) is not dict:
-                raise FormatError("not an AutoTVM record: the line is no object")
-            if "input" not in data and data.get("v") == 0.1:
-                raise FormatError("an AutoTVM record of version 0.1, which names no template: only 0.2 is read")
-            given = field(data, "input")
-            task = self._remember(orjson.dumps(given), _Task(given, {}))
-            if _is_input(beginning, given):
-                self._remember(beginning, task)
-        else:
-            data = _rest(line, len(beginning))
+        known = self._tasks.get(beginning)
+        data = load(line) if known is None else _rest(line, len(beginning))
+        if type(data) is not dict:
+            raise FormatError("not an AutoTVM record: the line is no object")
+        if known is None and "input" not in data and data.get("v") == 0.1:
+            raise FormatError("an AutoTVM record of version 0.1, which names no template: only 0.2 is read")
+        task = known or self._task(field(data, "input"))
         if field(data, "version") != VERSION:
             raise FormatError(f"version {data['version']!r:.20} of AutoTVM's log; this tunedb reads {VERSION}")
+        origin = self._origin(task, data.get("tvm_version"))
+        if known is None:
+            self._remember(beginning, task)
         config = field(data, "config")
         _check_config(config)
         schedule = canonical(config)
@@ -142,7 +139,7 @@ class _Reader:
         if not _FIELDS.issuperset(data):
             details |= {name: data[name] for name in data.keys() - _FIELDS}
         return ForeignRecord(
-            self._origin(task, data.get("tvm_version")),
+            origin,
             schedule.decode(),
             digest(b'"autotvm"' + schedule),
             orjson.dumps([times, spent, details], option=orjson.OPT_SORT_KEYS),
@@ -155,10 +152,16 @@ class _Reader:
             details,
         )
 
-    def _remember(self, key: bytes, task: _Task) -> _Task:
+    def _task(self, given: Any) -> _Task:
+        return self._tasks.get(orjson.dumps(given)) or _Task(given, {})
+
+    def _remember(self, beginning: bytes, task: _Task) -> None:
+        """Keep the task of a good line: who kept those of bad ones would keep whatever a file is full of."""
         if len(self._tasks) >= _REMEMBERED:
             self._tasks.clear()
-        return self._tasks.setdefault(key, task)
+        self._tasks[orjson.dumps(task.given)] = task
+        if _is_input(beginning, task.given):
+            self._tasks[beginning] = task
 
     def _origin(self, task: _Task, tvm: Any) -> Origin:
         if tvm is not None and not isinstance(tvm, str):
