@@ -152,7 +152,8 @@ def _schedule(workload: Workload, target: Target, config: Config) -> Schedule:
     rest = [] if co[0] in tasks else [co[0]]
     rest += [*rows[1:], co[1]] if values["co_inside"] else [co[1], *rows[1:]]
     fenced = [*([] if matrices else ["ci.1"]), *([kw] if values["unroll_kw"] else [])]
-    inner = [*(["ow.1", "ci.1"] if matrices else []), *dot, lanes[-1]]
+    pixels = "ow.2" if shape.flat else "ow.1"
+    inner = [*([pixels, "ci.1"] if matrices else []), *dot, lanes[-1]]
     across = [] if shape.pixels else lanes
     reading = [*reductions, *products, co[2], *across[:-1], *(["ci.1"] if matrices else []), *across[-1:], *dot]
     steps += [
@@ -166,7 +167,7 @@ def _schedule(workload: Workload, target: Target, config: Config) -> Schedule:
     ]
     steps += [Dot(STAGE, loop) for loop in dot]
     if matrices:
-        steps.append(Matrix(STAGE, "ow.1", "ci.1"))
+        steps.append(Matrix(STAGE, pixels, "ci.1"))
     if algorithm == "split":
         steps += _parts(values.get("pad", "first"), tasks[-1])
     elif shape.padded:
