@@ -15,7 +15,7 @@ import numpy.typing as npt
 from tuner.codegen.instructions import instructions_of
 from tuner.codegen.matrix import LARGEST
 from tuner.operators import split
-from tuner.operators.conv2d import is_flat
+from tuner.operators.conv2d import is_flat, is_joined
 from tuner.operators.winograd import applies
 from tuner.schedule import (
     Algorithm,
@@ -90,7 +90,14 @@ def _algorithms(workload: Workload, target: Target) -> tuple[str, ...]:
     else:
         others = winograd.ALGORITHMS[1:] if applies(workload) else ()
     splits = split.applies(workload) and Shape(workload, target, "split").tiles
-    return ("direct", *others, *(("split",) if splits else ()))
+    return ("direct", *others, *(("joined",) if _joins(workload, target) else ()), *(("split",) if splits else ()))
+
+
+def _joins(workload: Workload, target: Target) -> bool:
+    """Whether columns and channels as one axis take fewer dot products: odd channels leave half a pair each time."""
+    if not is_joined(workload) or workload.text("dtype") != "bfloat16":
+        return False
+    return Shape(workload, target, "joined").depth < Shape(workload, target).depth
 
 
 def _lanes(workload: Workload) -> tuple[str, ...]:
@@ -213,9 +220,11 @@ def _pad(shape: Shape, target: Target, how: str, task: str) -> list[Step]:
     at = task if how == "task" else ""
     steps: list[Step] = []
     last = "pb"
-    if not shape.blocked:
+    if not shape.blocked or shape.algorithm == "joined":
         steps.append(Split("pad", "px", (min(target.lanes, shape.width),)))
         last = "px.1"
+    if shape.algorithm == "joined":
+        steps.append(Reorder("pad", ("pn", "pc", "py", "px.0", "pb", last)))
     steps += [ComputeAt("pad", at), Vectorize("pad", last)]
     if not at:
         steps.append(Parallel("pad", ("pn", "pc", "py")))
@@ -286,7 +295,7 @@ def _ways(workload: Workload, target: Target) -> list[winograd.Way]:
         "block_oh": 1,
         "split_ci": split_ci,
         "unroll_kw": 0,
-        "order": "ci,kh,kw" if shape.kh * shape.kw == 1 else "kh,ci,kw",
+        "order": "ci,kh,kw" if shape.kh * shape.kw == 1 or shape.algorithm == "joined" else "kh,ci,kw",
         "outer": "oh,co" if shape.flat else "co,oh",
         "co_inside": 0,
     }
@@ -295,7 +304,7 @@ def _ways(workload: Workload, target: Target) -> list[winograd.Way]:
     if "unit" in values:
         config["unit"] = "vectors"
     if "algorithm" in values:
-        config["algorithm"] = "flat" if shape.flat else "direct"
+        config["algorithm"] = shape.algorithm
     if shape.padded:
         config["pad"] = "first"
         skipping = config | {"pad": "skip", "unroll_kw": int(shape.kw > 1), "split_ci": 1}
@@ -321,6 +330,8 @@ def _default_tile(workload: Workload, target: Target, values: dict[str, Any]) ->
     columns = _constant(others, len(tile_co)) | {"tile_co": tile_co, "tile_oh": tile_oh, "tile_ow": tile_ow}
     best, least = (Shape(workload, target), 1, 1, 1), float("inf")
     for shape in _shapes(workload, target).values():
+        if shape.algorithm == "split":  # which has a tile of its own
+            continue
         cycles = outer_product.cycles(shape, columns)
         cycles[outer_product.illegal(shape, target, columns)] = np.inf
         if shape.padded:  # several rows would need a padded copy, which is worth it where a row is short

@@ -1,9 +1,10 @@
 """A convolution as an outer product of channels by pixels that is held in registers: what a configuration amounts to.
 
-There are four pictures of it. Lanes are output channels, or in NCHW pixels of a row; and where the kernel is one pixel,
-the image may be seen as one row of pixels (the algorithm ``flat``). ``tile_co`` counts vectors of lanes. ``tile_ow``
-counts what each of them is multiplied with, one after the other: pixels where lanes are channels, channels where they
-are pixels. ``tile_oh`` counts rows of either. With ``flat``, ``block_oh`` counts tiles of pixels and not of rows.
+There are five pictures of it. Lanes are output channels, or in NCHW pixels of a row; where the kernel is one pixel, the
+image may be seen as one row of pixels (the algorithm ``flat``); where all channels are neighbours, columns and channels
+may be seen as columns (``joined``). ``tile_co`` counts vectors of lanes. ``tile_ow`` counts what each of them is
+multiplied with, one after the other: pixels where lanes are channels, channels where they are pixels. ``tile_oh``
+counts rows of either. With ``flat``, ``block_oh`` counts tiles of pixels and not of rows.
 """
 
 from itertools import product
@@ -25,15 +26,15 @@ PADS = ("first", "task", "skip")  # copy all of the input first, copy a task's r
 LANES = ("channels", "pixels")
 
 
-# Cycles: of a load beside multiply-adds, of a row that lies elsewhere, and to begin a tile.
-_DELAY, _ELSEWHERE, _START = 0.1, 0.5, 20
+# Cycles: of a load beside multiply-adds, of a row that lies elsewhere, to begin a tile, and to copy a vector.
+_DELAY, _ELSEWHERE, _START, _COPY = 0.1, 0.5, 20, 4
 
 
 class Shape:
     """The numbers of a workload on a target, by an algorithm that is such a product, with these lanes."""
 
     def __init__(self, workload: Workload, target: Target, algorithm: str = "direct", lanes: str = "channels") -> None:
-        self.flat, self.pixels = algorithm == "flat", lanes == "pixels"
+        self.algorithm, self.flat, self.pixels = algorithm, algorithm == "flat", lanes == "pixels"
         self.blocked = channel_block(workload.text("layout"), workload.size("co"))
         self.n, self.co, ci = workload.size("n"), workload.size("co"), workload.size("ci")
         self.oh, self.ow = output_size(workload)
@@ -53,6 +54,9 @@ class Shape:
         self.dilation = workload.sizes("dilation")
         self.padded = any(workload.sizes("pad"))
         self.width = workload.size("w") + workload.sizes("pad")[1] + workload.sizes("pad")[3]
+        if algorithm == "joined":  # columns of one channel
+            self.kw, self.width, self.stride = self.kw * ci, self.width * ci, (self.stride[0], self.stride[1] * ci)
+            self.ci = self.all_ci = 1
         narrow = workload.text("dtype") == "bfloat16" or algorithm == "split"
         self.bytes = item_bytes("bfloat16" if narrow else "float32")
         # The axis that dot products of two are taken along, and the steps that remain of channels and columns.
@@ -62,6 +66,12 @@ class Shape:
         even = bool(self.blocked) and self.ci % 2 == 0 and (self.blocked or 0) % self.lanes == 0
         self.tiles = target.has_tiles and self.pairs == "ci" and even
         self.steps_kw = ceil(self.kw, 2) if self.pairs == "kw" else self.kw
+
+    @property
+    def depth(self) -> int:
+        """The multiply-adds for an element of the output, those with the zeros of half pairs too."""
+        pairs = self.all_ci // self.ci * self.steps_ci * self.kh * self.steps_kw
+        return 2 * pairs if self.pairs else pairs
 
 
 def quantities(shape: Shape, target: Target, columns: Columns) -> dict[str, npt.NDArray[np.float64]]:
@@ -119,16 +129,16 @@ def cycles(shape: Shape, columns: Columns) -> npt.NDArray[np.float64]:
     wide = _pieces(shape.vectors, columns["tile_co"])
     rows = _pieces(shape.oh, columns["tile_oh"])
     narrow = _pieces(shape.others, columns["tile_ow"], shifted=not shape.pixels)
-    steps = shape.all_ci * shape.kh * shape.kw
     loads = min(shape.stride[1], 4) if shape.pixels else 1  # for a vector of pixels
     store = 2 if shape.pixels or shape.blocked else 5
-    total = np.zeros(len(columns["tile_co"]))
+    copied = shape.oh * shape.stride[0] * shape.width if shape.padded and shape.algorithm == "joined" else 0
+    total = np.full(len(columns["tile_co"]), _COPY * copied / shape.lanes)
     for (n_wide, v), (n_rows, r), (n_narrow, s) in product(wide, rows, narrow):
         vectors, scalars = (v * r * loads, s) if shape.pixels else (v * shape.parts, s * r)
         sums = vectors * scalars // loads if shape.pixels else vectors * scalars
         step = np.maximum(np.maximum(sums / 2, (vectors + scalars) / 2), 4)
         step += _DELAY * (vectors + scalars) + (0 if shape.blocked else _ELSEWHERE * r)
-        total += n_wide * n_rows * n_narrow * (steps * step + store * sums + _START)
+        total += n_wide * n_rows * n_narrow * (shape.depth * step + store * sums + _START)
     return total
 
 
@@ -162,7 +172,7 @@ def illegal(shape: Shape, target: Target, columns: Columns) -> npt.NDArray[np.bo
     # Blocks of one are walked through in the same order either way.
     result |= (columns["co_inside"] == 1) & (columns["block_co"] == 1)
     result |= (columns["unroll_kw"] == 1) & (shape.kw == 1)
-    if shape.kh * shape.kw == 1:
+    if shape.kh * shape.kw == 1 or shape.algorithm == "joined":
         result |= columns["order"] != 0
     if shape.padded:
         result |= (columns["pad"] == PADS.index("task")) & (columns["outer"] != OUTERS.index("oh"))
