@@ -45,8 +45,8 @@ class Tensor:
 
     ``role``: input, constant, output, intermediate of two stages, or table: ``values`` that are known when compiling.
     ``maps`` make a constant out of the operand of its name before it is packed, outside the kernel. With ``parts``, its
-    first dimension are the parts that a ``Part`` of that operand would have. With ``joined``, each of its dimensions is
-    made of these dimensions of the operand, the outermost first, or has one element.
+    first dimension are the parts that a ``Part`` of that operand would have, the smallest first. With ``joined``, each
+    of its dimensions is made of these dimensions of the operand, the outermost first, or has one element.
     """
 
     name: str

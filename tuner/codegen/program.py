@@ -21,7 +21,8 @@ class Packing:
     ``maps`` come next, (dimension, matrix by rows): that dimension is multiplied with the matrix, in float64.
     ``parts[d]`` are the extents of dimension ``d``, outermost first; their product may exceed the dimension, and the
     excess is filled with zeros. ``order`` lists the parts, numbered through all dimensions, outermost first. The
-    packed elements are of ``dtype``. With ``split``, each is a sum of so many: a new first dimension.
+    packed elements are of ``dtype``. With ``split``, each is a sum of so many: a new first dimension, the smallest
+    first.
     """
 
     shape: tuple[int, ...]
@@ -75,12 +76,12 @@ class Packing:
 
 
 def _as_sum(array: npt.NDArray[Any], parts: int) -> npt.NDArray[Any]:
-    """``array`` as a sum of bfloat16 along a new first dimension, the largest part first."""
+    """``array`` as a sum of bfloat16 along a new first dimension, the smallest part first."""
     result = []
     for _ in range(parts):
         result.append(array.astype(DTYPES["bfloat16"]))
         array = array - result[-1].astype(np.float32)
-    return np.stack(result)
+    return np.stack(result[::-1])
 
 
 @dataclass(frozen=True)

@@ -104,15 +104,23 @@ def flat(workload: Workload) -> Expression:
     """The direct expression of a kernel of one pixel, with the image as one row. Raises ScheduleError for others."""
     if not is_flat(workload):
         raise ScheduleError("flat is for kernels of one pixel with stride=1 and pad=0")
-    height, width = workload.size("h"), workload.size("w")
-    arguments = {**dict(workload.arguments), "h": 1, "w": height * width}
-    return _expression(replace(workload, arguments=tuple(arguments.items())))
+    return _expression(_as_row(workload))
+
+
+def _as_row(workload: Workload) -> Workload:
+    arguments = {**dict(workload.arguments), "h": 1, "w": workload.size("h") * workload.size("w")}
+    return replace(workload, arguments=tuple(arguments.items()))
 
 
 def is_flat(workload: Workload) -> bool:
     """Whether ``flat`` has an expression for a convolution."""
     window = (workload.sizes("k"), workload.sizes("stride"), workload.sizes("pad"))
     return window == ((1, 1), (1, 1), (0, 0, 0, 0))
+
+
+def in_parts(workload: Workload) -> Expression:
+    """The expression of ``split``, with the image as one row where it can be. Raises ScheduleError."""
+    return split(_as_row(workload) if is_flat(workload) else workload)
 
 
 def joined(workload: Workload) -> Expression:
@@ -157,5 +165,5 @@ CONV2D = Operator(
     flops=_flops,
     reference=_reference,
     expression=_expression,
-    algorithms={**winograd.algorithms(), "split": split, "flat": flat, "joined": joined},
+    algorithms={**winograd.algorithms(), "split": in_parts, "flat": flat, "joined": joined},
 )

@@ -159,7 +159,7 @@ def _schedule(workload: Workload, target: Target, config: Config) -> Schedule:
     rest = [] if co[0] in tasks else [co[0]]
     rest += [*rows[1:], co[1]] if values["co_inside"] else [co[1], *rows[1:]]
     fenced = [*([] if matrices else ["ci.1"]), *([kw] if values["unroll_kw"] else [])]
-    pixels = "ow.2" if shape.flat else "ow.1"
+    pixels = "ow.3" if shape.flat else "ow.1"
     inner = [*([pixels, "ci.1"] if matrices else []), *dot, lanes[-1]]
     across = [] if shape.pixels else lanes
     reading = [*reductions, *products, co[2], *across[:-1], *(["ci.1"] if matrices else []), *across[-1:], *dot]
@@ -202,7 +202,9 @@ def _cut(
         splits = [Split(STAGE, "co", (values["block_co"], values[channel], *([] if shape.pixels else [shape.lanes])))]
         co = ["co.0", "co.1", "co.2"]
         lanes = ["co.3"]
-    if shape.flat:
+    if shape.flat and matrices:
+        block, rows, pixels, high = [values["block_oh"], values["tile_oh"]], ["ow.0", "oh", "ow.1"], "ow.3", ["ow.2"]
+    elif shape.flat:
         block, rows, pixels, high = [values["block_oh"]], ["ow.0", "oh", "ow.1"], "ow.2", []
     else:
         splits.append(Split(STAGE, "oh", (values["block_oh"], values["tile_oh"])))
@@ -354,8 +356,9 @@ def _constant(values: Mapping[str, int], count: int) -> Columns:
 def _matrices(shape: Shape, values: dict[str, Any]) -> dict[str, Any]:
     """The part of the default that is another with matrix registers: four of them for sums, two each for operands."""
     co = max(value for value in values["tile_co"] if value * shape.parts <= max(2, shape.parts))
-    oh = max(value for value in values["tile_oh"] if value * co * shape.parts <= 4)
     ow = min((value for value in values["tile_ow"] if value <= LARGEST), key=lambda v: (ceil(shape.ow, v), v))
+    rows = ceil(shape.ow, ow) if shape.flat else shape.oh
+    oh = max(value for value in values["tile_oh"] if value <= rows and value * co * shape.parts <= 4)
     depth = max(value for value in values["split_ci"] if shape.steps_ci % value == 0 and value <= LARGEST)
     tile = {"unit": "matrices", "tile_co": co, "tile_oh": oh, "tile_ow": ow, "split_ci": depth, "unroll_kw": 0}
     return tile | ({"pad": "first"} if shape.padded else {})

@@ -4,7 +4,8 @@ There are five pictures of it. Lanes are output channels, or in NCHW pixels of a
 image may be seen as one row of pixels (the algorithm ``flat``); where all channels are neighbours, columns and channels
 may be seen as columns (``joined``). ``tile_co`` counts vectors of lanes. ``tile_ow`` counts what each of them is
 multiplied with, one after the other: pixels where lanes are channels, channels where they are pixels. ``tile_oh``
-counts rows of either. With ``flat``, ``block_oh`` counts tiles of pixels and not of rows.
+counts rows of either. With ``flat``, ``block_oh`` counts tiles of pixels and not of rows, and so does ``tile_oh`` where
+products are of matrices, whose tiles are of a few pixels each.
 """
 
 from itertools import product
@@ -14,6 +15,7 @@ import numpy.typing as npt
 
 from tuner.codegen.matrix import LARGEST, REGISTERS
 from tuner.dtype import item_bytes
+from tuner.operators.conv2d import is_flat
 from tuner.operators.image import channel_block, output_size
 from tuner.space import Columns
 from tuner.target import Target
@@ -34,7 +36,8 @@ class Shape:
     """The numbers of a workload on a target, by an algorithm that is such a product, with these lanes."""
 
     def __init__(self, workload: Workload, target: Target, algorithm: str = "direct", lanes: str = "channels") -> None:
-        self.algorithm, self.flat, self.pixels = algorithm, algorithm == "flat", lanes == "pixels"
+        self.algorithm, self.pixels = algorithm, lanes == "pixels"
+        self.flat = algorithm == "flat" or (algorithm == "split" and is_flat(workload))
         self.blocked = channel_block(workload.text("layout"), workload.size("co"))
         self.n, self.co, ci = workload.size("n"), workload.size("co"), workload.size("ci")
         self.oh, self.ow = output_size(workload)
@@ -87,7 +90,7 @@ def quantities(shape: Shape, target: Target, columns: Columns) -> dict[str, npt.
     copies = bodies(shape.oh, 1 if shape.flat else columns["block_oh"], columns["tile_oh"])
     copies = copies * bodies(all_channels, columns["block_co"], channels.astype(np.int64))
     if shape.flat:
-        tasks = tasks * np.ceil(shape.ow / (columns["block_oh"] * pixels))
+        tasks = tasks * np.ceil(shape.ow / (columns["block_oh"] * rows * pixels))
     else:
         tasks = tasks * np.ceil(shape.oh / (block_rows * rows))
     if shape.pixels:
@@ -159,13 +162,15 @@ def illegal(shape: Shape, target: Target, columns: Columns) -> npt.NDArray[np.bo
     result = (known["registers"] > 1) & (known["accumulators"] > shape.parts) | (known["unrolled"] > UNROLL_LIMIT)
     result |= known["unrolled"] * known["copies"] > CODE_LIMIT
     channels = ceil(shape.co, columns["tile_ow"]) if shape.pixels else ceil(shape.vectors, columns["tile_co"])
-    rows = ceil(shape.oh, columns["tile_oh"])
+    matrices = columns["unit"] == UNITS.index("matrices") if "unit" in columns else np.zeros(len(result), np.bool_)
+    rows, high = ceil(shape.oh, columns["tile_oh"]), np.full(len(result), shape.oh)
     if shape.flat:
-        rows = ceil(shape.ow, columns["tile_co"] * shape.lanes if shape.pixels else columns["tile_ow"])
+        tiles = ceil(shape.ow, columns["tile_co"] * shape.lanes if shape.pixels else columns["tile_ow"])
+        rows, high = ceil(tiles, columns["tile_oh"]), np.where(matrices, tiles, high)  # rows of tiles of pixels
     result |= (columns["block_co"] > 1) & (columns["block_co"] > channels)
     result |= (columns["block_oh"] > 1) & (columns["block_oh"] > rows)
     # A knob has the values for all pictures.
-    result |= (columns["tile_co"] > shape.vectors) | (columns["tile_oh"] > shape.oh)
+    result |= (columns["tile_co"] > shape.vectors) | (columns["tile_oh"] > high)
     result |= columns["tile_ow"] > shape.others
     result |= ceil(shape.others, columns["tile_ow"]) * columns["tile_ow"] > shape.others * (1 + WASTE)
     result |= shape.steps_ci % columns["split_ci"] != 0
@@ -179,9 +184,7 @@ def illegal(shape: Shape, target: Target, columns: Columns) -> npt.NDArray[np.bo
         # The border is decided where the code is written: along rows by unrolling, down the image by whole rows.
         inner = (columns["tile_oh"] == 1) & ((columns["unroll_kw"] == 1) | (shape.kw == 1)) & (shape.pairs != "kw")
         result |= (columns["pad"] == PADS.index("skip")) & ~inner
-    if "unit" in columns:
-        matrices = columns["unit"] == UNITS.index("matrices")
-        result |= matrices & ((columns["tile_ow"] > LARGEST) | (columns["split_ci"] > LARGEST) | (not shape.tiles))
-        if shape.padded:
-            result |= matrices & (columns["pad"] == PADS.index("skip"))
+    result |= matrices & ((columns["tile_ow"] > LARGEST) | (columns["split_ci"] > LARGEST) | (not shape.tiles))
+    if shape.padded:
+        result |= matrices & (columns["pad"] == PADS.index("skip"))
     return np.asarray(result)
