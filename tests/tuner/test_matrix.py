@@ -26,6 +26,7 @@ from tuner.codegen.program import Program
 from tuner.errors import ScheduleError
 from tuner.operators.conv2d import is_flat
 from tuner.operators.image import channel_block, output_size
+from tuner.operators.split import stretch
 from tuner.schedule import (
     Algorithm,
     CacheWrite,
@@ -62,6 +63,7 @@ SPLIT = [  # of float32, by products of bfloat16
     "conv2d(ci=32,h=9,w=14,co=32,k=3,pad=1,layout=NCHW16c,epilogue=bias+residual+relu)",
     "conv2d(ci=64,h=5,w=9,co=32,k=1,layout=NCHW32c)",
     "conv2d(n=2,ci=16,h=9,w=7,co=48,k=3x2,stride=2,pad=0x1,layout=NCHW16c,epilogue=bias)",
+    "conv2d(n=2,ci=3,h=21,w=35,co=32,k=7,stride=2,pad=3,layout=NCHW32c,epilogue=bias+relu)",
 ]
 PRODUCTS_EACH = 700  # of an example, at most: an emulated one takes a tenth of a millisecond
 
@@ -97,8 +99,10 @@ def work(workload: Workload, config: dict[str, Any]) -> tuple[int, int]:
     assert channels
     tiles *= workload.size("n") * rows * workload.size("co") // min(channels, 16)
     kh, kw = workload.sizes("k")
-    parts = 3 if config.get("algorithm") == "split" else 1
-    return tiles, parts * kh * kw * workload.size("ci") // (2 * config["split_ci"])
+    if config.get("algorithm") != "split":
+        return tiles, kh * kw * workload.size("ci") // (2 * config["split_ci"])
+    depth = stretch(workload) or kw * workload.size("ci")
+    return tiles, 3 * kh * depth // (2 * config["split_ci"])
 
 
 def assert_tiles_do_it(workload: Workload, config: dict[str, Any], target: Target) -> None:
@@ -149,17 +153,18 @@ def random_case(rng: Random, kind: str) -> tuple[Workload, dict[str, Any], Targe
     else:
         block = rng.choice((8, 16, 32))
         window = 1 if kind == "1x1" else (rng.randint(1, 3), rng.randint(2, 3))
+        few = kind == "split" and block == 32 and rng.random() < 0.7  # channels: columns and they are one stretch
         workload = make(
             "conv2d",
             n=rng.randint(1, 2),
-            ci=block * rng.randint(1, 2),
+            ci=rng.randint(1, 9) if few else block * rng.randint(1, 2),
             co=block * rng.randint(1, 3),
             h=rng.randint(5, 9),
             w=rng.randint(5, 21),
             k=window,
             stride=rng.randint(1, 2),
             pad=rng.choice((0, 1)) if window != 1 else 0,
-            dilation=rng.randint(1, 1 if window == 1 else 2),
+            dilation=(rng.randint(1, 2), 1 if few else rng.randint(1, 1 if window == 1 else 2)),
             layout=f"NCHW{block}c",
             epilogue=rng.choice(EPILOGUES),
             dtype="float32" if kind == "split" else "bfloat16",

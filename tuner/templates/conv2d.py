@@ -6,7 +6,7 @@ operands a step takes two channels at a time. Around it: blocks of rows and of c
 space. Where Winograd's algorithm applies, the knob ``algorithm`` chooses between the two: see ``winograd``.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import numpy as np
@@ -65,7 +65,7 @@ def _space(workload: Workload, target: Target) -> Space:
         Choice("tile_ow", tuple(sorted(others))),
         Choice("block_co", up_to(shape.vectors, (1, 2, 4, 8))),
         Choice("block_oh", up_to(shape.oh, (1, 2, 4, 7, 14))),
-        Choice("split_ci", up_to(shape.steps_ci, (1, 2, 3, 4, 8, 16))),
+        Choice("split_ci", _depths(shapes.values())),
         Flag("unroll_kw", (0, 1) if shape.kw > 1 else (0,)),
         Choice("order", ORDERS if shape.kh * shape.kw > 1 else ORDERS[:1]),
         Choice("outer", OUTERS),
@@ -81,6 +81,12 @@ def _space(workload: Workload, target: Target) -> Space:
     if len(lanes := _lanes(workload)) > 1:
         knobs.append(Choice("lanes", lanes, absent="channels"))
     return Space(knobs)
+
+
+def _depths(shapes: Iterable[Shape]) -> tuple[int, ...]:
+    """Of the channels that are written out, or that a product of matrices takes; a stretch is taken whole."""
+    stretches = {each.stretched // 2 for each in shapes if each.stretched}
+    return tuple(sorted(stretches.union(*(up_to(each.steps_ci, (1, 2, 3, 4, 8, 16)) for each in shapes))))
 
 
 def _algorithms(workload: Workload, target: Target) -> tuple[str, ...]:
@@ -176,7 +182,7 @@ def _schedule(workload: Workload, target: Target, config: Config) -> Schedule:
     if matrices:
         steps.append(Matrix(STAGE, pixels, "ci.1"))
     if algorithm == "split":
-        steps += _parts(values.get("pad", "first"), tasks[-1])
+        steps += _parts(shape, values.get("pad", "first"), tasks[-1])
     elif shape.padded:
         steps += _pad(shape, target, values["pad"], tasks[-1])
     return Schedule(tuple(steps))
@@ -233,11 +239,13 @@ def _pad(shape: Shape, target: Target, how: str, task: str) -> list[Step]:
     return steps
 
 
-def _parts(how: str, task: str) -> list[Step]:
+def _parts(shape: Shape, how: str, task: str) -> list[Step]:
     """Make the parts of the padded data, before everything or for a task, both of an element together."""
     at = task if how == "task" else ""
-    steps: list[Step] = [ComputeAt("parts", at), Reorder("parts", ("pn", "pc", "py", "px", "pp", "pb"))]
-    steps += [Unroll("parts", ("pp",)), Vectorize("parts", "pb")]
+    steps: list[Step] = [Split("parts", "px", (shape.lanes,))] if shape.stretched else []
+    inner = ("px.0", "pb", "pp", "px.1") if shape.stretched else ("px", "pp", "pb")
+    steps += [ComputeAt("parts", at), Reorder("parts", ("pn", "pc", "py", *inner))]
+    steps += [Unroll("parts", ("pp",)), Vectorize("parts", inner[-1])]
     return steps if at else [*steps, Parallel("parts", ("pn", "pc", "py"))]
 
 

@@ -15,6 +15,7 @@ import numpy.typing as npt
 
 from tuner.codegen.matrix import LARGEST, REGISTERS
 from tuner.dtype import item_bytes
+from tuner.operators import split
 from tuner.operators.conv2d import is_flat
 from tuner.operators.image import channel_block, output_size
 from tuner.space import Columns
@@ -60,6 +61,9 @@ class Shape:
         if algorithm == "joined":  # columns of one channel
             self.kw, self.width, self.stride = self.kw * ci, self.width * ci, (self.stride[0], self.stride[1] * ci)
             self.ci = self.all_ci = 1
+        self.stretched = split.stretch(workload) if algorithm == "split" else 0
+        if self.stretched:  # columns are channels
+            self.kw, self.ci, self.all_ci = 1, self.stretched, self.stretched
         narrow = workload.text("dtype") == "bfloat16" or algorithm == "split"
         self.bytes = item_bytes("bfloat16" if narrow else "float32")
         # The axis that dot products of two are taken along, and the steps that remain of channels and columns.
