@@ -89,11 +89,11 @@ class Tiles:
             raise FaultError(
                 f"tdpbf16ps: tiles {total}, {left}, {right} of {rows, width}, {height, depth}, {steps, across}"
             )
-        # Elements [step, row, 1, of a pair] and [step, 1, column, of a pair]; the two of a pair are summed up apart.
-        a = _wide(self.data[left, :rows, :depth]).reshape(rows, steps, 1, 2).swapaxes(0, 1)
-        b = _wide(self.data[right, :steps, :width]).reshape(steps, 1, width // 4, 2)
-        sums = np.zeros((rows, width // 4, 2), np.float32)
+        sums = np.zeros((rows, width // 4, 2), np.float32)  # the two of a pair are summed up apart
         with np.errstate(all="ignore"):
+            # Elements [step, row, 1, of a pair] and [step, 1, column, of a pair].
+            a = _wide(self.data[left, :rows, :depth]).reshape(rows, steps, 1, 2).swapaxes(0, 1)
+            b = _wide(self.data[right, :steps, :width]).reshape(steps, 1, width // 4, 2)
             for product in a * b:
                 sums = _normal(sums + product)
             result = self.data[total, :rows, :width].view(np.float32)
@@ -131,26 +131,29 @@ class Emulator:
         length, address, stride = 5, 0, 0
         if mode != 3:
             length, address, stride = _memory(context, at, mode, low, more)
-        tiles = self.threads.setdefault(threading.get_ident(), Tiles())
-        try:
-            match name:
-                case "ldtilecfg":
-                    tiles.configure(ctypes.string_at(address, 64))
-                case "tilerelease":
-                    tiles.release()
-                case "tilezero":
-                    tiles.zero(register)
-                case "tileloadd" | "tileloaddt1":
-                    tiles.load(register, address, stride)
-                case "tilestored":
-                    tiles.store(register, address, stride)
-                case "tdpbf16ps":
-                    tiles.product(register, low, ~wide >> 3 & 15)
-        except FaultError as fault:
-            self.faults.append(str(fault))
-        self.executed[name] += 1
         ctypes.c_int64.from_address(context + _COUNTER).value = at + length
+        self.executed[name] += 1
+        try:
+            self._execute(name, register, low, ~wide >> 3 & 15, address, stride)
+        except Exception as error:  # which must not leave the handler of a signal: the same instruction would follow
+            self.faults.append(str(error))
         return True
+
+    def _execute(self, name: str, register: int, left: int, right: int, address: int, stride: int) -> None:
+        tiles = self.threads.setdefault(threading.get_ident(), Tiles())
+        match name:
+            case "ldtilecfg":
+                tiles.configure(ctypes.string_at(address, 64))
+            case "tilerelease":
+                tiles.release()
+            case "tilezero":
+                tiles.zero(register)
+            case "tileloadd" | "tileloaddt1":
+                tiles.load(register, address, stride)
+            case "tilestored":
+                tiles.store(register, address, stride)
+            case "tdpbf16ps":
+                tiles.product(register, left, right)
 
 
 def _memory(context: int, at: int, mode: int, low: int, more: int) -> tuple[int, int, int]:

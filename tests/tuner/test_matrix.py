@@ -73,9 +73,10 @@ def with_tiles(threads: int = 1) -> Target:
     return replace(HOST, cpu="sapphirerapids", features=features, threads=threads)
 
 
-def compute(program: Program, workload: Workload, target: Target) -> tuple[npt.NDArray[Any], Counter[str]]:
+def compute(
+    program: Program, target: Target, arrays: dict[str, npt.NDArray[Any]]
+) -> tuple[npt.NDArray[Any], Counter[str]]:
     """The output of ``program``, and how often it executed which instruction; unknown where the registers are real."""
-    arrays = random_arrays(workload, seed=0)
     if HOST.has_tiles:
         return kernels.compute(program, target, arrays), Counter()
     with emulated() as emulator:  # without load, which asks the system for the registers
@@ -108,8 +109,9 @@ def work(workload: Workload, config: dict[str, Any]) -> tuple[int, int]:
 def assert_tiles_do_it(workload: Workload, config: dict[str, Any], target: Target) -> None:
     """The machine code gives the reference's result, and takes the products that it should and no more."""
     program = build(workload, template_for(workload, target).schedule(workload, target, config), target)
-    expected = reference(workload, random_arrays(workload, seed=0))
-    result, executed = compute(program, workload, target)
+    arrays = random_arrays(workload, seed=0)
+    expected = reference(workload, arrays)
+    result, executed = compute(program, target, arrays)
     difference = np.subtract(result, expected, dtype=np.float64)
     assert np.abs(difference).max() <= TOLERANCES[workload.text("dtype")] * np.abs(expected).max(), config
     if executed:
@@ -216,6 +218,26 @@ def test_float32_by_three_products_of_bfloat16_keeps_its_error(key: str, unit: s
         schedule = template_for(workload, target).schedule(workload, target, config)
         assert "where 0 <= q + -1*p < 2" in str(nest_of(workload, schedule))  # three of four products
         assert error(workload, schedule, HOST) <= 1e-5, config
+
+
+@X86
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+@pytest.mark.parametrize(("key", "spoiled"), [(SPLIT[0], 0), (SPLIT[3], 1)])
+def test_split_spoils_the_sums_of_a_special_value_and_of_one_before_a_stretch(
+    key: str, spoiled: int, value: float
+) -> None:
+    workload, target = parse(key.replace("+relu", "")), with_tiles()  # which makes zero of an infinity
+    template = template_for(workload, target)
+    arrays = dict(random_arrays(workload, seed=0))
+    arrays["data"] = arrays["data"].copy()
+    arrays["data"][0, 0, 4, 6, 0] = value
+    with np.errstate(invalid="ignore"):
+        special = ~np.isfinite(reference(workload, arrays))
+    program = build(workload, template.schedule(workload, target, template.default(workload, target)), target)
+    result, _ = compute(program, target, arrays)
+    assert not np.isfinite(result[special]).any()
+    columns = {column for *_, column, _ in np.argwhere(~np.isfinite(result) & ~special).tolist()}
+    assert len(columns) == spoiled
 
 
 def test_float32_is_split_only_where_there_are_registers_for_matrices() -> None:
