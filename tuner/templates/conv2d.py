@@ -257,8 +257,16 @@ def _illegal(workload: Workload, target: Target, columns: Columns) -> npt.NDArra
         rows = np.flatnonzero(np.isin(columns["algorithm"], range(1, len(winograd.ALGORITHMS))))
         if len(rows):
             result[rows] = winograd.illegal(workload, target, {name: each[rows] for name, each in columns.items()})
-    if "split" in (algorithms := _algorithms(workload, target)) and "pad" in columns:
-        result |= (columns["algorithm"] == algorithms.index("split")) & (columns["pad"] == PADS.index("skip"))
+    algorithms = _algorithms(workload, target)
+    if "unit" in columns and len(algorithms) > 1:  # vectors are for Winograd's sums, and never fast enough for split's
+        names = np.array([name.startswith("winograd") for name in algorithms])
+        matrices = columns["unit"] == UNITS.index("matrices")
+        result |= matrices & names[columns["algorithm"]]
+    if "split" in algorithms:
+        splits = columns["algorithm"] == algorithms.index("split")
+        result |= splits & (columns["unit"] != UNITS.index("matrices"))
+        if "pad" in columns:
+            result |= splits & (columns["pad"] == PADS.index("skip"))
     return result
 
 
