@@ -373,7 +373,7 @@ def _matrices(shape: Shape, values: dict[str, Any]) -> dict[str, Any]:
     """The part of the default that is another with matrix registers: four of them for sums, two each for operands."""
     co = max(value for value in values["tile_co"] if value * shape.parts <= max(2, shape.parts))
     ow = min((value for value in values["tile_ow"] if value <= LARGEST), key=lambda v: (ceil(shape.ow, v), v))
-    rows = ceil(shape.ow, ow) if shape.flat else shape.oh
+    rows = shape.ow // ow if shape.flat else shape.oh
     oh = max(value for value in values["tile_oh"] if value <= rows and value * co * shape.parts <= 4)
     depth = max(value for value in values["split_ci"] if shape.steps_ci % value == 0 and value <= LARGEST)
     tile = {"unit": "matrices", "tile_co": co, "tile_oh": oh, "tile_ow": ow, "split_ci": depth, "unroll_kw": 0}

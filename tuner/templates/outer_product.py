@@ -171,6 +171,7 @@ def illegal(shape: Shape, target: Target, columns: Columns) -> npt.NDArray[np.bo
     if shape.flat:
         tiles = ceil(shape.ow, columns["tile_co"] * shape.lanes if shape.pixels else columns["tile_ow"])
         rows, high = ceil(tiles, columns["tile_oh"]), np.where(matrices, tiles, high)  # rows of tiles of pixels
+        result |= matrices & (columns["block_oh"] * columns["tile_oh"] * columns["tile_ow"] > shape.ow)  # not whole
     result |= (columns["block_co"] > 1) & (columns["block_co"] > channels)
     result |= (columns["block_oh"] > 1) & (columns["block_oh"] > rows)
     # A knob has the values for all pictures.
