@@ -28,10 +28,8 @@ WORKLOADS = (
     "dense(m=1,ci=512,co=1000)",
     "batch_matmul(b=12,m=128,k=64,n=128)",
 )
-KINDS = (
-    "algorithm",
-    "lanes",
-)  # knobs that make another kind of program; direct and with lanes of channels is the plain one
+# Knobs that make another kind of program; direct and with lanes of channels is the plain one.
+KINDS = ("algorithm", "lanes")
 
 
 def main() -> None:

@@ -107,7 +107,7 @@ def task_of(workload: Workload) -> dict[str, Any]:
         task |= {"OH": (h + 2 * pad - k) // stride + 1, "OW": (w + 2 * pad - k) // stride + 1}
     else:
         raise WorkloadError(f"{workload.label}: {workload.operator} is not part of this benchmark")
-    if workload.operator != "matmul" and workload_of(task, "NCHW") != workload:
+    if workload.operator != "matmul" and workload_of(task, "NCHW", Target.host()) != workload:
         raise WorkloadError(
             f"{workload.label}: only batch 1, NCHW, square windows, even padding and no epilogue can be compared here"
         )
@@ -119,7 +119,8 @@ def tune(tasks: Sequence[dict[str, Any]], options: argparse.Namespace) -> None:
     pins = dict(options.pins)
     with tunedb.open(options.db) as database:
         for threads in options.threads:
-            for workload in {workload_of(task, name): None for name in options.layouts for task in tasks}:
+            host = Target.host(threads)
+            for workload in {workload_of(task, name, host): None for name in options.layouts for task in tasks}:
                 _say(f"tuning {workload.label}, {threads} threads")
                 tunedb.tune(workload, db=database, trials=options.tune, threads=threads, pins=pins)
 

@@ -27,7 +27,6 @@ from tuner.workload import Workload, conv2d, dense, depthwise_conv2d
 Array = npt.NDArray[np.float32]
 
 VERSION = f"tunedb {tunedb.__version__}"
-BLOCK = 16  # channels
 NOTE: dict[str, str] = {}  # name of a task -> which schedule it was run with
 
 
@@ -41,7 +40,7 @@ def prepare(
     ``w`` [K, N].
     With a tolerance in the task the error stays within it; with dtype "bfloat16" in it the operands and the output are
     rounded to that; ``x`` and ``w`` are float32.
-    ``opts`` may have layout ("own" if not given: NCHW16c where blocks of 16 divide the channels, else NCHW) and db (a
+    ``opts`` may have layout ("own" if not given: see ``own_layout``) and db (a
     URL; the usual database if not given).
 
     Raises TunedbError for a task that has no kernel.
@@ -50,7 +49,7 @@ def prepare(
     # Not sooner: who only imports this module, to tune, must not be bound to one processor.
     os.environ.setdefault("OMP_PROC_BIND", "true")
     target = Target.host(threads)
-    workload = workload_of(task, opts.get("layout", "own"))
+    workload = workload_of(task, opts.get("layout", "own"), target)
     schedule, NOTE[task["name"]] = choose(workload, target, opts.get("db"))
     program = build(workload, schedule, target)
     module = cpu.load(program.ir, target)
@@ -72,12 +71,22 @@ def prepare(
     return partial(function, pointers), lambda: plain(output).astype(np.float32)
 
 
-def workload_of(task: Mapping[str, Any], layout: str) -> Workload:
+def workload_of(task: Mapping[str, Any], layout: str, target: Target) -> Workload:
     """The workload of ``task`` with its images in ``layout``. Raises WorkloadError when there is none."""
-    if layout == "own" and task["kind"] == "conv":
-        layout = "NCHW16c" if all(c < BLOCK or c % BLOCK == 0 for c in (task["IC"], task["OC"])) else "NCHW"
-    workload = _workload(task, layout)
+    workload = _workload(task, own_layout(task, target) if layout == "own" and task["kind"] == "conv" else layout)
     return workload.within(task["tolerance"]) if "tolerance" in task else workload
+
+
+def own_layout(task: Mapping[str, Any], target: Target) -> str:
+    """The layout in which a convolution should be quickest: in blocks of channels, where these divide.
+
+    Blocks of 32 are for matrix registers, which they fill; a vector of float32 is one of 16.
+    """
+    blocks = [32] if target.has_tiles and task["G"] == 1 else []
+    for block in (*blocks, 16):
+        if all(channels < block or channels % block == 0 for channels in (task["IC"], task["OC"])):
+            return f"NCHW{block}c"
+    return "NCHW"
 
 
 def _workload(task: Mapping[str, Any], layout: str) -> Workload:

@@ -245,7 +245,7 @@ def _model(
 def _store(database: "Database", name: str, known: Training, settings: Settings) -> registry.StoredModel:
     model = GlobalModel.fit(known.data, settings)
     choice, seen = known.choice, Seen.of(known.data)
-    basis = registry.Basis(len(choice.rows), tuple(sorted(choice.targets)), Counter(known.lost.values()), seen)
+    basis = registry.Basis(len(choice.rows), tuple(sorted(choice.targets)), dict(Counter(known.lost.values())), seen)
     stored = registry.pack(name, model, choice.digest, settings, known.data, basis)
     with database.write() as connection:
         registry.save(connection, stored)

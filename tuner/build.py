@@ -74,7 +74,7 @@ def _packing(packed: PackedOperand, operand: Operand) -> Packing:
     walks = [(number, d, int(step), int(turns)) for number, (d, step, turns) in enumerate(packed.walks)]
     parts: list[tuple[int, ...]] = []
     numbers: list[int] = []
-    for dimension in range(len(operand.shape) + (packed.parts > 1)):
+    for dimension in range(len(packed.joined or operand.shape) + (packed.parts > 1)):
         own = sorted((walk for walk in walks if walk[1] == dimension), key=lambda walk: walk[2:], reverse=True)
         reach = 1
         for _, _, step, turns in reversed(own):
@@ -86,4 +86,4 @@ def _packing(packed: PackedOperand, operand: Operand) -> Packing:
         numbers += [number for number, _, _, _ in own]
     # numbers[i] is the position in the packed order of the i-th part; the packing wants the inverse.
     order = tuple(sorted(range(len(numbers)), key=lambda part: numbers[part]))
-    return Packing(operand.shape, tuple(parts), order, packed.maps, packed.dtype, packed.parts)
+    return Packing(operand.shape, tuple(parts), order, packed.maps, packed.dtype, packed.parts, packed.joined)

@@ -45,7 +45,8 @@ class Tensor:
 
     ``role``: input, constant, output, intermediate of two stages, or table: ``values`` that are known when compiling.
     ``maps`` make a constant out of the operand of its name before it is packed, outside the kernel. With ``parts``, its
-    first dimension are the parts that a ``Part`` of that operand would have.
+    first dimension are the parts that a ``Part`` of that operand would have, the smallest first. With ``joined``, each
+    of its dimensions is made of these dimensions of the operand, the outermost first, or has one element.
     """
 
     name: str
@@ -55,6 +56,7 @@ class Tensor:
     maps: tuple[Map, ...] = ()
     dtype: str = "float32"
     parts: int = 1
+    joined: tuple[tuple[int, ...], ...] = ()
 
     def __getitem__(self, indices: "tuple[Axis | Affine, ...] | Axis | Affine") -> "Access":
         indices = indices if isinstance(indices, tuple) else (indices,)

@@ -207,7 +207,8 @@ class PackedOperand:
     """A constant operand that is packed outside the kernel.
 
     ``walks``, outermost first: the dimension that the loop walks along, how far one turn goes, and the number of turns.
-    ``maps`` and ``parts`` come first; the dimensions are those of the result. ``dtype`` is that of packed elements.
+    ``joined``, ``maps`` and ``parts`` come first; the dimensions are those of the result. ``dtype`` is that of packed
+    elements.
     """
 
     tensor: str
@@ -215,6 +216,7 @@ class PackedOperand:
     maps: tuple[Map, ...] = ()
     dtype: str = "float32"
     parts: int = 1
+    joined: tuple[tuple[int, ...], ...] = ()
 
 
 @dataclass(frozen=True)

@@ -224,6 +224,7 @@ class _NestBuilder:
                     access.tensor.maps,
                     access.tensor.dtype,
                     access.tensor.parts,
+                    access.tensor.joined,
                 )
             )
             buffer = Buffer(pack.tensor, self._turns(pack.loops), Scope.ARGUMENT, dtype=access.tensor.dtype)
@@ -369,9 +370,9 @@ class _NestBuilder:
         if access.tensor.role == "table" and buffer not in self.buffers:
             self.buffers.append(buffer)
         made = access.tensor
-        if made.maps or made.parts > 1:
+        if made.maps or made.parts > 1 or made.joined:
             whole = tuple((d, 1, extent) for d, extent in enumerate(made.shape))
-            self.packed.append(PackedOperand(made.name, whole, made.maps, made.dtype, made.parts))
+            self.packed.append(PackedOperand(made.name, whole, made.maps, made.dtype, made.parts, made.joined))
         load = Load(buffer, index, ahead)
         return Within(tuple(conditions), load) if conditions else load
 

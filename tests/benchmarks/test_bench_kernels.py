@@ -2,6 +2,7 @@
 
 import json
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +13,7 @@ from benchmarks.bench_kernels import main, select, store, task_of
 from benchmarks.race import HERE, Contender, Result, processes, race
 from benchmarks.table import Row, mean, render, summary
 from tuner.errors import WorkloadError
+from tuner.target import Target
 from tuner.workload import Workload, conv2d, dense, depthwise_conv2d, matmul, parse, random_arrays, reference
 
 SMALL = conv2d(ci=32, h=9, w=9, co=32, k=3, pad=1)
@@ -50,6 +52,22 @@ def test_our_contender_computes_a_convolution_in_either_layout(workload: Workloa
     run()
     np.testing.assert_allclose(get(), reference(workload, arrays), atol=1e-4)
     assert contender.NOTE[task["name"]] == "default"
+
+
+def test_our_own_layout_fills_vectors_and_where_there_are_matrix_registers_these() -> None:
+    vectors = replace(Target.host(), features=("avx512f",))
+    matrices = replace(vectors, features=("amx-bf16", "amx-tile", "avx512f"))
+    layouts = {
+        (ci, co, target.has_tiles): contender.own_layout(task_of(conv2d(ci=ci, h=8, w=8, co=co, k=3)), target)
+        for ci, co in ((3, 64), (64, 128), (48, 64), (24, 64))
+        for target in (vectors, matrices)
+    }
+    assert [layouts[3, 64, tiles] for tiles in (False, True)] == ["NCHW16c", "NCHW32c"]
+    assert [layouts[64, 128, tiles] for tiles in (False, True)] == ["NCHW16c", "NCHW32c"]
+    assert [layouts[48, 64, tiles] for tiles in (False, True)] == ["NCHW16c", "NCHW16c"]
+    assert [layouts[24, 64, tiles] for tiles in (False, True)] == ["NCHW", "NCHW32c"]
+    deep = task_of(depthwise_conv2d(c=64, h=8, w=8, k=3))
+    assert contender.own_layout(deep, matrices) == "NCHW16c"
 
 
 def test_our_contender_computes_a_matrix_product(database: str) -> None:

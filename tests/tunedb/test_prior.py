@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from sqlalchemy import delete, text, update
+from sqlalchemy import delete, select, text, update
 
 import tunedb
 from tests.tunedb.test_cli import call, error_line
@@ -17,9 +17,11 @@ from tunedb import Database, prior, registry
 from tunedb.cli.common import Exit
 from tunedb.cli.model import KINDS
 from tunedb.sessions import SessionArguments
+from tunedb.tables import SCHEDULE
 from tuner.cost_model import global_model
 from tuner.cost_model.global_model import ModelError, Settings
 from tuner.features.invariant import VERSION
+from tuner.schedule import Schedule, Split
 from tuner.target import Target
 from tuner.templates import template_for
 from tuner.trial import Environment, Status, Trial
@@ -89,6 +91,16 @@ def test_a_warm_start_says_what_it_learned_from(filled: Database) -> None:
     assert {one.workload for one in found.report.held_out} == {source.key for source in SOURCES}
     assert found.report.nearest[0] in {source.key for source in SOURCES}
     json.dumps(found.report.to_json(), allow_nan=False)
+
+
+def test_trials_that_cannot_be_lowered_any_more_are_counted_and_the_others_teach(filled: Database) -> None:
+    gone = Schedule((Split("matmul", "gone", (2,)),)).to_json()
+    with filled.write() as connection:
+        one = connection.execute(select(SCHEDULE.c.id).limit(1)).scalar_one()
+        connection.execute(update(SCHEDULE).where(SCHEDULE.c.id == one).values(steps=gone))
+    found = start(filled)
+    assert found.prior is not None
+    assert found.report.used == 119
 
 
 @pytest.mark.parametrize("kind", ["empty", "failed", "flat", "one"])

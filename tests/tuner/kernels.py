@@ -1,14 +1,14 @@
 """Runs programs in this process, between guards: a write beside an array is noticed, a value read there is NaN."""
 
 import ctypes
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from tuner.build import build
-from tuner.codegen.cpu import load
+from tuner.codegen.cpu import Module, load
 from tuner.codegen.program import Program
 from tuner.dtype import DTYPES
 from tuner.kernel import Kernel, aligned
@@ -45,7 +45,12 @@ def allowed(workload: Workload, schedule: Schedule) -> float:
     return max(_LEAST_EXACT.get(schedule.algorithm, 0.0), TOLERANCES[workload.text("dtype")])
 
 
-def compute(program: Program, target: Target, arrays: dict[str, npt.NDArray[Any]]) -> npt.NDArray[Any]:
+def compute(
+    program: Program,
+    target: Target,
+    arrays: dict[str, npt.NDArray[Any]],
+    load: Callable[[str, Target], Module] = load,
+) -> npt.NDArray[Any]:
     """The output of ``program``. All that it may write to starts as NaN, so nothing is right by chance."""
     guarded = {argument.name: Guarded(argument.size, argument.stored) for argument in program.arguments}
     guarded["workspace"] = Guarded(program.workspace_bytes // 4)

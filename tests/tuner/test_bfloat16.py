@@ -119,6 +119,22 @@ def test_what_is_only_copied_is_not_converted() -> None:
     assert "float>" not in copied
 
 
+@pytest.mark.parametrize("isa", TARGETS)
+@settings(max_examples=10)
+@given(rng=st.randoms(use_true_random=False))
+def test_columns_and_channels_as_one_axis_give_the_result_of_the_reference(isa: str, rng: Random) -> None:
+    image = f"n={rng.randint(1, 2)},ci={rng.choice((3, 5, 7))},co={rng.choice((8, 16, 48))}"
+    image += f",h={rng.randint(3, 9)},w={rng.randint(3, 30)},epilogue={rng.choice(('bias+relu', 'residual'))}"
+    window = f"k={rng.randint(1, 3)}x3,stride={rng.randint(1, 3)},pad={rng.choice(('0', '1', '1x0x2x1'))}"
+    workload, target = parse(f"conv2d({image},{window},layout=NCHW8c,dtype=bfloat16)"), TARGETS[isa]
+    template = template_for(workload, target)
+    space = template.space(workload, target).pinned({"algorithm": "joined", "split_ci": 1, "order": "ci,kh,kw"})
+    indices = space.sample(np.random.default_rng(rng.randint(0, 99)), 2000)
+    legal = indices[~template.illegal(workload, target, space.columns(indices))]
+    for index in legal[:2].tolist():
+        assert_right(workload, template.schedule(workload, target, space.config(index)), target)
+
+
 def rounded(values: list[float], target: Target) -> list[float]:
     """``values`` as a kernel rounds them: a product with one."""
     workload = parse(f"dense(m=1,ci=1,co={len(values)},dtype=bfloat16,epilogue=bias)")

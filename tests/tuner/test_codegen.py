@@ -265,6 +265,16 @@ def test_packing_transforms_a_constant_in_double_precision_and_reads_back() -> N
     assert Packing.from_json(packing.to_json()) == packing
 
 
+def test_packing_joins_dimensions_and_reads_back() -> None:
+    packing = Packing((2, 3, 4), ((2,), (1,), (2, 6)), (0, 1, 3, 2), joined=((0,), (), (2, 1)))
+    array = np.arange(24, dtype=np.float32).reshape(2, 3, 4)
+    packed = packing.apply(array).reshape(2, 1, 6, 2)
+    for outer, inner in ((0, 0), (5, 0), (2, 1)):
+        joined = 6 * inner + outer  # which is made of the last dimension, and inside it the one before
+        np.testing.assert_array_equal(packed[:, 0, outer, inner], array[:, joined % 3, joined // 3])
+    assert Packing.from_json(packing.to_json()) == packing
+
+
 def test_known_elements_of_a_table_are_no_loads_and_zeros_and_ones_no_products() -> None:
     """The row transform of F(2x2) alone: eight of its sixteen coefficients are 1 or -1, and all the others are 0."""
     workload = parse("conv2d(ci=4,h=4,w=4,co=4,k=3,pad=1,layout=NCHW4c)")

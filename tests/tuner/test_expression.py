@@ -88,6 +88,24 @@ def test_flat_refuses_what_it_is_not_for(window: str) -> None:
         expression_of(parse(f"conv2d(ci=4,h=6,w=6,co=4,{window})"), "flat")
 
 
+def test_columns_and_channels_as_one_axis_compute_the_reference() -> None:
+    key = "conv2d(n=2,ci=3,h=6,w=7,co=4,k=3x2,stride=2x3,pad=1x0x2x1,dilation=2x1,layout=NCHW4c,epilogue=bias+relu)"
+    workload = parse(key)
+    arrays = random_arrays(workload, seed=3)
+    seen = {
+        "data": arrays["data"].reshape(2, 1, 6, 21, 1),
+        "weight": arrays["weight"].transpose(0, 2, 3, 1).reshape(4, 1, 3, 6),
+    }
+    result = interpret(expression_of(workload, "joined"), {**arrays, **seen})
+    np.testing.assert_allclose(result, reference(workload, arrays), rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.parametrize("image", ["ci=3", "ci=1,layout=NCHW4c", "ci=8,layout=NCHW4c", "ci=3,dilation=2,layout=NCHW4c"])
+def test_joined_refuses_what_it_is_not_for(image: str) -> None:
+    with pytest.raises(ScheduleError, match="joined is for 2 or more channels in one block of the layout"):
+        expression_of(parse(f"conv2d({image},h=6,w=6,co=4,k=3)"), "joined")
+
+
 @pytest.mark.parametrize("m", sorted({size for tile in TILES.values() for size in tile}))
 def test_the_transforms_filter_a_row_of_any_values(m: int) -> None:
     by = matrices(m)

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from tests.tuner.schedules import random_schedule, random_winograd, random_workload
 from tuner.build import algorithms_of, expression_by, nest_of
+from tuner.dtype import DTYPES
 from tuner.errors import ScheduleError
 from tuner.features.invariant import NAMES, invariant_features
 from tuner.features.sketches import distinct_features, schedule_features
@@ -102,10 +103,11 @@ def test_configurations_that_make_one_schedule_are_described_once() -> None:
         np.testing.assert_array_equal(rows[place], alone(workload, schedule))
 
 
+@pytest.mark.parametrize("dtype", DTYPES)
 @given(st.sampled_from(sorted(OPERATORS)), st.randoms(use_true_random=False))
-@settings(max_examples=60, deadline=None)
-def test_random_schedules_give_finite_features_together_as_alone(operator: str, rng: Random) -> None:
-    workload = random_workload(rng, operator)
+@settings(max_examples=40, deadline=None)
+def test_random_schedules_give_finite_features_together_as_alone(dtype: str, operator: str, rng: Random) -> None:
+    workload = random_workload(rng, operator, dtype)
     schedules = [random_schedule(rng, workload) for _ in range(3)]
     wider = [replace(schedule, steps=tuple(map(_doubled, schedule.steps))) for schedule in schedules]
     together = schedule_features(workload, TARGET, [*schedules, *wider])

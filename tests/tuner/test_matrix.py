@@ -1,27 +1,32 @@
-"""Products of matrices: what the registers are told to do, done by NumPy, gives the reference's result.
+"""Products of matrices: the machine code for AMX gives the reference's result, by as many products as it should.
 
-The machine that runs the tests need not have such registers. The program is made for one that has, its instructions
-become calls, and these do what the manual says of each instruction. Where there are registers, they are used as well.
+The machine that runs the tests need not have such registers: their instructions are emulated then, one by one as they
+are met. Where there are registers, the same code runs on them.
 """
 
-import ctypes
-import re
-from collections.abc import Callable
+from collections import Counter
 from dataclasses import replace
+from random import Random
 from typing import Any
 
-import llvmlite.binding as llvm
-import ml_dtypes
 import numpy as np
 import numpy.typing as npt
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
-from tests.tuner.kernels import TOLERANCES, assert_right, compute, error
+from tests.tuner import kernels
+from tests.tuner.amx_emulator import emulated
+from tests.tuner.kernels import TOLERANCES, assert_right, error
+from tests.tuner.schedules import EPILOGUES
 from tuner.build import build, nest_of
-from tuner.codegen.cpu import assembly
+from tuner.codegen.cpu import Module, assembly
 from tuner.codegen.matrix import Shape
 from tuner.codegen.program import Program
 from tuner.errors import ScheduleError
+from tuner.operators.conv2d import is_flat
+from tuner.operators.image import channel_block, output_size
+from tuner.operators.split import stretch
 from tuner.schedule import (
     Algorithm,
     CacheWrite,
@@ -38,15 +43,17 @@ from tuner.schedule import (
 )
 from tuner.target import Target
 from tuner.templates import template_for
-from tuner.workload import Workload, parse, random_arrays, reference
+from tuner.templates.template import ceil
+from tuner.workload import Workload, make, parse, random_arrays, reference
 
 HOST = Target.host(threads=1)
-X86 = pytest.mark.skipif(HOST.isa != "avx512", reason="programs for AMX run on AVX-512 here")
+X86 = pytest.mark.skipif(HOST.isa not in ("avx512", "amx"), reason="programs for AMX run on AVX-512 here")
 CHANNELS = "conv2d(ci=64,h=9,w=14,co=64,k=3,pad=1,layout=NCHW32c,dtype=bfloat16,epilogue=bias+residual+relu)"
 KEYS = [
     CHANNELS,
     "conv2d(ci=32,h=7,w=7,co=48,k=3,stride=2,pad=1,layout=NCHW16c,dtype=bfloat16)",
     "conv2d(ci=64,h=5,w=35,co=32,k=1,layout=NCHW32c,dtype=bfloat16,epilogue=bias)",
+    "conv2d(ci=32,h=1,w=17,co=32,k=1,layout=NCHW32c,dtype=bfloat16)",
 ]
 PRODUCTS = [
     "dense(m=35,ci=64,co=48,dtype=bfloat16,epilogue=bias+relu)",
@@ -57,97 +64,138 @@ SPLIT = [  # of float32, by products of bfloat16
     "conv2d(ci=32,h=9,w=14,co=32,k=3,pad=1,layout=NCHW16c,epilogue=bias+residual+relu)",
     "conv2d(ci=64,h=5,w=9,co=32,k=1,layout=NCHW32c)",
     "conv2d(n=2,ci=16,h=9,w=7,co=48,k=3x2,stride=2,pad=0x1,layout=NCHW16c,epilogue=bias)",
+    "conv2d(n=2,ci=3,h=21,w=35,co=32,k=7,stride=2,pad=3,layout=NCHW32c,epilogue=bias+relu)",
 ]
+PRODUCTS_EACH = 700  # of an example, at most: an emulated one takes a tenth of a millisecond
 
 
-def with_tiles() -> Target:
+def with_tiles(threads: int = 1) -> Target:
+    """This machine with matrix registers: only their instructions are emulated, no others that it lacks."""
     features = tuple(sorted({*HOST.features, "amx-tile", "amx-bf16"}))
-    return replace(HOST, cpu="sapphirerapids", features=features)
+    return replace(HOST, features=features, threads=threads)
 
 
-class Registers:
-    """The state of the matrix registers, and the instructions that change it."""
-
-    def __init__(self) -> None:
-        self.shapes: list[tuple[int, int]] = []  # rows and bytes of a row
-        self.rows: dict[int, npt.NDArray[np.uint8]] = {}
-
-    def ldtilecfg(self, address: int) -> None:
-        data = ctypes.string_at(address, 64)
-        assert data[0] == 1
-        assert not any(data[1:16])
-        widths = [int.from_bytes(data[16 + 2 * n : 18 + 2 * n], "little") for n in range(8)]
-        self.shapes = list(zip(data[48:56], widths, strict=True))
-        assert all(0 < rows <= 16 and 0 < width <= 64 for rows, width in self.shapes)
-
-    def tilerelease(self) -> None:
-        self.shapes, self.rows = [], {}
-
-    def tilezero(self, number: int) -> None:
-        self.rows[number] = np.zeros(self.shapes[number], np.uint8)
-
-    def tileloadd64(self, number: int, address: int, stride: int) -> None:
-        rows, width = self.shapes[number]
-        data = [ctypes.string_at(address + row * stride, width) for row in range(rows)]
-        self.rows[number] = np.frombuffer(b"".join(data), np.uint8).reshape(rows, width)
-
-    def tilestored64(self, number: int, address: int, stride: int) -> None:
-        for row, data in enumerate(self.rows[number]):
-            ctypes.memmove(address + row * stride, data.tobytes(), len(data))
-
-    def tdpbf16ps(self, total: int, left: int, right: int) -> None:
-        a, b = (self.rows[n].view(ml_dtypes.bfloat16).astype(np.float32) for n in (left, right))
-        pairs = b.reshape(len(b), -1, 2)
-        assert a.shape[1] == 2 * len(b)
-        product = np.einsum("mkp,knp->mn", a.reshape(len(a), -1, 2), pairs)
-        self.rows[total] = (self.rows[total].view(np.float32) + product).astype(np.float32).view(np.uint8)
+def compute(
+    program: Program, target: Target, arrays: dict[str, npt.NDArray[Any]]
+) -> tuple[npt.NDArray[Any], Counter[str]]:
+    """The output of ``program``, and how often it executed which instruction; unknown where the registers are real."""
+    if HOST.has_tiles:
+        return kernels.compute(program, target, arrays), Counter()
+    with emulated() as emulator:  # without load, which asks the system for the registers
+        return kernels.compute(program, target, arrays, Module), emulator.executed
 
 
-_ARGUMENTS: dict[str, tuple[Any, ...]] = {
-    "ldtilecfg": (ctypes.c_void_p,),
-    "tilerelease": (),
-    "tilezero": (ctypes.c_uint8,),
-    "tileloadd64": (ctypes.c_uint8, ctypes.c_void_p, ctypes.c_int64),
-    "tilestored64": (ctypes.c_uint8, ctypes.c_void_p, ctypes.c_int64),
-    "tdpbf16ps": (ctypes.c_uint8, ctypes.c_uint8, ctypes.c_uint8),
-}
+def work(workload: Workload, config: dict[str, Any]) -> tuple[int, int]:
+    """The tiles of sums that a configuration has, and the products that it should take for each."""
+    if workload.operator != "conv2d":
+        dense = workload.operator == "dense"
+        rows, depth, columns = (workload.size(name) for name in (("m", "ci", "co") if dense else ("m", "k", "n")))
+        batch = workload.size("b") if workload.operator == "batch_matmul" else 1
+        tiles = batch * rows // config["tile_m"] * columns // min(columns, 16)
+        return tiles, depth // 2 // config["unroll_k"]
+    rows, pixels = output_size(workload)
+    tiles = ceil(pixels, config["tile_ow"])
+    if is_flat(workload) and config.get("algorithm") in ("flat", "split"):
+        block = config["block_oh"] * config["tile_oh"]
+        rows, tiles = 1, ceil(rows * pixels, block * config["tile_ow"]) * block
+    channels = channel_block(workload.text("layout"), workload.size("co"))
+    assert channels
+    tiles *= workload.size("n") * rows * workload.size("co") // min(channels, 16)
+    kh, kw = workload.sizes("k")
+    if config.get("algorithm") != "split":
+        return tiles, kh * kw * workload.size("ci") // (2 * config["split_ci"])
+    depth = stretch(workload) or kw * workload.size("ci")
+    return tiles, 3 * kh * depth // (2 * config["split_ci"])
 
 
-def emulated(program: Program, workload: Workload) -> npt.NDArray[Any]:
-    """The output of ``program``, with calls instead of the instructions."""
-    registers, kept = Registers(), list[Callable[..., None]]()
-    for name, types in _ARGUMENTS.items():
-        function = ctypes.CFUNCTYPE(None, *types)(getattr(registers, name))
-        llvm.add_symbol(f"emulated.{name}", ctypes.cast(function, ctypes.c_void_p).value)
-        kept.append(function)
-    ir, count = re.subn(r"@llvm\.x86\.(\w+)\(", r"@emulated.\1(", program.ir.replace("@llvm.x86.avx512bf16", "@keep"))
-    assert count
-    return compute(replace(program, ir=ir.replace("@keep", "@llvm.x86.avx512bf16")), HOST, random_arrays(workload, 0))
-
-
-def chosen(workload: Workload, target: Target, **wanted: str) -> list[dict[str, Any]]:
-    """The default, and two legal configurations in which knobs have the values that are wanted."""
-    template = template_for(workload, target)
-    space = template.space(workload, target)
-    drawn = space.sample(np.random.default_rng(1), 20000)
-    legal = drawn[~template.illegal(workload, target, space.columns(drawn))].tolist()
-    configs = (space.config(index) for index in legal)
-    found = [config for config in configs if all(config.get(name, value) == value for name, value in wanted.items())]
-    assert len(found) >= 2
-    default = template.default(workload, target)
-    return [{**default, **{name: value for name, value in wanted.items() if name in default}}, *found[:2]]
+def assert_tiles_do_it(workload: Workload, config: dict[str, Any], target: Target) -> None:
+    """The machine code gives the reference's result, and takes the products that it should and no more."""
+    program = build(workload, template_for(workload, target).schedule(workload, target, config), target)
+    arrays = random_arrays(workload, seed=0)
+    expected = reference(workload, arrays)
+    result, executed = compute(program, target, arrays)
+    difference = np.subtract(result, expected, dtype=np.float64)
+    assert np.abs(difference).max() <= TOLERANCES[workload.text("dtype")] * np.abs(expected).max(), config
+    if executed:
+        tiles, products = work(workload, config)
+        assert executed["tilezero"] == executed["tilestored"] == tiles, config
+        assert executed["tdpbf16ps"] == tiles * products, config
+        assert 1 <= executed["ldtilecfg"] == executed["tilerelease"] <= target.threads, config
 
 
 @X86
+@pytest.mark.parametrize("threads", [1, 2])
 @pytest.mark.parametrize("key", [*KEYS, *PRODUCTS, *SPLIT])
-def test_the_instructions_give_the_result_of_the_reference(key: str) -> None:
-    workload, target = parse(key), with_tiles()
-    algorithm = "split" if key in SPLIT else "direct"
-    expected = reference(workload, random_arrays(workload, seed=0))
-    for config in chosen(workload, target, unit="matrices", algorithm=algorithm):
-        program = build(workload, template_for(workload, target).schedule(workload, target, config), target)
-        difference = np.subtract(emulated(program, workload), expected, dtype=np.float64)
-        assert np.abs(difference).max() <= TOLERANCES[workload.text("dtype")] * np.abs(expected).max(), config
+def test_the_default_gives_the_result_of_the_reference(key: str, threads: int) -> None:
+    workload, target = parse(key), with_tiles(threads)
+    assert_tiles_do_it(workload, template_for(workload, target).default(workload, target), target)
+
+
+def random_case(rng: Random, kind: str) -> tuple[Workload, dict[str, Any], Target]:
+    """A small workload that matrix registers can do, with a legal configuration in which they do."""
+    if kind == "product":
+        sizes = {"m": rng.randint(1, 40), "n": 16 * rng.randint(1, 4), "k": 2 * rng.randint(1, 40)}
+        operator = rng.choice(("dense", "matmul", "batch_matmul"))
+        if operator == "dense":
+            sizes = {"m": sizes["m"], "ci": sizes["k"], "co": sizes["n"], "epilogue": rng.choice(EPILOGUES)}
+        elif operator == "batch_matmul":
+            sizes["b"] = rng.randint(1, 3)
+        workload = make(operator, **sizes, dtype="bfloat16")
+    else:
+        block = rng.choice((8, 16, 32))
+        window = 1 if kind == "1x1" else (rng.randint(1, 3), rng.randint(2, 3))
+        few = kind == "split" and block == 32 and rng.random() < 0.7  # channels: columns and they are one stretch
+        workload = make(
+            "conv2d",
+            n=rng.randint(1, 2),
+            ci=rng.randint(1, 9) if few else block * rng.randint(1, 2),
+            co=block * rng.randint(1, 3),
+            h=rng.randint(5, 9),
+            w=rng.randint(5, 21),
+            k=window,
+            stride=rng.randint(1, 2),
+            pad=rng.choice((0, 1)) if window != 1 else 0,
+            dilation=(rng.randint(1, 2), 1 if few else rng.randint(1, 1 if window == 1 else 2)),
+            layout=f"NCHW{block}c",
+            epilogue=rng.choice(EPILOGUES),
+            dtype="float32" if kind == "split" else "bfloat16",
+        )
+    target = with_tiles(rng.randint(1, 2))
+    template = template_for(workload, target)
+    pins = {"unit": "matrices"} | ({"algorithm": "split"} if kind == "split" else {})
+    space = template.space(workload, target).pinned(pins)
+    drawn = space.sample(np.random.default_rng(rng.randrange(2**32)), 2000)
+    legal = drawn[~template.illegal(workload, target, space.columns(drawn))].tolist()
+    configs = [config for index in legal if not str((config := space.config(index)).get("algorithm")).startswith("w")]
+    few = [config for config in configs if np.prod(work(workload, config)) <= PRODUCTS_EACH]
+    return workload, (few or [min(configs, key=lambda config: np.prod(work(workload, config)))])[0], target
+
+
+@X86
+@pytest.mark.parametrize("kind", ["3x3", "1x1", "product", "split"])
+@settings(max_examples=12)
+@given(rng=st.randoms(use_true_random=False))
+def test_random_configurations_give_the_result_of_the_reference(kind: str, rng: Random) -> None:
+    assert_tiles_do_it(*random_case(rng, kind))
+
+
+def small(number: int, dtype: str) -> Workload:
+    """A layer of ResNet-18 with fewer pixels and channels."""
+    layer = dict(parse(f"resnet18.C{number}").arguments)
+    channels = {name: int(layer[name]) // 4 for name in ("ci", "co")}
+    sizes = {name: max(int(layer[name]) // 2, 5) for name in ("h", "w")}
+    block = min(32, *channels.values())
+    return make("conv2d", **{**layer, **channels, **sizes, "layout": f"NCHW{block}c", "dtype": dtype})
+
+
+@X86
+@pytest.mark.parametrize("dtype", ["bfloat16", "float32"])
+@pytest.mark.parametrize("number", range(2, 13))
+def test_the_defaults_of_known_layers_give_the_result_of_the_reference(number: int, dtype: str) -> None:
+    workload, target = small(number, dtype), with_tiles(threads=2)
+    config = template_for(workload, target).default(workload, target)
+    assert config["unit"] == "matrices"
+    assert_tiles_do_it(workload, config, target)
 
 
 @X86
@@ -155,10 +203,44 @@ def test_the_instructions_give_the_result_of_the_reference(key: str) -> None:
 @pytest.mark.parametrize("key", SPLIT)
 def test_float32_by_three_products_of_bfloat16_keeps_its_error(key: str, unit: str) -> None:
     workload, target = parse(key), with_tiles()
-    for config in chosen(workload, target, algorithm="split", unit=unit)[unit == "vectors" :]:
-        schedule = template_for(workload, target).schedule(workload, target, config)
-        assert "where 0 <= p + q < 2" in str(nest_of(workload, schedule))  # three of four products
-        assert error(workload, schedule, HOST) <= 1e-5, config
+    template = template_for(workload, target)
+    config = template.default(workload, target) | {"unit": unit, "split_ci": 1}
+    schedule = template.schedule(workload, target, config)
+    assert "where 0 <= q + -1*p < 2" in str(nest_of(workload, schedule))  # three of four products
+    assert error(workload, schedule, HOST) <= 1e-5, config
+
+
+@X86
+@pytest.mark.parametrize("key", ["resnet18.C9(layout=NCHW32c)", "resnet18.C9(layout=NCHW32c,dtype=bfloat16)"])
+def test_matrix_registers_are_for_what_can_use_them(key: str) -> None:
+    workload, target = parse(key), with_tiles()
+    template = template_for(workload, target)
+    space = template.space(workload, target)
+    drawn = space.sample(np.random.default_rng(0), 20000)
+    legal = drawn[~template.illegal(workload, target, space.columns(drawn))].tolist()
+    pairs = {(str(config["algorithm"])[:5], config["unit"]) for config in map(space.config, legal)}
+    own = ("split", "matrices") if workload.text("dtype") == "float32" else ("direc", "matrices")
+    assert pairs == {own, ("direc", "vectors"), ("winog", "vectors")}
+
+
+@X86
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+@pytest.mark.parametrize(("key", "spoiled"), [(SPLIT[0], 0), (SPLIT[3], 1)])
+def test_split_spoils_the_sums_of_a_special_value_and_of_one_before_a_stretch(
+    key: str, spoiled: int, value: float
+) -> None:
+    workload, target = parse(key.replace("+relu", "")), with_tiles()  # which makes zero of an infinity
+    template = template_for(workload, target)
+    arrays = dict(random_arrays(workload, seed=0))
+    arrays["data"] = arrays["data"].copy()
+    arrays["data"][0, 0, 4, 6, 0] = value
+    with np.errstate(invalid="ignore"):
+        special = ~np.isfinite(reference(workload, arrays))
+    program = build(workload, template.schedule(workload, target, template.default(workload, target)), target)
+    result, _ = compute(program, target, arrays)
+    assert not np.isfinite(result[special]).any()
+    columns = {column for *_, column, _ in np.argwhere(~np.isfinite(result) & ~special).tolist()}
+    assert len(columns) == spoiled
 
 
 def test_float32_is_split_only_where_there_are_registers_for_matrices() -> None:
@@ -187,14 +269,6 @@ def test_without_such_registers_the_same_schedule_is_done_by_vectors(key: str) -
     workload = parse(key)
     template = template_for(workload, with_tiles())
     assert_right(workload, template.schedule(workload, with_tiles(), template.default(workload, with_tiles())), HOST)
-
-
-@pytest.mark.skipif(not HOST.has_tiles, reason="this machine has no AMX")
-@pytest.mark.parametrize("key", [*KEYS, *PRODUCTS, *SPLIT])
-def test_the_registers_of_this_machine_give_the_result_of_the_reference(key: str) -> None:
-    workload = parse(key)
-    template = template_for(workload, HOST)
-    assert_right(workload, template.schedule(workload, HOST, template.default(workload, HOST)), HOST)
 
 
 @X86

@@ -179,6 +179,12 @@ def test_an_image_is_seen_as_one_row_where_the_kernel_is_one_pixel() -> None:
     }
 
 
+def test_columns_and_channels_are_one_axis_where_that_leaves_fewer_halves_of_pairs() -> None:
+    assert offered("joined") == {
+        "conv2d(ci=3,h=11,w=11,co=16,k=3,stride=2,pad=1,layout=NCHW16c,epilogue=bias+residual+relu,dtype=bfloat16)"
+    }
+
+
 def test_winograd_is_offered_where_it_applies() -> None:
     assert offered("winograd4") == {
         "conv2d(ci=13,h=7,w=7,co=13,k=3,pad=1)",

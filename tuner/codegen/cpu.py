@@ -63,8 +63,6 @@ class Module:
 
     def __init__(self, ir: str, target: Target) -> None:
         """Compile ``ir``. Raises CompileError with LLVM's own words."""
-        if "llvm.x86.ldtilecfg" in ir:
-            _allow_tiles()
         machine_of_target = machine(target)
         module = _optimized(ir, machine_of_target)
         self._module = module
@@ -82,7 +80,9 @@ class Module:
 
 
 def load(ir: str, target: Target) -> Module:
-    """Compile ``ir`` for ``target`` into this process. Raises CompileError."""
+    """Compile ``ir`` for ``target`` into this process, which may then use what it needs. Raises CompileError."""
+    if "llvm.x86.ldtilecfg" in ir:
+        _allow_tiles()
     return Module(ir, target)
 
 

@@ -17,10 +17,12 @@ from tuner.loopnest import Map
 class Packing:
     """How a constant operand is laid out for the kernel: each dimension cut into parts, the parts put in a new order.
 
-    ``maps`` come first, (dimension, matrix by rows): that dimension is multiplied with the matrix, in float64.
+    With ``joined``, the array first becomes one whose dimensions are each made of these, the outermost first.
+    ``maps`` come next, (dimension, matrix by rows): that dimension is multiplied with the matrix, in float64.
     ``parts[d]`` are the extents of dimension ``d``, outermost first; their product may exceed the dimension, and the
     excess is filled with zeros. ``order`` lists the parts, numbered through all dimensions, outermost first. The
-    packed elements are of ``dtype``. With ``split``, each is a sum of so many: a new first dimension.
+    packed elements are of ``dtype``. With ``split``, each is a sum of so many: a new first dimension, the smallest
+    first.
     """
 
     shape: tuple[int, ...]
@@ -29,6 +31,7 @@ class Packing:
     maps: tuple[Map, ...] = ()
     dtype: str = "float32"
     split: int = 1
+    joined: tuple[tuple[int, ...], ...] = ()
 
     @property
     def size(self) -> int:
@@ -39,6 +42,10 @@ class Packing:
         """The packed copy of ``array``, one-dimensional. Raises ArgumentError when its shape is not the operand's."""
         if array.shape != self.shape:
             raise ArgumentError(f"expected an array of shape {self.shape} but got {array.shape}")
+        if self.joined:
+            order = [dimension for group in self.joined for dimension in group]
+            sizes = [math.prod(self.shape[dimension] for dimension in group) for group in self.joined]
+            array = array.transpose(order).reshape(sizes)
         for dimension, matrix in self.maps:
             mapped = np.tensordot(np.array(matrix), array.astype(np.float64), (1, dimension))
             array = np.moveaxis(mapped, 0, dimension)
@@ -56,6 +63,7 @@ class Packing:
             "order": list(self.order),
             "dtype": self.dtype,
             "split": self.split,
+            "joined": [list(group) for group in self.joined],
             "maps": [[dimension, [list(row) for row in matrix]] for dimension, matrix in self.maps],
         }
 
@@ -63,16 +71,17 @@ class Packing:
     def from_json(cls, data: Mapping[str, Any]) -> "Packing":
         maps = tuple((dimension, tuple(tuple(row) for row in matrix)) for dimension, matrix in data["maps"])
         parts = tuple(tuple(part) for part in data["parts"])
-        return cls(tuple(data["shape"]), parts, tuple(data["order"]), maps, data["dtype"], data["split"])
+        joined = tuple(tuple(group) for group in data["joined"])
+        return cls(tuple(data["shape"]), parts, tuple(data["order"]), maps, data["dtype"], data["split"], joined)
 
 
 def _as_sum(array: npt.NDArray[Any], parts: int) -> npt.NDArray[Any]:
-    """``array`` as a sum of bfloat16 along a new first dimension, the largest part first."""
+    """``array`` as a sum of bfloat16 along a new first dimension, the smallest part first."""
     result = []
     for _ in range(parts):
         result.append(array.astype(DTYPES["bfloat16"]))
         array = array - result[-1].astype(np.float32)
-    return np.stack(result)
+    return np.stack(result[::-1])
 
 
 @dataclass(frozen=True)

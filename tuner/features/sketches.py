@@ -176,11 +176,13 @@ def _joined(parts: Sequence[tuple[Places, Schedule]]) -> Schedule:
         if isinstance(alike[0], Split):
             factors = [step.factors for step in alike if isinstance(step, Split)]
             columns = [
-                np.concatenate(
-                    [
-                        np.broadcast_to(each[place], len(members))
-                        for each, (members, _) in zip(factors, parts, strict=True)
-                    ]
+                _column(
+                    np.concatenate(
+                        [
+                            np.broadcast_to(each[place], len(members))
+                            for each, (members, _) in zip(factors, parts, strict=True)
+                        ]
+                    )
                 )
                 for place in range(len(factors[0]))
             ]
@@ -190,6 +192,11 @@ def _joined(parts: Sequence[tuple[Places, Schedule]]) -> Schedule:
     return Schedule(tuple(steps))
 
 
+def _column(factors: Places) -> Extent:
+    """What is the same for all candidates is no column: the two turns of a dot product have to be known as such."""
+    return factors if (factors != factors[0]).any() else int(factors[0])
+
+
 def _stacked(schedules: Sequence[Schedule]) -> Schedule:
     """Schedules of one skeleton as one whose factors are columns."""
     steps: list[Step] = []
@@ -197,7 +204,7 @@ def _stacked(schedules: Sequence[Schedule]) -> Schedule:
         first = alike[0]
         if isinstance(first, Split):
             table = np.array([step.factors for step in alike if isinstance(step, Split)], dtype=np.int64)
-            steps.append(replace(first, factors=tuple(table.T)))
+            steps.append(replace(first, factors=tuple(map(_column, table.T))))
         else:
             steps.append(first)
     return Schedule(tuple(steps))

@@ -70,13 +70,16 @@ def _reference(workload: Workload, arrays: Arrays) -> Reference:
     return finish(workload, result.reshape(n, -1, height, width), arrays)
 
 
-def _expression(workload: Workload) -> Expression:
-    """Blocks of channels are axes of their own: the index of a blocked layout would not be affine otherwise."""
+def _expression(workload: Workload, joined: tuple[tuple[int, ...], ...] = ()) -> Expression:
+    """Blocks of channels are axes of their own: the index of a blocked layout would not be affine otherwise.
+
+    ``joined`` says which dimensions of the weight make those of the weight of ``workload``, when it is not that.
+    """
     known = tensors(workload)
     (kh, kw), (sh, sw), (dh, dw) = (workload.sizes(name) for name in ("k", "stride", "dilation"))
     height, width = output_size(workload)
     stages, data = padded_data(workload, known["data"])
-    weight, output = known["weight"], known["output"]
+    weight, output = replace(known["weight"], joined=joined), known["output"]
     n, y, x = Axis("n", workload.size("n")), Axis("oh", height), Axis("ow", width)
     ky, kx = Axis("kh", kh, reduce=True), Axis("kw", kw, reduce=True)
     row, column = y * sh + ky * dh, x * sw + kx * dw
@@ -101,15 +104,50 @@ def flat(workload: Workload) -> Expression:
     """The direct expression of a kernel of one pixel, with the image as one row. Raises ScheduleError for others."""
     if not is_flat(workload):
         raise ScheduleError("flat is for kernels of one pixel with stride=1 and pad=0")
-    height, width = workload.size("h"), workload.size("w")
-    arguments = {**dict(workload.arguments), "h": 1, "w": height * width}
-    return _expression(replace(workload, arguments=tuple(arguments.items())))
+    return _expression(_as_row(workload))
+
+
+def _as_row(workload: Workload) -> Workload:
+    arguments = {**dict(workload.arguments), "h": 1, "w": workload.size("h") * workload.size("w")}
+    return replace(workload, arguments=tuple(arguments.items()))
 
 
 def is_flat(workload: Workload) -> bool:
     """Whether ``flat`` has an expression for a convolution."""
     window = (workload.sizes("k"), workload.sizes("stride"), workload.sizes("pad"))
     return window == ((1, 1), (1, 1), (0, 0, 0, 0))
+
+
+def in_parts(workload: Workload) -> Expression:
+    """The expression of ``split``, with the image as one row where it can be. Raises ScheduleError."""
+    return split(_as_row(workload) if is_flat(workload) else workload)
+
+
+def joined(workload: Workload) -> Expression:
+    """The direct expression with columns and channels as one axis. Raises ScheduleError where these are not neighbours.
+
+    In a row of pixels whose channels are one block, what the kernel sees of it is one stretch of memory.
+    """
+    if not is_joined(workload):
+        raise ScheduleError("joined is for 2 or more channels in one block of the layout, and dilation=1 along rows")
+    ci, (kh, kw), (top, left, bottom, right) = workload.size("ci"), workload.sizes("k"), workload.sizes("pad")
+    (down, along), (apart, _) = workload.sizes("stride"), workload.sizes("dilation")
+    arguments = {
+        **dict(workload.arguments),
+        "ci": 1,
+        "w": workload.size("w") * ci,
+        "k": (kh, kw * ci),
+        "stride": (down, along * ci),
+        "pad": (top, left * ci, bottom, right * ci),
+        "dilation": (apart, 1),
+    }
+    return _expression(replace(workload, arguments=tuple(arguments.items())), ((0,), (), (2,), (3, 1)))
+
+
+def is_joined(workload: Workload) -> bool:
+    """Whether ``joined`` has an expression for a convolution."""
+    channels = workload.size("ci")
+    return 1 < channels == channel_block(workload.text("layout"), channels) and workload.sizes("dilation")[1] == 1
 
 
 CONV2D = Operator(
@@ -127,5 +165,5 @@ CONV2D = Operator(
     flops=_flops,
     reference=_reference,
     expression=_expression,
-    algorithms={**winograd.algorithms(), "split": split, "flat": flat},
+    algorithms={**winograd.algorithms(), "split": in_parts, "flat": flat, "joined": joined},
 )

@@ -6,7 +6,7 @@ operands a step takes two channels at a time. Around it: blocks of rows and of c
 space. Where Winograd's algorithm applies, the knob ``algorithm`` chooses between the two: see ``winograd``.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import numpy as np
@@ -15,7 +15,7 @@ import numpy.typing as npt
 from tuner.codegen.instructions import instructions_of
 from tuner.codegen.matrix import LARGEST
 from tuner.operators import split
-from tuner.operators.conv2d import is_flat
+from tuner.operators.conv2d import is_flat, is_joined
 from tuner.operators.winograd import applies
 from tuner.schedule import (
     Algorithm,
@@ -65,7 +65,7 @@ def _space(workload: Workload, target: Target) -> Space:
         Choice("tile_ow", tuple(sorted(others))),
         Choice("block_co", up_to(shape.vectors, (1, 2, 4, 8))),
         Choice("block_oh", up_to(shape.oh, (1, 2, 4, 7, 14))),
-        Choice("split_ci", up_to(shape.steps_ci, (1, 2, 3, 4, 8, 16))),
+        Choice("split_ci", _depths(shapes.values())),
         Flag("unroll_kw", (0, 1) if shape.kw > 1 else (0,)),
         Choice("order", ORDERS if shape.kh * shape.kw > 1 else ORDERS[:1]),
         Choice("outer", OUTERS),
@@ -83,6 +83,12 @@ def _space(workload: Workload, target: Target) -> Space:
     return Space(knobs)
 
 
+def _depths(shapes: Iterable[Shape]) -> tuple[int, ...]:
+    """Of the channels that are written out, or that a product of matrices takes; a stretch is taken whole."""
+    stretches = {each.stretched // 2 for each in shapes if each.stretched}
+    return tuple(sorted(stretches.union(*(up_to(each.steps_ci, (1, 2, 3, 4, 8, 16)) for each in shapes))))
+
+
 def _algorithms(workload: Workload, target: Target) -> tuple[str, ...]:
     """What there is to choose from, direct convolution first."""
     if is_flat(workload):
@@ -90,7 +96,14 @@ def _algorithms(workload: Workload, target: Target) -> tuple[str, ...]:
     else:
         others = winograd.ALGORITHMS[1:] if applies(workload) else ()
     splits = split.applies(workload) and Shape(workload, target, "split").tiles
-    return ("direct", *others, *(("split",) if splits else ()))
+    return ("direct", *others, *(("joined",) if _joins(workload, target) else ()), *(("split",) if splits else ()))
+
+
+def _joins(workload: Workload, target: Target) -> bool:
+    """Whether columns and channels as one axis take fewer dot products: odd channels leave half a pair each time."""
+    if not is_joined(workload) or workload.text("dtype") != "bfloat16":
+        return False
+    return Shape(workload, target, "joined").depth < Shape(workload, target).depth
 
 
 def _lanes(workload: Workload) -> tuple[str, ...]:
@@ -152,7 +165,8 @@ def _schedule(workload: Workload, target: Target, config: Config) -> Schedule:
     rest = [] if co[0] in tasks else [co[0]]
     rest += [*rows[1:], co[1]] if values["co_inside"] else [co[1], *rows[1:]]
     fenced = [*([] if matrices else ["ci.1"]), *([kw] if values["unroll_kw"] else [])]
-    inner = [*(["ow.1", "ci.1"] if matrices else []), *dot, lanes[-1]]
+    pixels = "ow.3" if shape.flat else "ow.1"
+    inner = [*([pixels, "ci.1"] if matrices else []), *dot, lanes[-1]]
     across = [] if shape.pixels else lanes
     reading = [*reductions, *products, co[2], *across[:-1], *(["ci.1"] if matrices else []), *across[-1:], *dot]
     steps += [
@@ -166,9 +180,9 @@ def _schedule(workload: Workload, target: Target, config: Config) -> Schedule:
     ]
     steps += [Dot(STAGE, loop) for loop in dot]
     if matrices:
-        steps.append(Matrix(STAGE, "ow.1", "ci.1"))
+        steps.append(Matrix(STAGE, pixels, "ci.1"))
     if algorithm == "split":
-        steps += _parts(values.get("pad", "first"), tasks[-1])
+        steps += _parts(shape, values.get("pad", "first"), tasks[-1])
     elif shape.padded:
         steps += _pad(shape, target, values["pad"], tasks[-1])
     return Schedule(tuple(steps))
@@ -194,7 +208,9 @@ def _cut(
         splits = [Split(STAGE, "co", (values["block_co"], values[channel], *([] if shape.pixels else [shape.lanes])))]
         co = ["co.0", "co.1", "co.2"]
         lanes = ["co.3"]
-    if shape.flat:
+    if shape.flat and matrices:
+        block, rows, pixels, high = [values["block_oh"], values["tile_oh"]], ["ow.0", "oh", "ow.1"], "ow.3", ["ow.2"]
+    elif shape.flat:
         block, rows, pixels, high = [values["block_oh"]], ["ow.0", "oh", "ow.1"], "ow.2", []
     else:
         splits.append(Split(STAGE, "oh", (values["block_oh"], values["tile_oh"])))
@@ -212,20 +228,24 @@ def _pad(shape: Shape, target: Target, how: str, task: str) -> list[Step]:
     at = task if how == "task" else ""
     steps: list[Step] = []
     last = "pb"
-    if not shape.blocked:
+    if not shape.blocked or shape.algorithm == "joined":
         steps.append(Split("pad", "px", (min(target.lanes, shape.width),)))
         last = "px.1"
+    if shape.algorithm == "joined":
+        steps.append(Reorder("pad", ("pn", "pc", "py", "px.0", "pb", last)))
     steps += [ComputeAt("pad", at), Vectorize("pad", last)]
     if not at:
         steps.append(Parallel("pad", ("pn", "pc", "py")))
     return steps
 
 
-def _parts(how: str, task: str) -> list[Step]:
+def _parts(shape: Shape, how: str, task: str) -> list[Step]:
     """Make the parts of the padded data, before everything or for a task, both of an element together."""
     at = task if how == "task" else ""
-    steps: list[Step] = [ComputeAt("parts", at), Reorder("parts", ("pn", "pc", "py", "px", "pp", "pb"))]
-    steps += [Unroll("parts", ("pp",)), Vectorize("parts", "pb")]
+    steps: list[Step] = [Split("parts", "px", (shape.lanes,))] if shape.stretched else []
+    inner = ("px.0", "pb", "pp", "px.1") if shape.stretched else ("px", "pp", "pb")
+    steps += [ComputeAt("parts", at), Reorder("parts", ("pn", "pc", "py", *inner))]
+    steps += [Unroll("parts", ("pp",)), Vectorize("parts", inner[-1])]
     return steps if at else [*steps, Parallel("parts", ("pn", "pc", "py"))]
 
 
@@ -237,8 +257,16 @@ def _illegal(workload: Workload, target: Target, columns: Columns) -> npt.NDArra
         rows = np.flatnonzero(np.isin(columns["algorithm"], range(1, len(winograd.ALGORITHMS))))
         if len(rows):
             result[rows] = winograd.illegal(workload, target, {name: each[rows] for name, each in columns.items()})
-    if "split" in (algorithms := _algorithms(workload, target)) and "pad" in columns:
-        result |= (columns["algorithm"] == algorithms.index("split")) & (columns["pad"] == PADS.index("skip"))
+    algorithms = _algorithms(workload, target)
+    if "unit" in columns and len(algorithms) > 1:  # vectors are for Winograd's sums, and never fast enough for split's
+        names = np.array([name.startswith("winograd") for name in algorithms])
+        matrices = columns["unit"] == UNITS.index("matrices")
+        result |= matrices & names[columns["algorithm"]]
+    if "split" in algorithms:
+        splits = columns["algorithm"] == algorithms.index("split")
+        result |= splits & (columns["unit"] != UNITS.index("matrices"))
+        if "pad" in columns:
+            result |= splits & (columns["pad"] == PADS.index("skip"))
     return result
 
 
@@ -285,7 +313,7 @@ def _ways(workload: Workload, target: Target) -> list[winograd.Way]:
         "block_oh": 1,
         "split_ci": split_ci,
         "unroll_kw": 0,
-        "order": "ci,kh,kw" if shape.kh * shape.kw == 1 else "kh,ci,kw",
+        "order": "ci,kh,kw" if shape.kh * shape.kw == 1 or shape.algorithm == "joined" else "kh,ci,kw",
         "outer": "oh,co" if shape.flat else "co,oh",
         "co_inside": 0,
     }
@@ -294,7 +322,7 @@ def _ways(workload: Workload, target: Target) -> list[winograd.Way]:
     if "unit" in values:
         config["unit"] = "vectors"
     if "algorithm" in values:
-        config["algorithm"] = "flat" if shape.flat else "direct"
+        config["algorithm"] = shape.algorithm
     if shape.padded:
         config["pad"] = "first"
         skipping = config | {"pad": "skip", "unroll_kw": int(shape.kw > 1), "split_ci": 1}
@@ -320,6 +348,8 @@ def _default_tile(workload: Workload, target: Target, values: dict[str, Any]) ->
     columns = _constant(others, len(tile_co)) | {"tile_co": tile_co, "tile_oh": tile_oh, "tile_ow": tile_ow}
     best, least = (Shape(workload, target), 1, 1, 1), float("inf")
     for shape in _shapes(workload, target).values():
+        if shape.algorithm == "split":  # which has a tile of its own
+            continue
         cycles = outer_product.cycles(shape, columns)
         cycles[outer_product.illegal(shape, target, columns)] = np.inf
         if shape.padded:  # several rows would need a padded copy, which is worth it where a row is short
@@ -342,8 +372,9 @@ def _constant(values: Mapping[str, int], count: int) -> Columns:
 def _matrices(shape: Shape, values: dict[str, Any]) -> dict[str, Any]:
     """The part of the default that is another with matrix registers: four of them for sums, two each for operands."""
     co = max(value for value in values["tile_co"] if value * shape.parts <= max(2, shape.parts))
-    oh = max(value for value in values["tile_oh"] if value * co * shape.parts <= 4)
     ow = min((value for value in values["tile_ow"] if value <= LARGEST), key=lambda v: (ceil(shape.ow, v), v))
+    rows = shape.ow // ow if shape.flat else shape.oh
+    oh = max(value for value in values["tile_oh"] if value <= rows and value * co * shape.parts <= 4)
     depth = max(value for value in values["split_ci"] if shape.steps_ci % value == 0 and value <= LARGEST)
     tile = {"unit": "matrices", "tile_co": co, "tile_oh": oh, "tile_ow": ow, "split_ci": depth, "unroll_kw": 0}
     return tile | ({"pad": "first"} if shape.padded else {})

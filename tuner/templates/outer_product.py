@@ -1,9 +1,11 @@
 """A convolution as an outer product of channels by pixels that is held in registers: what a configuration amounts to.
 
-There are four pictures of it. Lanes are output channels, or in NCHW pixels of a row; and where the kernel is one pixel,
-the image may be seen as one row of pixels (the algorithm ``flat``). ``tile_co`` counts vectors of lanes. ``tile_ow``
-counts what each of them is multiplied with, one after the other: pixels where lanes are channels, channels where they
-are pixels. ``tile_oh`` counts rows of either. With ``flat``, ``block_oh`` counts tiles of pixels and not of rows.
+There are five pictures of it. Lanes are output channels, or in NCHW pixels of a row; where the kernel is one pixel, the
+image may be seen as one row of pixels (the algorithm ``flat``); where all channels are neighbours, columns and channels
+may be seen as columns (``joined``). ``tile_co`` counts vectors of lanes. ``tile_ow`` counts what each of them is
+multiplied with, one after the other: pixels where lanes are channels, channels where they are pixels. ``tile_oh``
+counts rows of either. With ``flat``, ``block_oh`` counts tiles of pixels and not of rows, and so does ``tile_oh`` where
+products are of matrices, whose tiles are of a few pixels each.
 """
 
 from itertools import product
@@ -13,6 +15,8 @@ import numpy.typing as npt
 
 from tuner.codegen.matrix import LARGEST, REGISTERS
 from tuner.dtype import item_bytes
+from tuner.operators import split
+from tuner.operators.conv2d import is_flat
 from tuner.operators.image import channel_block, output_size
 from tuner.space import Columns
 from tuner.target import Target
@@ -25,15 +29,16 @@ PADS = ("first", "task", "skip")  # copy all of the input first, copy a task's r
 LANES = ("channels", "pixels")
 
 
-# Cycles: of a load beside multiply-adds, of a row that lies elsewhere, and to begin a tile.
-_DELAY, _ELSEWHERE, _START = 0.1, 0.5, 20
+# Cycles: of a load beside multiply-adds, of a row that lies elsewhere, to begin a tile, and to copy a vector.
+_DELAY, _ELSEWHERE, _START, _COPY = 0.1, 0.5, 20, 4
 
 
 class Shape:
     """The numbers of a workload on a target, by an algorithm that is such a product, with these lanes."""
 
     def __init__(self, workload: Workload, target: Target, algorithm: str = "direct", lanes: str = "channels") -> None:
-        self.flat, self.pixels = algorithm == "flat", lanes == "pixels"
+        self.algorithm, self.pixels = algorithm, lanes == "pixels"
+        self.flat = algorithm == "flat" or (algorithm == "split" and is_flat(workload))
         self.blocked = channel_block(workload.text("layout"), workload.size("co"))
         self.n, self.co, ci = workload.size("n"), workload.size("co"), workload.size("ci")
         self.oh, self.ow = output_size(workload)
@@ -53,6 +58,12 @@ class Shape:
         self.dilation = workload.sizes("dilation")
         self.padded = any(workload.sizes("pad"))
         self.width = workload.size("w") + workload.sizes("pad")[1] + workload.sizes("pad")[3]
+        if algorithm == "joined":  # columns of one channel
+            self.kw, self.width, self.stride = self.kw * ci, self.width * ci, (self.stride[0], self.stride[1] * ci)
+            self.ci = self.all_ci = 1
+        self.stretched = split.stretch(workload) if algorithm == "split" else 0
+        if self.stretched:  # columns are channels
+            self.kw, self.ci, self.all_ci = 1, self.stretched, self.stretched
         narrow = workload.text("dtype") == "bfloat16" or algorithm == "split"
         self.bytes = item_bytes("bfloat16" if narrow else "float32")
         # The axis that dot products of two are taken along, and the steps that remain of channels and columns.
@@ -62,6 +73,12 @@ class Shape:
         even = bool(self.blocked) and self.ci % 2 == 0 and (self.blocked or 0) % self.lanes == 0
         self.tiles = target.has_tiles and self.pairs == "ci" and even
         self.steps_kw = ceil(self.kw, 2) if self.pairs == "kw" else self.kw
+
+    @property
+    def depth(self) -> int:
+        """The multiply-adds for an element of the output, those with the zeros of half pairs too."""
+        pairs = self.all_ci // self.ci * self.steps_ci * self.kh * self.steps_kw
+        return 2 * pairs if self.pairs else pairs
 
 
 def quantities(shape: Shape, target: Target, columns: Columns) -> dict[str, npt.NDArray[np.float64]]:
@@ -77,7 +94,7 @@ def quantities(shape: Shape, target: Target, columns: Columns) -> dict[str, npt.
     copies = bodies(shape.oh, 1 if shape.flat else columns["block_oh"], columns["tile_oh"])
     copies = copies * bodies(all_channels, columns["block_co"], channels.astype(np.int64))
     if shape.flat:
-        tasks = tasks * np.ceil(shape.ow / (columns["block_oh"] * pixels))
+        tasks = tasks * np.ceil(shape.ow / (columns["block_oh"] * rows * pixels))
     else:
         tasks = tasks * np.ceil(shape.oh / (block_rows * rows))
     if shape.pixels:
@@ -119,16 +136,16 @@ def cycles(shape: Shape, columns: Columns) -> npt.NDArray[np.float64]:
     wide = _pieces(shape.vectors, columns["tile_co"])
     rows = _pieces(shape.oh, columns["tile_oh"])
     narrow = _pieces(shape.others, columns["tile_ow"], shifted=not shape.pixels)
-    steps = shape.all_ci * shape.kh * shape.kw
     loads = min(shape.stride[1], 4) if shape.pixels else 1  # for a vector of pixels
     store = 2 if shape.pixels or shape.blocked else 5
-    total = np.zeros(len(columns["tile_co"]))
+    copied = shape.oh * shape.stride[0] * shape.width if shape.padded and shape.algorithm == "joined" else 0
+    total = np.full(len(columns["tile_co"]), _COPY * copied / shape.lanes)
     for (n_wide, v), (n_rows, r), (n_narrow, s) in product(wide, rows, narrow):
         vectors, scalars = (v * r * loads, s) if shape.pixels else (v * shape.parts, s * r)
         sums = vectors * scalars // loads if shape.pixels else vectors * scalars
         step = np.maximum(np.maximum(sums / 2, (vectors + scalars) / 2), 4)
         step += _DELAY * (vectors + scalars) + (0 if shape.blocked else _ELSEWHERE * r)
-        total += n_wide * n_rows * n_narrow * (steps * step + store * sums + _START)
+        total += n_wide * n_rows * n_narrow * (shape.depth * step + store * sums + _START)
     return total
 
 
@@ -149,29 +166,30 @@ def illegal(shape: Shape, target: Target, columns: Columns) -> npt.NDArray[np.bo
     result = (known["registers"] > 1) & (known["accumulators"] > shape.parts) | (known["unrolled"] > UNROLL_LIMIT)
     result |= known["unrolled"] * known["copies"] > CODE_LIMIT
     channels = ceil(shape.co, columns["tile_ow"]) if shape.pixels else ceil(shape.vectors, columns["tile_co"])
-    rows = ceil(shape.oh, columns["tile_oh"])
+    matrices = columns["unit"] == UNITS.index("matrices") if "unit" in columns else np.zeros(len(result), np.bool_)
+    rows, high = ceil(shape.oh, columns["tile_oh"]), np.full(len(result), shape.oh)
     if shape.flat:
-        rows = ceil(shape.ow, columns["tile_co"] * shape.lanes if shape.pixels else columns["tile_ow"])
+        tiles = ceil(shape.ow, columns["tile_co"] * shape.lanes if shape.pixels else columns["tile_ow"])
+        rows, high = ceil(tiles, columns["tile_oh"]), np.where(matrices, tiles, high)  # rows of tiles of pixels
+        result |= matrices & (columns["block_oh"] * columns["tile_oh"] * columns["tile_ow"] > shape.ow)  # not whole
     result |= (columns["block_co"] > 1) & (columns["block_co"] > channels)
     result |= (columns["block_oh"] > 1) & (columns["block_oh"] > rows)
     # A knob has the values for all pictures.
-    result |= (columns["tile_co"] > shape.vectors) | (columns["tile_oh"] > shape.oh)
+    result |= (columns["tile_co"] > shape.vectors) | (columns["tile_oh"] > high)
     result |= columns["tile_ow"] > shape.others
     result |= ceil(shape.others, columns["tile_ow"]) * columns["tile_ow"] > shape.others * (1 + WASTE)
     result |= shape.steps_ci % columns["split_ci"] != 0
     # Blocks of one are walked through in the same order either way.
     result |= (columns["co_inside"] == 1) & (columns["block_co"] == 1)
     result |= (columns["unroll_kw"] == 1) & (shape.kw == 1)
-    if shape.kh * shape.kw == 1:
+    if shape.kh * shape.kw == 1 or shape.algorithm == "joined":
         result |= columns["order"] != 0
     if shape.padded:
         result |= (columns["pad"] == PADS.index("task")) & (columns["outer"] != OUTERS.index("oh"))
         # The border is decided where the code is written: along rows by unrolling, down the image by whole rows.
         inner = (columns["tile_oh"] == 1) & ((columns["unroll_kw"] == 1) | (shape.kw == 1)) & (shape.pairs != "kw")
         result |= (columns["pad"] == PADS.index("skip")) & ~inner
-    if "unit" in columns:
-        matrices = columns["unit"] == UNITS.index("matrices")
-        result |= matrices & ((columns["tile_ow"] > LARGEST) | (columns["split_ci"] > LARGEST) | (not shape.tiles))
-        if shape.padded:
-            result |= matrices & (columns["pad"] == PADS.index("skip"))
+    result |= matrices & ((columns["tile_ow"] > LARGEST) | (columns["split_ci"] > LARGEST) | (not shape.tiles))
+    if shape.padded:
+        result |= matrices & (columns["pad"] == PADS.index("skip"))
     return np.asarray(result)
