@@ -259,9 +259,8 @@ def _illegal(workload: Workload, target: Target, columns: Columns) -> npt.NDArra
             result[rows] = winograd.illegal(workload, target, {name: each[rows] for name, each in columns.items()})
     algorithms = _algorithms(workload, target)
     if "unit" in columns and len(algorithms) > 1:  # vectors are for Winograd's sums, and never fast enough for split's
-        names = np.array([name.startswith("winograd") for name in algorithms])
-        matrices = columns["unit"] == UNITS.index("matrices")
-        result |= matrices & names[columns["algorithm"]]
+        transforms = np.array([name.startswith("winograd") for name in algorithms])
+        result |= (columns["unit"] == UNITS.index("matrices")) & transforms[columns["algorithm"]]
     if "split" in algorithms:
         splits = columns["algorithm"] == algorithms.index("split")
         result |= splits & (columns["unit"] != UNITS.index("matrices"))
