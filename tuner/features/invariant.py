@@ -65,13 +65,16 @@ def _vector(
     chain = Chain(nest, statements, main)
     others = [Chain(nest, statements, stage) for stage in expression.stages if stage.reduce and stage is not main]
     first, second = _roles(chain)
+    operands = (first, second, chain.output)
+    sizes = [operand.bytes * chain.footprint(operand) for operand in operands]
+    total = sizes[0] + sizes[1] + sizes[2]
     adds = [sum(map(_turns, each.stages)) for each in (expression, *known)]
     values = {
         **_registers(chain, target, first, second),
         **_straight_line(chain, first, second),
         **_rolled(chain, first, second),
-        **_footprints(chain, target, first, second),
-        **_traffic(chain, target, first, second),
+        **_footprints(chain, target, sizes, total),
+        **_traffic(chain, target, operands, total),
         **_shares(chain, target),
         **_passes(chain, target),
         **_whole(chain, target),
@@ -154,21 +157,18 @@ def _rolled(chain: Chain, first: Operand, second: Operand) -> dict[str, Number]:
     met = np.cumsum(turning, axis=0)
     result: dict[str, Number] = {}
     for position, name in enumerate(("inner", "middle", "outer")):
-        values = seen[:, _first(met == position + 1), np.arange(turning.shape[1])]
+        values = seen[:, np.sum(met <= position, axis=0), np.arange(turning.shape[1])]
         result |= {
             name + suffix: each for suffix, each in zip(("", "_first", "_second", "_reduces"), values, strict=True)
         }
     return result
 
 
-def _footprints(chain: Chain, target: Target, first: Operand, second: Operand) -> dict[str, Number]:
+def _footprints(chain: Chain, target: Target, sizes: Sequence[Levels], total: Levels) -> dict[str, Number]:
     """What the local tile, the loop around it and one task touch, against the caches."""
-    operands = (first, second, chain.output)
-    sizes = [operand.bytes * chain.footprint(operand) for operand in operands]
-    total = _together(chain, operands)
     # The innermost loop outside the tile that turns more than once; where there is none, the tile.
-    outwards = _first(chain.turning[chain.tasks : chain.tile][::-1])
-    around = np.where(outwards < chain.tile - chain.tasks, chain.tile - 1 - outwards, chain.tile)
+    turned = np.logical_or.accumulate(chain.turning[chain.tasks : chain.tile][::-1], axis=0)
+    around = chain.tile - np.where(turned.any(axis=0), np.sum(~turned, axis=0) + 1, 0)
     wider = [_at(each, around) for each in (*sizes, total)]
     body, tile, task = chain.body, chain.tile, chain.tasks
     l3 = target.l3 or 8 * target.l2
@@ -191,32 +191,18 @@ def _footprints(chain: Chain, target: Target, first: Operand, second: Operand) -
     }
 
 
-def _traffic(chain: Chain, target: Target, first: Operand, second: Operand) -> dict[str, Number]:
+def _traffic(chain: Chain, target: Target, operands: Sequence[Operand], total: Levels) -> dict[str, Number]:
     """For each cache: elements fetched into it for each multiply-add, and the work done on what fits into it."""
-    operands = (first, second, chain.output)
-    footprints = [chain.footprint(operand) for operand in operands]
-    parts = [chain.fetches(operand) * footprint for operand, footprint in zip(operands, footprints, strict=True)]
-    total = _together(chain, operands)
+    parts = [chain.fetches(operand) * chain.footprint(operand) for operand in operands]
     result: dict[str, Number] = {}
     for name, size in (("l1", target.l1), ("l2", target.l2), ("l3", target.l3 or 8 * target.l2)):
-        level = _first(total[: chain.body] <= size)
+        level = np.sum(total[: chain.body] > size, axis=0)  # the outermost one that fits, for they shrink inwards
         moved = [_at(each, level) for each in parts]
         result[f"traffic_{name}"] = sum(moved) / chain.work[0]
         result[f"traffic_{name}_first"] = moved[0] / chain.work[0]
         result[f"traffic_{name}_second"] = moved[1] / chain.work[0]
         result[f"fits_{name}"] = _at(chain.work, level)
     return result
-
-
-def _together(chain: Chain, operands: Sequence[Operand]) -> Levels:
-    """Bytes that the operands touch inside each level."""
-    return np.asarray(sum(operand.bytes * chain.footprint(operand) for operand in operands))
-
-
-def _first(found: npt.NDArray[np.bool_]) -> npt.NDArray[np.int64]:
-    """The first of (L, N) rows that is true in each column, (N,); L where none is."""
-    last = np.ones((1, found.shape[1]), dtype=np.bool_)
-    return np.asarray(np.argmax(np.concatenate([found, last]), axis=0), dtype=np.int64)
 
 
 def _at(levels: Levels, level: npt.NDArray[np.int64]) -> Number:
