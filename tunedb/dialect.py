@@ -78,9 +78,7 @@ def insert_many(
         return 0
     if connection.dialect.name == "postgresql":
         return _copy_many(connection, table, columns, rows, lookups)
-    values = [
-        f"(SELECT id FROM {lookups[name].name} WHERE fingerprint = ?)" if name in lookups else "?" for name in columns
-    ]
+    values = [_found(lookups[name], "?") if name in lookups else "?" for name in columns]
     sql = f"INSERT INTO {table.name} ({', '.join(columns)}) VALUES ({', '.join(values)}) ON CONFLICT DO NOTHING"
     return connection.exec_driver_sql(sql, list(rows)).rowcount
 
@@ -98,8 +96,8 @@ def _copy_many(
     """
     listing, fresh = ", ".join(columns), f"fresh_{table.name}"
     shape = [f"NULL::varchar AS {name}" if name in lookups else name for name in columns]
-    found = [f"{name}_row.id" if name in lookups else f"{fresh}.{name}" for name in columns]
-    joins = [f"JOIN {to.name} {name}_row ON {name}_row.fingerprint = {fresh}.{name}" for name, to in lookups.items()]
+    # A join would be planned as if all of the other table were needed.
+    found = [_found(lookups[name], f"{fresh}.{name}") if name in lookups else name for name in columns]
     connection.exec_driver_sql(
         f"CREATE TEMPORARY TABLE IF NOT EXISTS {fresh} ON COMMIT DROP "
         f"AS SELECT {', '.join(shape)} FROM {table.name} LIMIT 0"
@@ -110,9 +108,13 @@ def _copy_many(
         for row in rows:
             copy.write_row(row)
     return connection.exec_driver_sql(
-        f"INSERT INTO {table.name} ({listing}) SELECT {', '.join(found)} FROM {fresh} {' '.join(joins)} "
-        "ON CONFLICT DO NOTHING"
+        f"INSERT INTO {table.name} ({listing}) SELECT {', '.join(found)} FROM {fresh} ON CONFLICT DO NOTHING"
     ).rowcount
+
+
+def _found(table: Table, fingerprint: str) -> str:
+    """The id of the row with that fingerprint, in SQL."""
+    return f"(SELECT id FROM {table.name} WHERE fingerprint = {fingerprint})"
 
 
 @contextlib.contextmanager

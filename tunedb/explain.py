@@ -10,6 +10,7 @@ from sqlalchemy import Connection, func, select
 from tunedb import lookup
 from tunedb.freshness import Freshness, Level, freshness
 from tunedb.lookup import Best
+from tunedb.records import is_in_session
 from tunedb.sessions import PINS
 from tunedb.tables import SESSION, TARGET, TRIAL, WORKLOAD
 from tunedb.verifications import Verification, of_trial
@@ -60,7 +61,7 @@ def explain(connection: Connection, workload: Workload, target: Target | None, l
     rows = connection.execute(here).all()
     of_best = select(SESSION.c.id, SESSION.c.arguments).join(TRIAL, TRIAL.c.session_id == SESSION.c.id)
     session = connection.execute(of_best.where(TRIAL.c.fingerprint == best.fingerprint)).one()
-    size = connection.execute(select(func.count()).where(TRIAL.c.session_id == session.id)).scalar_one()
+    size = connection.execute(select(func.count()).where(is_in_session(session.id))).scalar_one()
     return Explanation(
         best=best,
         runner_up=others[0] if others else None,

@@ -14,6 +14,8 @@ from tunedb.tables import ENVIRONMENT, SCHEDULE, SESSION, TARGET, TEMPLATE, TRIA
 from tuner.trial import Environment, Status
 from tuner.workload import Workload
 
+_REMEMBERED = 100_000  # schedules: 20 MB
+
 _IDS = ("workload_id", "target_id", "environment_id", "template_id", "session_id")
 
 
@@ -25,15 +27,22 @@ class ForeignWriter:
 
     def __init__(self) -> None:
         self._origins: dict[str, tuple[int, ...]] = {}
+        self._schedules: set[str] = set()  # stored ones: tuners try the same ones for many a workload
 
     def add(self, connection: Connection, batch: ForeignBatch) -> int:
         """Store those records of ``batch`` that are not there yet; their number."""
         for identity, origin in batch.origins.items():
             if identity not in self._origins:
                 self._origins[identity] = _store_origin(connection, read_origin(origin))
-        schedules = [(identity, *schedule) for identity, schedule in batch.schedules.items()]
-        dialect.insert_many(connection, SCHEDULE, ("fingerprint", "kind", "steps"), schedules)
-        rows = [(*self._origins[origin], *values) for origin, values in batch.rows]
+        new = [(identity, *rest) for identity, rest in batch.schedules.items() if identity not in self._schedules]
+        dialect.insert_many(connection, SCHEDULE, ("fingerprint", "kind", "steps"), new)
+        if len(self._schedules) > _REMEMBERED:
+            self._schedules.clear()
+        self._schedules.update(batch.schedules)
+        rows = []
+        for origin, trials in batch.rows.items():
+            ids = self._origins[origin]
+            rows += [(*ids, *values) for values in trials]
         return dialect.insert_many(connection, TRIAL, (*_IDS, *COLUMNS), rows, {"schedule_id": SCHEDULE})
 
 

@@ -29,7 +29,7 @@ from tunedb.tables import QUARANTINE
 if TYPE_CHECKING:
     from tunedb.database import Database
 
-UNIT = 10_000
+UNIT = 20_000
 """Records a write unit: enough that a beginning and an end cost little, few enough that other writers get a turn."""
 
 _QUARANTINE_COLUMNS = ("fingerprint", "file", "line", "format", "reason", "raw", "created")

@@ -23,7 +23,7 @@ from tunedb.fallback import SOURCES, Fallback, Source
 from tunedb.foreign import ForeignTrial, ForeignWorkload
 from tunedb.freshness import Freshness, Level
 from tunedb.lookup import Best
-from tunedb.tables import TRIAL, WORKLOAD
+from tunedb.tables import TRIAL
 from tunedb.verifications import Verification
 from tuner.target import Target
 from tuner.trial import Trial
@@ -100,20 +100,29 @@ class Layered(Database):
         self, workload: Workload, n: int = 10, target: Target | None = None, *, freshness: Level = "any"
     ) -> tuple[Best, ...]:
         """As of a single database."""
-        withdrawn = self._retracted(workload)
-        ask = n + 1 + len(withdrawn)
-        fastest: dict[tuple[str, str], Best] = {}
-        answers = self._ask(lambda layer: layer.top(workload, ask, target, freshness=freshness))
-        found = [replace(best, layer=layer.url) for layer, listed in answers for best in listed]
-        for best in sorted(found, key=lambda best: best.seconds):  # of equal ones, the upper layer's stays first
-            if best.fingerprint not in withdrawn:
-                fastest.setdefault((best.schedule.fingerprint, best.target.fingerprint), best)
-        if not fastest:
+        of_each = n + 1
+        ranking, all_of_it = self._fastest(workload, of_each, target, freshness)
+        while len(ranking) <= n and not all_of_it:
+            of_each *= 4
+            ranking, all_of_it = self._fastest(workload, of_each, target, freshness)
+        if not ranking:
             raise NotFoundError(f"every verified trial of {workload.label} is retracted in one of the layers")
-        ranking = list(fastest.values())
         following = [*(best.trial.times for best in ranking[1:]), None]
         pairs = list(zip(ranking, following, strict=True))[:n]
         return tuple(replace(best, confidence=judge(best.trial.times, times)) for best, times in pairs)
+
+    def _fastest(
+        self, workload: Workload, of_each: int, target: Target | None, freshness: Level
+    ) -> tuple[list[Best], bool]:
+        """So many schedules of each layer without retracted ones, fastest first; and whether there are no more."""
+        answers = self._ask(lambda layer: layer.top(workload, of_each, target, freshness=freshness))
+        found = [replace(best, layer=layer.url) for layer, listed in answers for best in listed]
+        withdrawn = self._retracted({best.fingerprint for best in found})
+        fastest: dict[tuple[str, str], Best] = {}
+        for best in sorted(found, key=lambda best: best.seconds):  # of equal ones, the upper layer's stays first
+            if best.fingerprint not in withdrawn:
+                fastest.setdefault((best.schedule.fingerprint, best.target.fingerprint), best)
+        return list(fastest.values()), all(len(listed) < of_each for _, listed in answers)
 
     def freshness(self, best: Best) -> Freshness:
         """How the environment in which an answer was measured differs from this one."""
@@ -175,18 +184,13 @@ class Layered(Database):
     def _layer_of(self, best: Best) -> Database:
         return next(layer for layer in self.layers if layer.url == best.layer)
 
-    def _retracted(self, workload: Workload) -> set[str]:
-        """The fingerprints of the trials of ``workload`` that any layer has retracted."""
+    def _retracted(self, trials: set[str]) -> set[str]:
+        """Those of the trials with these fingerprints that any layer has retracted."""
+        retracted = select(TRIAL.c.fingerprint).where(TRIAL.c.fingerprint.in_(trials), TRIAL.c.retracted.is_not(None))
         found: set[str] = set()
         for layer in self.layers:
             with layer.read() as connection:
-                found.update(
-                    connection.scalars(
-                        select(TRIAL.c.fingerprint)
-                        .join(WORKLOAD, TRIAL.c.workload_id == WORKLOAD.c.id)
-                        .where(WORKLOAD.c.fingerprint == workload.fingerprint, TRIAL.c.retracted.is_not(None))
-                    )
-                )
+                found.update(connection.scalars(retracted))
         return found
 
 

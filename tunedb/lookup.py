@@ -7,6 +7,7 @@ was tuned with. Of equally fast trials the newest wins. A question that asks for
 passes over the others.
 """
 
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
@@ -16,6 +17,7 @@ from sqlalchemy import (
     ColumnElement,
     Connection,
     FromClause,
+    Integer,
     ScalarSelect,
     Select,
     Table,
@@ -138,7 +140,12 @@ def top(
     """The ``n`` fastest schedules, each by its best trial and compared with the next one. Otherwise as ``best``."""
     wanted = demand(connection, level, workload, target or Target.host())
     statement = _top(_where(target), wanted is not None)
-    rows = statement.all(connection, **_question(workload, target, wanted), n=n + 1)
+    question = _question(workload, target, wanted)
+    among = 2 * n + 8
+    rows = statement.all(connection, **question, n=n + 1, others=among - 1)
+    while 0 < len(rows) <= n and rows[0].slowest is not None:  # they are of few schedules, and there are more of them
+        among *= 16
+        rows = statement.all(connection, **question, n=n + 1, others=among - 1)
     if not rows:
         raise NotFoundError(_what_is_stored(connection, workload, target, level))
     following = [*(row.times for row in rows[1:]), None]
@@ -245,9 +252,11 @@ def _on(trial: FromClause, workload: FromClause, target: ColumnElement[int], fre
     return and_(trial.c.workload_id == workload.c.id, trial.c.target_id == target, _counts(trial, fresh))
 
 
-def _first(column: str, trial: FromClause, *conditions: ColumnElement[bool]) -> ScalarSelect[Any]:
-    """A column of the fastest trial that meets the conditions, which are those of ``_on``, the first of the index."""
-    first = select(trial.c[column]).where(*conditions).order_by(trial.c.seconds).limit(1)
+def _first(
+    column: str, trial: FromClause, *conditions: ColumnElement[bool], after: ColumnElement[int] | None = None
+) -> ScalarSelect[Any]:
+    """A column of the fastest trial, or one ``after`` it, that meets the conditions: ``_on``, first in the index."""
+    first = select(trial.c[column]).where(*conditions).order_by(trial.c.seconds).limit(1).offset(after)
     return first.correlate_except(trial).scalar_subquery()
 
 
@@ -292,16 +301,23 @@ def _best_statement(where: str, fresh: bool) -> Select[Any]:
 
 
 def _top_statement(where: str, fresh: bool) -> Select[Any]:
+    """The best trials of the schedules that the fastest trials have: those at least as fast as the one after ``others``
+    on some target, where there are so many. It is looked up in the index, and no slower trial is read.
+    """
     each, place, same = TRIAL.alias("each"), TARGET.alias("place"), WORKLOAD.alias("same")
+    last = _first("seconds", each, _on(each, same, place.c.id, fresh), after=bindparam("others", type_=Integer()))
+    asked = and_(same.c.problem == bindparam("problem"), place.c[where] == bindparam("where"))
+    slowest = select(func.min(last).label("seconds")).select_from(place.join(same, asked)).cte("slowest")
+    bound = select(slowest.c.seconds).scalar_subquery()
     rank = func.row_number().over(partition_by=(each.c.schedule_id, each.c.target_id), order_by=_fastest_first(each.c))
     ranked = (
         select(each.c.id, rank.label("rank"))
         .select_from(each.join(place).join(same))
-        .where(same.c.problem == bindparam("problem"), place.c[where] == bindparam("where"), _counts(each, fresh))
+        .where(asked, _counts(each, fresh), each.c.seconds <= func.coalesce(bound, sys.float_info.max))
         .subquery()
     )
     return (
-        select_trials()
+        select_trials(bound.label("slowest"))
         .where(TRIAL.c.id.in_(select(ranked.c.id).where(ranked.c.rank == 1)))
         .order_by(*_fastest_first(TRIAL.c))
         .limit(bindparam("n"))

@@ -35,7 +35,7 @@ class ForeignBatch(NamedTuple):
 
     origins: Mapping[str, Any]  # by fingerprint, as ``Origin.to_json`` gives them
     schedules: Mapping[str, Sequence[str]]  # by fingerprint: format and steps
-    rows: Sequence[tuple[str, Sequence[Any]]]  # fingerprint of the origin; ``COLUMNS``
+    rows: Mapping[str, Sequence[Sequence[Any]]]  # by fingerprint of the origin: ``COLUMNS``
 
 
 class Preparation:
@@ -44,13 +44,14 @@ class Preparation:
     def __init__(self) -> None:
         self._origins: dict[str, Origin] = {}
         self._schedules: dict[str, tuple[str, str]] = {}
-        self._rows: list[tuple[str, Sequence[Any]]] = []
+        self._rows: dict[str, list[Sequence[Any]]] = {}
 
     def add(self, record: ForeignRecord) -> None:
         identity = record.origin.fingerprint
-        self._origins[identity] = record.origin
+        if identity not in self._origins:
+            self._origins[identity], self._rows[identity] = record.origin, []
         self._schedules[record.schedule_fingerprint] = record.origin.format, record.schedule
-        self._rows.append((identity, _values(record)))
+        self._rows[identity].append(_values(record))
 
     def finish(self) -> ForeignBatch:
         return ForeignBatch({key: each.to_json() for key, each in self._origins.items()}, self._schedules, self._rows)

@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from functools import lru_cache
 from typing import Any, Literal
 
-from sqlalchemy import Boolean, Connection, Row, Select, Table, Text, and_, bindparam, select, update
+from sqlalchemy import Boolean, ColumnElement, Connection, Row, Select, Table, Text, and_, bindparam, select, update
 from sqlalchemy import cast as sql_cast
 
 from tunedb import dialect
@@ -55,6 +55,11 @@ def select_trials(*more: Any) -> Select[Any]:
         )
         .where(SCHEDULE.c.kind == "steps")
     )
+
+
+def is_in_session(session_id: Any) -> ColumnElement[bool]:
+    """Whether a trial is of a session of ours: these have a number there, and only such are in the index that tells."""
+    return and_(TRIAL.c.session_id == session_id, TRIAL.c.sequence.is_not(None))
 
 
 def read_trial(row: Row[Any]) -> Trial:

@@ -14,7 +14,7 @@ from sqlalchemy import Connection, Row, func, select, update
 
 from tunedb import dialect
 from tunedb.errors import DatabaseError, SessionBusyError, SessionLostError
-from tunedb.records import Writer, read_trial, select_trials, session_fingerprint
+from tunedb.records import Writer, is_in_session, read_trial, select_trials, session_fingerprint
 from tunedb.tables import SESSION, TRIAL
 from tuner.canonical import fingerprint
 from tuner.target import Target
@@ -85,7 +85,7 @@ class DatabaseHistory:
 
     def trials(self) -> Sequence[Trial]:
         """All trials of the session so far, by sequence."""
-        statement = select_trials().where(TRIAL.c.session_id == self._id).order_by(TRIAL.c.sequence)
+        statement = select_trials().where(is_in_session(self._id)).order_by(TRIAL.c.sequence)
         with self._database.read() as connection:
             return tuple(map(read_trial, connection.execute(statement)))
 
@@ -102,7 +102,7 @@ class DatabaseHistory:
 
     def extend_times(self, sequence: int, times: Sequence[float]) -> None:
         """Add a round of confirming repeats to a trial that is stored. Raises as ``add`` does."""
-        statement = select_trials().where(TRIAL.c.session_id == self._id, TRIAL.c.sequence == sequence)
+        statement = select_trials().where(is_in_session(self._id), TRIAL.c.sequence == sequence)
         with self._database.write() as connection:
             self._beat(connection)
             row = connection.execute(statement).one_or_none()
@@ -138,7 +138,7 @@ def _claim(connection: Connection, arguments: SessionArguments, owner: str) -> t
         "host": socket.gethostname(),
         "pid": os.getpid(),
     }
-    trials = select(func.count()).where(TRIAL.c.session_id == SESSION.c.id).scalar_subquery()
+    trials = select(func.count()).where(is_in_session(SESSION.c.id)).scalar_subquery()
     found = connection.execute(
         select(SESSION)
         .where(SESSION.c.key == key)

@@ -16,7 +16,7 @@ from tunedb.explain import tuning_command
 from tunedb.freshness import Freshness, Level, current_template, freshness
 from tunedb.lookup import Best
 from tunedb.places import Place, places, same_family
-from tunedb.records import machine_fingerprint
+from tunedb.records import is_in_session, machine_fingerprint
 from tunedb.tables import SESSION, TARGET, TRIAL
 from tuner.target import Target
 from tuner.workload import Workload
@@ -92,7 +92,7 @@ def _session(connection: Connection, best: Best, threads: int, fresh: Freshness 
     seconds = func.coalesce(TRIAL.c.compile_seconds, 0.0) + func.coalesce(TRIAL.c.run_seconds, 0.0)
     own = select(TRIAL.c.session_id).where(TRIAL.c.fingerprint == best.fingerprint).scalar_subquery()
     arguments = connection.execute(select(SESSION.c.arguments).where(SESSION.c.id == own)).scalar_one()
-    trials, cost = connection.execute(select(func.count(), func.sum(seconds)).where(TRIAL.c.session_id == own)).one()
+    trials, cost = connection.execute(select(func.count(), func.sum(seconds)).where(is_in_session(own))).one()
     seed = arguments.get("seed", 0) if seed is None else seed
     return Stale(best, threads, fresh, cost, tuning_command(best.workload, arguments, trials, seed, threads))
 

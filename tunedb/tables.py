@@ -29,7 +29,7 @@ from sqlalchemy import (
 from sqlalchemy.engine import Dialect
 from sqlalchemy.types import TypeDecorator, TypeEngine
 
-REVISION = "0004"
+REVISION = "0005"
 """The migration that makes exactly these tables: the newest one in schema/versions."""
 
 VERSION_TABLE = "tunedb_alembic_version"
@@ -194,10 +194,20 @@ TRIAL = Table(
     Column("created", UtcDateTime()),
     Column("details", JSON(none_as_null=True)),
     Column("retracted", Text()),  # why nobody should use it
-    UniqueConstraint("session_id", "sequence"),
+    Index(
+        "uq_trial_session_id_sequence",
+        "session_id",
+        "sequence",
+        unique=True,
+        sqlite_where=text("sequence IS NOT NULL"),  # an imported trial has none, and nobody asks for it so
+        postgresql_where=text("sequence IS NOT NULL"),
+    ),
     Index("ix_trial_best", "workload_id", "target_id", "verified", "seconds", "error"),
     CheckConstraint(
-        "status IN ('correct', 'compile', 'runtime', 'timeout', 'correctness', 'constraints')", name="status"
+        # SQLite would make a table of what IN lists, anew for each row that is stored.
+        "status = 'correct' OR status = 'compile' OR status = 'runtime' OR status = 'timeout' "
+        "OR status = 'correctness' OR status = 'constraints'",
+        name="status",
     ),
     CheckConstraint("status = 'correct' OR seconds IS NULL", name="failed_has_no_time"),
     CheckConstraint("NOT verified OR seconds IS NOT NULL", name="verified_has_time"),

@@ -27,7 +27,7 @@ from tunedb.verifications import Verdict
 from tunedb.verify import verify
 from tuner.target import Target
 from tuner.trial import Trial
-from tuner.workload import matmul
+from tuner.workload import matmul, parse
 
 QUESTION = (samples.WORKLOAD, samples.TARGET)
 SMALL = matmul(m=2, k=2, n=2)
@@ -88,6 +88,23 @@ def test_a_retraction_in_any_layer_counts_in_all(db: Database, layered: Database
     layered.retract(db.best(*QUESTION).fingerprint, "throttled")
     assert db.best(*QUESTION).seconds == 0.25
     assert layered.best(*QUESTION).seconds == 1.0
+
+
+def test_a_retraction_counts_for_every_tolerance(db: Database, layered: Database) -> None:
+    tight = parse("resnet18.C3(tolerance=1e-5)")
+    store(db, timed(0, 0.25, workload=tight), timed(1, 1.0, workload=tight))
+    layered.merge(db)
+    layered.retract(db.best(tight, samples.TARGET).fingerprint, "throttled")
+    assert layered.best(parse("resnet18.C3"), samples.TARGET).seconds == 1.0
+
+
+def test_retracted_schedules_make_room_for_the_next_ones(db: Database, layered: Database) -> None:
+    store(db, *(timed(number, 0.25 + number) for number in range(12)))
+    layered.merge(db)
+    for best in db.top(samples.WORKLOAD, 7, samples.TARGET):
+        layered.retract(best.fingerprint, "throttled")
+    assert [best.seconds for best in layered.top(samples.WORKLOAD, 2, samples.TARGET)] == [7.25, 8.25]
+    assert len(layered.top(samples.WORKLOAD, 100, samples.TARGET)) == 5
 
 
 def test_nothing_is_ever_written_to_a_base(db: Database, layered: Database) -> None:

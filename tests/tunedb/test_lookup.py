@@ -85,6 +85,29 @@ def test_the_best_walks_the_index_instead_of_sorting_all_trials(db: Database) ->
     assert all("(workload_id=? AND target_id=? AND verified=?" in step for step in walks)
 
 
+def test_schedules_are_ranked_whose_trials_come_after_many_of_others(db: Database) -> None:
+    store(db, *(samples.trial(number, (1.0 + number,), tile=1 + number // 20) for number in range(50)))
+    ranking = db.top(samples.WORKLOAD, 3, samples.TARGET)
+    assert [(best.trial.sequence, best.trial.config["tile"]) for best in ranking] == [
+        (0, (1, 4)),
+        (20, (2, 4)),
+        (40, (3, 4)),
+    ]
+
+
+def test_ranking_reads_only_the_fastest_trials(db: Database) -> None:
+    if db.engine.dialect.name != "sqlite":
+        pytest.skip("the plan is read in SQLite's words")
+    store(db, samples.trial(0))
+    with statements(db) as seen:
+        db.top(samples.WORKLOAD, 10, samples.TARGET)
+    with db.read() as connection:
+        plan = [row.detail for row in connection.exec_driver_sql("EXPLAIN QUERY PLAN " + seen[0])]
+    walks = [step for step in plan if "INDEX ix_trial_best" in step]
+    assert [step.endswith("AND verified=? AND seconds<?)") for step in walks] == [True, False]
+    assert "COVERING" in walks[1]
+
+
 def test_the_fastest_imported_record_is_found_without_sorting_equally_fast_ones(db: Database, tmp_path: Path) -> None:
     if db.engine.dialect.name != "sqlite":
         pytest.skip("the plan is read in SQLite's words")

@@ -11,11 +11,13 @@ from alembic.script import ScriptDirectory
 from sqlalchemy import inspect, text
 
 import tunedb
-from tests.tunedb import samples
+from tests.tunedb import logs, samples
 from tunedb import migrate
 from tunedb.engine import make_engine
-from tunedb.errors import NewerDatabaseError, OutdatedDatabaseError
+from tunedb.errors import DatabaseError, NewerDatabaseError, OutdatedDatabaseError
 from tunedb.tables import METADATA, REVISION, VERSION_TABLE
+from tuner.trial import Status
+from tuner.workload import parse
 
 
 def test_the_migrations_make_the_tables_that_the_program_declares(url: str) -> None:
@@ -47,14 +49,17 @@ def test_the_tables_of_other_programs_are_left_alone(url: str) -> None:
 
 @pytest.fixture
 def old(tmp_path: Path, request: pytest.FixtureRequest) -> str:
-    """A database as an earlier release left it: one trial failed, one was confirmed, since 0002 one was retracted."""
+    """A database as an earlier release left it: one trial failed, one was confirmed, since 0002 one was retracted.
+
+    In 0004 there are also three records of AutoTVM.
+    """
     path = tmp_path / "old.sqlite"
     with contextlib.closing(sqlite3.connect(path)) as connection:
         connection.executescript((Path(__file__).parent / "fixtures" / f"{request.param}.sql").read_text())
     return f"sqlite:///{path}"
 
 
-@pytest.mark.parametrize("old", ["0001", "0002", "0003"], indirect=True)
+@pytest.mark.parametrize("old", ["0001", "0002", "0003", "0004"], indirect=True)
 def test_a_database_of_an_earlier_release_upgrades_and_answers(old: str) -> None:
     with pytest.raises(OutdatedDatabaseError, match="run `tunedb db upgrade`"):
         tunedb.open(old)
@@ -72,6 +77,31 @@ def test_a_database_of_an_earlier_release_upgrades_and_answers(old: str) -> None
         with db.session(samples.arguments()) as session:
             session.add(samples.trial(trials))
         assert db.check().problems == ()
+
+
+@pytest.mark.parametrize("old", ["0004"], indirect=True)
+def test_imported_trials_outlive_an_upgrade(old: str, tmp_path: Path) -> None:
+    engine = make_engine(old)
+    migrate.upgrade(engine)
+    engine.dispose()
+    log = tmp_path / "some.log"
+    log.write_text("\n".join((logs.autotvm(0), logs.autotvm(1), logs.FAILED, logs.autotvm(2))))
+    with tunedb.open(old) as db:
+        assert db.import_log(str(log)).new == 1
+        assert len(db.imported(parse("resnet18.C2"), "1b4ba0f2", n=9)) == 3
+
+
+@pytest.mark.parametrize("status", ["correct", "fine", ""])
+def test_only_a_known_status_is_stored(url: str, status: str) -> None:
+    with tunedb.open(url) as db:
+        with db.session(samples.arguments()) as session:
+            session.add(samples.trial(status=Status.COMPILE))
+        update = text("UPDATE trial SET status = :status")
+        with (
+            pytest.raises(DatabaseError) if status != "correct" else contextlib.nullcontext(),
+            db.write() as connection,
+        ):
+            connection.execute(update, {"status": status})
 
 
 def test_upgrading_what_is_up_to_date_changes_nothing(url: str) -> None:
