@@ -7,7 +7,7 @@ An index is affine in the *counters* of the loops (0, 1, 2, ...): a loop that wa
 ``14 * stride * counter``. Loops of extent one are kept, so that all candidates of one template have the same shape.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from enum import StrEnum
 
@@ -36,13 +36,22 @@ class Affine:
     constant: Extent = 0
 
     def __add__(self, other: "Affine") -> "Affine":
-        merged = dict(self.terms)
-        for loop, coefficient in other.terms:
-            merged[loop] = merged[loop] + coefficient if loop in merged else coefficient
-        return Affine(tuple(merged.items()), self.constant + other.constant)
+        return Affine.total(((self, 1), (other, 1)))
 
     def __mul__(self, factor: Extent) -> "Affine":
         return Affine(tuple((loop, coefficient * factor) for loop, coefficient in self.terms), self.constant * factor)
+
+    @classmethod
+    def total(cls, parts: "Iterable[tuple[Affine, Extent]]", constant: Extent = 0) -> "Affine":
+        """The sum of ``affine * factor`` over the ``parts``, plus ``constant``."""
+        merged: dict[str, Extent] = {}
+        for affine, factor in parts:
+            alone = _is(factor, 1)  # columns are multiplied for nothing otherwise
+            for loop, coefficient in affine.terms:
+                term = coefficient if alone else coefficient * factor
+                merged[loop] = merged[loop] + term if loop in merged else term
+            constant = constant + (affine.constant if alone else affine.constant * factor)
+        return cls(tuple(merged.items()), constant)
 
     def coefficient(self, loop: str) -> Extent:
         """Change of the value when the counter of ``loop`` grows by one."""
@@ -293,13 +302,15 @@ def _stores(nodes: tuple[Node, ...]) -> Iterator[Store]:
 
 def verify(nest: Nest) -> None:
     """Check what the code generator relies on. Raises ScheduleError for the first rule that is broken."""
-    _verify(nest.body, {}, inside=())
+    _verify(nest.body, {})
 
 
-def _verify(nodes: tuple[Node, ...], open_loops: dict[str, Loop], inside: tuple[Kind, ...]) -> None:
+def _verify(nodes: tuple[Node, ...], opened: dict[str, Kind]) -> None:
+    """``opened`` are the loops around ``nodes``, which it is left with."""
     for node in nodes:
         if isinstance(node, Loop):
-            if node.name in open_loops:
+            inside = opened.values()
+            if node.name in opened:
                 raise ScheduleError(f"loop {node.name} is nested in itself")
             if not isinstance(node.extent, np.ndarray) and node.extent < 1:
                 raise ScheduleError(f"loop {node.name} has no iterations")
@@ -313,16 +324,18 @@ def _verify(nodes: tuple[Node, ...], open_loops: dict[str, Loop], inside: tuple[
                 raise ScheduleError(f"loop {node.name} is inside a vectorized loop")
             if node.kind is Kind.VECTORIZED and not _is(node.step, 1):
                 raise ScheduleError(f"vectorized loop {node.name} has a step of {node.step}")
-            _verify(node.body, {**open_loops, node.name: node}, (*inside, node.kind))
+            opened[node.name] = node.kind
+            _verify(node.body, opened)
+            del opened[node.name]
         elif isinstance(node, When):
             for name in node.loops:
-                if name not in open_loops:
+                if name not in opened:
                     raise ScheduleError(f"a condition reads loop {name}, which is not open there")
-            _verify(node.then, open_loops, inside)
-            _verify(node.otherwise, open_loops, inside)
+            _verify(node.then, opened)
+            _verify(node.otherwise, opened)
         else:
             for name in _loops_of(node):
-                if name not in open_loops:
+                if name not in opened:
                     raise ScheduleError(f"{node.buffer.name} is indexed by loop {name}, which is not open there")
 
 

@@ -173,10 +173,9 @@ class _NestBuilder:
         parts = self._made(number - 1, opened)
         needed: dict[str, _Range] = {}
         for axis, index in zip(stage.axes, _find(reader.stage, stage.output).indices, strict=True):
-            start = Affine(constant=index.constant)
+            start = Affine.total(((parts[name].start, times) for name, times in index.terms), index.constant)
             extent: Extent = 1
             for name, coefficient in index.terms:
-                start = start + parts[name].start * coefficient
                 extent = extent + coefficient * (parts[name].extent - 1)
             open_ended = any(parts[name].open_ended for name, _ in index.terms)
             needed[axis.name] = _Range(start, extent, open_ended)
@@ -426,10 +425,7 @@ def _memory(tensor: ex.Tensor, dimensions: Sequence[Affine]) -> tuple[Buffer, Af
 
 
 def _substitute(index: Affine, position: Mapping[str, Affine]) -> Affine:
-    result = Affine(constant=index.constant)
-    for axis, coefficient in index.terms:
-        result = result + position[axis] * coefficient
-    return result
+    return Affine.total(((position[axis], coefficient) for axis, coefficient in index.terms), index.constant)
 
 
 def _inside(index: Affine, position: Mapping[str, Affine], opened: Sequence[str]) -> Affine:
@@ -443,10 +439,7 @@ def _flatten(dimensions: Sequence[Affine], extents: Sequence[Extent]) -> Affine:
 
 
 def _dotted(dimensions: Sequence[Affine], strides: Sequence[Extent]) -> Affine:
-    result = Affine()
-    for index, stride in zip(dimensions, strides, strict=True):
-        result = result + index * stride
-    return result
+    return Affine.total(zip(dimensions, strides, strict=True))
 
 
 def _power_of_two(extent: Extent) -> Extent:

@@ -487,3 +487,12 @@ def wait_for_trials(place: str, number: int) -> None:
                     return
         time.sleep(0.1)
     pytest.fail("no trials were stored")
+
+
+def test_a_command_does_not_load_scikit_learn_where_it_is_installed(tmp_path: Path) -> None:
+    (tmp_path / "sklearn.py").write_text("raise SystemExit('scikit-learn was loaded')")
+    path = os.pathsep.join([str(tmp_path), str(Path(tunedb.__file__).parent.parent)])
+    place = f"sqlite:///{tmp_path / 'a.sqlite'}"
+    command = [sys.executable, "-m", "tunedb", "best", WORKLOAD, "--predict", "--db", place]
+    asked = subprocess.run(command, env={**os.environ, "PYTHONPATH": path}, capture_output=True, text=True, check=False)
+    assert "no trial" in asked.stderr

@@ -5,15 +5,18 @@ Footprints are exact for affine accesses: along each dimension of an operand the
 model of blocked loops (Lam, Rothberg, Wolf, ASPLOS 1991): what fits into a cache is read once for each time the loops
 around it come back, and an operand that the next loops outside do not move stays where it is.
 
-Extents are integers, or columns with one entry a candidate; all results broadcast alike.
+Extents are integers, or columns with one entry a candidate. What is known of every level is one matrix with a row a
+level and a column a candidate, or a single column where all are alike: a few operations on matrices instead of many on
+their rows.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, TypeAlias
 
 import numpy as np
+import numpy.typing as npt
 
 from tuner import expression as ex
 from tuner.dtype import item_bytes
@@ -22,6 +25,7 @@ from tuner.loopnest import Affine, Binary, Expression, Kind, Load, Loop, Nest, N
 from tuner.schedule import Extent
 
 Number: TypeAlias = Any  # float, or a float64 column of N candidates
+Levels: TypeAlias = npt.NDArray[np.float64]  # (levels, N), or (levels, 1) where all candidates are alike
 
 
 @dataclass(frozen=True, eq=False)  # its indices may be columns, which do not compare
@@ -53,17 +57,20 @@ class Pass:
 class Chain:
     """The loops around the multiply-add of ``stage``, outermost first. ``level`` k is what is inside ``loops[:k]``."""
 
-    def __init__(self, nest: Nest, stage: ex.Stage) -> None:
-        """``stage`` is one that ``nest`` computes. Raises ScheduleError when nothing is summed up in it."""
-        statements = list(_statements(nest.body, ()))
+    def __init__(self, nest: Nest, statements: Sequence[Pass], stage: ex.Stage) -> None:
+        """``statements`` are those of ``nest``, which computes ``stage``.
+
+        Raises ScheduleError when nothing is summed up in it.
+        """
         sums = {found.store.buffer.name: found for found in statements if found.store.accumulate}
         main = sums.get(f"{stage.name}.tile", sums.get("tile"))  # the tile of the last stage has no other name
         if main is None:
             raise ScheduleError("there is no multiply-add in this loop nest")
         self.loops = main.loops
         self.passes = tuple(found for found in statements if not found.store.accumulate)
-        self._footprints: dict[Operand, list[Number]] = {}
-        self.extents: list[Number] = [_number(loop.extent) for loop in self.loops]
+        self._footprints: dict[Operand, Levels] = {}
+        self._strides: dict[Operand, Levels] = {}
+        self.extents = stacked([loop.extent for loop in self.loops])
         self.axes: dict[str, Number] = {name: _number(extent) for name, extent in nest.axes}
         result = next(found for found in self.passes if found.store.buffer.name == stage.output.name)
         self.reduce = frozenset(axis.name for axis in stage.reduce)
@@ -89,8 +96,8 @@ class Chain:
     def body(self) -> int:
         """The level of the straight-line code: only unrolled and vectorized loops are inside."""
         straight = (Kind.UNROLLED, Kind.VECTORIZED, Kind.DOT, Kind.MATRIX)
-        inner = [loop.kind in straight for loop in self.loops]
-        return next((level for level in range(self.depth) if all(inner[level:])), self.depth)
+        rolled = [level for level, loop in enumerate(self.loops) if loop.kind not in straight]
+        return rolled[-1] + 1 if rolled else 0
 
     @cached_property
     def lanes(self) -> Number:
@@ -106,57 +113,89 @@ class Chain:
         return result
 
     @cached_property
-    def work(self) -> list[Number]:
-        """Multiply-adds inside each level, partial tiles counted as whole ones; ``depth + 1`` entries."""
-        return _products(self.extents)
+    def work(self) -> Levels:
+        """Multiply-adds inside each level, partial tiles counted as whole ones; ``depth + 1`` rows."""
+        return _inwards(self.extents)
 
     @cached_property
-    def spans(self) -> list[dict[str, Number]]:
-        """How far the loops inside each level reach along each axis; ``depth + 1`` entries."""
-        spans: dict[str, Number] = dict.fromkeys((loop.axis for loop in self.loops), 1.0)
-        result = [spans]
-        for loop, extent in zip(reversed(self.loops), reversed(self.extents), strict=True):
-            spans = {**spans, loop.axis: np.minimum(spans[loop.axis] * extent, self.axes[loop.axis])}
-            result.append(spans)
-        return result[::-1]
+    def trips(self) -> Levels:
+        """How often each loop turns in all; ``depth`` rows."""
+        return _inwards(self.extents[::-1])[-2::-1]
 
-    def footprint(self, operand: Operand) -> list[Number]:
-        """Elements of ``operand`` that are touched inside each level; ``depth + 1`` entries."""
+    @cached_property
+    def turning(self) -> npt.NDArray[np.bool_]:
+        """Which loops have more than one turn; ``depth`` rows."""
+        return self.extents > 1
+
+    @cached_property
+    def _reaches(self) -> tuple[dict[str, Levels], dict[str, list[int]]]:
+        """Of each axis, how far none, one, ... of its innermost loops reach, less one; and which row a level has."""
+        reach: dict[str, list[Number]] = {loop.axis: [1.0] for loop in self.loops}
+        rows: dict[str, list[int]] = {axis: [0] for axis in reach}
+        for loop, extent in zip(reversed(self.loops), self.extents[::-1], strict=True):
+            reach[loop.axis].append(np.minimum(reach[loop.axis][-1] * extent, self.axes[loop.axis]))
+            for axis, row in rows.items():
+                row.insert(0, len(reach[axis]) - 1)
+        return {axis: stacked(each) - 1 for axis, each in reach.items()}, rows
+
+    def footprint(self, operand: Operand) -> Levels:
+        """Elements of ``operand`` that are touched inside each level; ``depth + 1`` rows."""
         if operand not in self._footprints:
-            self._footprints[operand] = self._footprint(operand)
+            reaches, rows = self._reaches
+            moving = [level for level, loop in enumerate(self.loops) if operand.moves_with(loop.axis)]
+            levels = [*moving, self.depth]  # between these it does not change
+            region: Number = 1.0
+            for dimension in operand.dimensions:
+                reach: Number = 1.0
+                for axis, coefficient in dimension:
+                    reach = reach + coefficient * reaches[axis][[rows[axis][level] for level in levels]]
+                region = region * reach
+            inside = [sum(each < level for each in moving) for level in range(self.depth + 1)]
+            self._footprints[operand] = (region * np.ones((len(levels), self.extents.shape[1])))[inside]
         return self._footprints[operand]
 
-    def _footprint(self, operand: Operand) -> list[Number]:
-        result: list[Number] = [1.0]
-        for level in reversed(range(self.depth)):
-            if operand.moves_with(self.loops[level].axis):
-                result.append(_region(operand, self.spans[level]))
-            else:
-                result.append(result[-1])
-        return result[::-1]
-
-    def fetches(self, operand: Operand) -> list[Number]:
-        """How often the elements inside each level have to be fetched anew; ``depth + 1`` entries."""
-        trips: Number = 1.0
-        fetched: Number = 1.0
-        result = [fetched]
-        for loop, extent in zip(self.loops, self.extents, strict=True):
-            trips = trips * extent
+    def fetches(self, operand: Operand) -> Levels:
+        """How often the elements inside each level have to be fetched anew; ``depth + 1`` rows."""
+        fetched = np.ones(self.work.shape)
+        for level, loop in enumerate(self.loops):
             if operand.moves_with(loop.axis):
-                fetched = np.where(extent > 1, trips, fetched)
-            result.append(fetched)
-        return result
+                fetched[level + 1] = np.where(self.turning[level], self.trips[level], fetched[level])
+            else:
+                fetched[level + 1] = fetched[level]
+        return fetched
+
+    def strides(self, operand: Operand) -> Levels:
+        """How far each loop moves along ``operand`` in memory in one turn, in elements; ``depth`` rows."""
+        if operand not in self._strides:
+            known = dict(operand.index.terms)
+            self._strides[operand] = np.abs(stacked([known.get(loop.name, 0) for loop in self.loops]))
+        return self._strides[operand]
 
 
-def _statements(nodes: tuple[Node, ...], loops: tuple[Loop, ...]) -> Iterator[Pass]:
+def statements_of(nest: Nest) -> list[Pass]:
+    """All statements of a nest, with the loops around them, in their order."""
+    found: list[Pass] = []
+    _walk(nest.body, (), found)
+    return found
+
+
+def _walk(nodes: tuple[Node, ...], loops: tuple[Loop, ...], found: list[Pass]) -> None:
     for node in nodes:
         if isinstance(node, Loop):
-            yield from _statements(node.body, (*loops, node))
+            _walk(node.body, (*loops, node), found)
         elif isinstance(node, When):
-            yield from _statements(node.then, loops)
-            yield from _statements(node.otherwise, loops)
+            _walk(node.then, loops, found)
+            _walk(node.otherwise, loops, found)
         else:
-            yield Pass(loops, node)
+            found.append(Pass(loops, node))
+
+
+def stacked(values: Sequence[Number]) -> Levels:
+    """(len(values), N) of values that are numbers or columns of N."""
+    result = np.empty((len(values), max((value.size for value in values if isinstance(value, np.ndarray)), default=1)))
+    for row, value in enumerate(values):
+        result[row] = value
+    return result
 
 
 def _common(first: tuple[Loop, ...], second: tuple[Loop, ...]) -> int:
@@ -180,22 +219,12 @@ def _loads(value: Expression) -> list[Load]:
     return [value] if isinstance(value, Load) else []
 
 
-def _region(operand: Operand, spans: dict[str, Number]) -> Number:
-    result: Number = 1.0
-    for dimension in operand.dimensions:
-        reach: Number = 1.0
-        for axis, coefficient in dimension:
-            reach = reach + coefficient * (spans[axis] - 1)
-        result = result * reach
+def _inwards(extents: Levels) -> Levels:
+    """Products of (D, N) extents from each level to the innermost one, (D + 1, N)."""
+    result = np.ones((len(extents) + 1, extents.shape[1]))
+    for level in reversed(range(len(extents))):  # NumPy's own products along columns take several times as long
+        np.multiply(result[level + 1], extents[level], out=result[level])
     return result
-
-
-def _products(extents: Sequence[Number]) -> list[Number]:
-    """Products of the extents from each position to the end."""
-    result: list[Number] = [1.0]
-    for extent in reversed(extents):
-        result.append(result[-1] * extent)
-    return result[::-1]
 
 
 def _number(extent: Any) -> Number:

@@ -14,8 +14,8 @@ import numpy.typing as npt
 
 from tuner import expression as ex
 from tuner.dtype import item_bytes
-from tuner.features.chain import Chain, Number, Operand
-from tuner.loopnest import Affine, Kind, Loop, Nest, Scope
+from tuner.features.chain import Chain, Levels, Number, Operand, stacked, statements_of
+from tuner.loopnest import Kind, Loop, Nest, Scope
 from tuner.target import Target
 
 VERSION = "invariant/3"
@@ -33,11 +33,14 @@ def invariant_features(
 
     ``known`` are the expressions of all algorithms that there are for this, the operator's definition first.
     """
-    values = _vector(nest, expression, target, known)
-    rows = max(np.size(value) for value in values.values())
-    result = np.empty((rows, len(values)), dtype=np.float32)
-    for column, value in enumerate(values.values()):
-        result[:, column] = value
+    values = list(_vector(nest, expression, target, known).values())
+    differ = [isinstance(value, np.ndarray) and value.size > 1 for value in values]
+    own = [column for column, each in enumerate(differ) if each]
+    same = [column for column, each in enumerate(differ) if not each]
+    rows = stacked([values[column] for column in own])
+    result = np.empty((rows.shape[1], len(values)), dtype=np.float32)
+    for columns, numbers in ((own, rows), (same, stacked([values[column] for column in same]))):
+        result[:, columns] = np.log2(np.maximum(numbers, _TINY)).T
     return result
 
 
@@ -56,18 +59,22 @@ def _turns(stage: ex.Stage) -> float:
 def _vector(
     nest: Nest, expression: ex.Expression, target: Target, known: Sequence[ex.Expression] = ()
 ) -> dict[str, Number]:
-    """The features by name; all counts and ratios are on a log2 scale."""
+    """The features by name, counts and ratios, before they are put on a log2 scale."""
     main = max(expression.stages, key=_turns)  # by the expression alone: so it is the same for all candidates
-    chain = Chain(nest, main)
-    others = [Chain(nest, stage) for stage in expression.stages if stage.reduce and stage is not main]
+    statements = statements_of(nest)
+    chain = Chain(nest, statements, main)
+    others = [Chain(nest, statements, stage) for stage in expression.stages if stage.reduce and stage is not main]
     first, second = _roles(chain)
+    operands = (first, second, chain.output)
+    sizes = [operand.bytes * chain.footprint(operand) for operand in operands]
+    total = sizes[0] + sizes[1] + sizes[2]
     adds = [sum(map(_turns, each.stages)) for each in (expression, *known)]
     values = {
         **_registers(chain, target, first, second),
         **_straight_line(chain, first, second),
         **_rolled(chain, first, second),
-        **_footprints(chain, target, first, second),
-        **_traffic(chain, target, first, second),
+        **_footprints(chain, target, sizes, total),
+        **_traffic(chain, target, operands, total),
         **_shares(chain, target),
         **_passes(chain, target),
         **_whole(chain, target),
@@ -75,8 +82,7 @@ def _vector(
         **_stages(chain, others),
         **_algorithm(*adds),
     }
-    values |= _bounds(chain, target, values, min(adds), adds[min(len(known), 1)])
-    return {name: np.log2(np.maximum(value, _TINY)) for name, value in values.items()}
+    return values | _bounds(chain, target, values, min(adds), adds[min(len(known), 1)])
 
 
 def _roles(chain: Chain) -> tuple[Operand, Operand]:
@@ -140,45 +146,30 @@ def _vector_reach(chain: Chain, operand: Operand) -> Number:
 
 def _rolled(chain: Chain, first: Operand, second: Operand) -> dict[str, Number]:
     """The innermost loops that turn more than once and are not written out: the first three, and their strides."""
-    names = ("inner", "middle", "outer")
+    inwards = slice(chain.body - 1, None, -1) if chain.body else slice(0)  # from the innermost one outwards
+    turning = chain.turning[inwards]
+    seen = np.empty((4, len(turning) + 1, turning.shape[1]))
+    seen[0, :-1] = chain.extents[inwards]
+    seen[1, :-1] = 1 + chain.strides(first)[inwards]
+    seen[2, :-1] = 1 + chain.strides(second)[inwards]
+    seen[3, :-1] = stacked([2.0 if loop.axis in chain.reduce else 1.0 for loop in chain.loops])[inwards]
+    seen[:, -1] = [[1.0], [0.0], [0.0], [0.0]]  # where there is none
+    met = np.cumsum(turning, axis=0)
     result: dict[str, Number] = {}
-    for name in names:
-        result |= {name: 1.0, f"{name}_first": 0.0, f"{name}_second": 0.0, f"{name}_reduces": 0.0}
-    met: Number = 0
-    for level in reversed(range(chain.body)):
-        loop, extent = chain.loops[level], chain.extents[level]
-        turning = extent > 1
-        seen = {
-            "": extent,
-            "_first": 1 + _stride(first, loop),
-            "_second": 1 + _stride(second, loop),
-            "_reduces": 2.0 if loop.axis in chain.reduce else 1.0,
+    for position, name in enumerate(("inner", "middle", "outer")):
+        values = seen[:, np.sum(met <= position, axis=0), np.arange(turning.shape[1])]
+        result |= {
+            name + suffix: each for suffix, each in zip(("", "_first", "_second", "_reduces"), values, strict=True)
         }
-        for position, name in enumerate(names):
-            here = turning & (met == position)
-            for suffix, value in seen.items():
-                result[name + suffix] = np.where(here, value, result[name + suffix])
-        met = met + turning
     return result
 
 
-def _stride(operand: Operand, loop: Loop) -> Number:
-    index: Affine = operand.index
-    return np.abs(np.asarray(index.coefficient(loop.name), dtype=np.float64))[()]
-
-
-def _footprints(chain: Chain, target: Target, first: Operand, second: Operand) -> dict[str, Number]:
+def _footprints(chain: Chain, target: Target, sizes: Sequence[Levels], total: Levels) -> dict[str, Number]:
     """What the local tile, the loop around it and one task touch, against the caches."""
-    operands = (first, second, chain.output)
-    sizes = [[operand.bytes * elements for elements in chain.footprint(operand)] for operand in operands]
-    total = [sum(parts) for parts in zip(*sizes, strict=True)]
-    around = chain.tile  # the level of the innermost loop outside the tile that turns more than once
-    wider: list[Number] = [each[around] for each in (*sizes, total)]
-    done: Number = False
-    for level in reversed(range(chain.tasks, chain.tile)):
-        turning = (chain.extents[level] > 1) & np.logical_not(done)
-        wider = [np.where(turning, each[level], old) for each, old in zip((*sizes, total), wider, strict=True)]
-        done = done | turning
+    # The innermost loop outside the tile that turns more than once; where there is none, the tile.
+    turned = np.logical_or.accumulate(chain.turning[chain.tasks : chain.tile][::-1], axis=0)
+    around = chain.tile - np.where(turned.any(axis=0), np.sum(~turned, axis=0) + 1, 0)
+    wider = [_at(each, around) for each in (*sizes, total)]
     body, tile, task = chain.body, chain.tile, chain.tasks
     l3 = target.l3 or 8 * target.l2
     return {
@@ -200,32 +191,23 @@ def _footprints(chain: Chain, target: Target, first: Operand, second: Operand) -
     }
 
 
-def _traffic(chain: Chain, target: Target, first: Operand, second: Operand) -> dict[str, Number]:
+def _traffic(chain: Chain, target: Target, operands: Sequence[Operand], total: Levels) -> dict[str, Number]:
     """For each cache: elements fetched into it for each multiply-add, and the work done on what fits into it."""
-    operands = (first, second, chain.output)
-    footprints = [chain.footprint(operand) for operand in operands]
-    fetches = [chain.fetches(operand) for operand in operands]
-    parts = [
-        [footprint[level] * fetch[level] for footprint, fetch in zip(footprints, fetches, strict=True)]
-        for level in range(chain.depth + 1)
-    ]
-    bytes_ = [
-        [operand.bytes * elements for elements in footprint]
-        for operand, footprint in zip(operands, footprints, strict=True)
-    ]
-    total = [sum(each[level] for each in bytes_) for level in range(chain.depth + 1)]
+    parts = [chain.fetches(operand) * chain.footprint(operand) for operand in operands]
     result: dict[str, Number] = {}
     for name, size in (("l1", target.l1), ("l2", target.l2), ("l3", target.l3 or 8 * target.l2)):
-        moved, fits = parts[chain.body], chain.work[chain.body]
-        for level in reversed(range(chain.body)):
-            inside = total[level] <= size
-            moved = [np.where(inside, new, old) for new, old in zip(parts[level], moved, strict=True)]
-            fits = np.where(inside, chain.work[level], fits)
+        level = np.sum(total[: chain.body] > size, axis=0)  # the outermost one that fits, for they shrink inwards
+        moved = [_at(each, level) for each in parts]
         result[f"traffic_{name}"] = sum(moved) / chain.work[0]
         result[f"traffic_{name}_first"] = moved[0] / chain.work[0]
         result[f"traffic_{name}_second"] = moved[1] / chain.work[0]
-        result[f"fits_{name}"] = fits
+        result[f"fits_{name}"] = _at(chain.work, level)
     return result
+
+
+def _at(levels: Levels, level: npt.NDArray[np.int64]) -> Number:
+    """The entry of each column of (L, N) at its own (N,) level."""
+    return levels[level, np.arange(len(level))]
 
 
 def _shares(chain: Chain, target: Target) -> dict[str, Number]:
@@ -303,11 +285,11 @@ def _whole(chain: Chain, target: Target) -> dict[str, Number]:
 
 def _neighbours(chain: Chain, target: Target, first: Operand, second: Operand) -> dict[str, Number]:
     """Whether lanes lie side by side in memory, and whether the threads that made the operands also use them."""
-    vectorized = [loop for loop in chain.loops if loop.kind is Kind.VECTORIZED]
+    vectorized = [level for level, loop in enumerate(chain.loops) if loop.kind is Kind.VECTORIZED]
     shared = [extra for extra in chain.passes if extra.store.buffer.scope is Scope.WORKSPACE]
     return {
-        "vector_first": sum((_stride(first, loop) for loop in vectorized), start=1.0),
-        "vector_second": sum((_stride(second, loop) for loop in vectorized), start=1.0),
+        "vector_first": 1 + chain.strides(first)[vectorized].sum(axis=0),
+        "vector_second": 1 + chain.strides(second)[vectorized].sum(axis=0),
         "outer_tasks": _outermost(chain.loops) / target.threads,
         "copy_outer_tasks": _least([_outermost(extra.loops) / target.threads for extra in shared]),
     }

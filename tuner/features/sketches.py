@@ -29,6 +29,8 @@ Places: TypeAlias = npt.NDArray[np.int64]
 # Of the N candidates that a nest stands for; the expressions at the end are those of all algorithms.
 OfNest: TypeAlias = Callable[[Nest, Expression, Target, Sequence[Expression]], Rows]
 
+CHUNK = 4096  # candidates that are lowered together: what is known of their loops stays in a cache
+
 
 def distinct_features(
     template: Template,
@@ -42,18 +44,14 @@ def distinct_features(
 
     ``columns`` are those of the configurations in ``space``; the invariant features are (M, len(NAMES)).
     """
-    rows = len(next(iter(columns.values())))
-    structural = [knob for knob in space.knobs if is_structural(knob)]
-    code = np.zeros(rows, dtype=np.int64)
-    for knob in structural:
-        code = code * len(knob.values) + columns[knob.name]
+    code = structures_of(space, columns)
     order = np.argsort(code, kind="stable")
     alike: dict[Hashable, list[tuple[Places, Schedule]]] = {}
     for members in np.split(order, np.flatnonzero(np.diff(code[order])) + 1):
         if len(members):
             schedule = template.schedule(workload, target, _config(space, columns, members))
             alike.setdefault(_skeleton(schedule), []).append((members, schedule))
-    places, known = np.empty(rows, dtype=np.int64), 0
+    places, known = np.empty(len(code), dtype=np.int64), 0
     parts: list[tuple[Places, Rows]] = []
     for some in alike.values():
         members = np.concatenate([numbers for numbers, _ in some])
@@ -62,6 +60,15 @@ def distinct_features(
         parts.append((np.arange(known, known + count), _features(workload, target, schedule, count, of_nest)))
         known += count
     return assembled(known, parts), places
+
+
+def structures_of(space: Space, columns: Columns) -> Places:
+    """Which combination of structural values each of N configurations has, as a number, (N,)."""
+    code = np.zeros(len(next(iter(columns.values()))), dtype=np.int64)
+    for knob in space.knobs:
+        if is_structural(knob):
+            code = code * len(knob.values) + columns[knob.name]
+    return code
 
 
 def _distinct(schedule: Schedule, count: int) -> tuple[Schedule, Places, int]:
@@ -75,14 +82,22 @@ def _distinct(schedule: Schedule, count: int) -> tuple[Schedule, Places, int]:
                 size = len(known)
             code, size = code * values + factor, size * values
     _, first, each = np.unique(code, return_index=True, return_inverse=True)
-    steps = (
-        replace(step, factors=tuple(_at(factor, first) for factor in step.factors)) if isinstance(step, Split) else step
-        for step in schedule.steps
+    return _cut(schedule, first), each, len(first)
+
+
+def _cut(schedule: Schedule, rows: Places | slice) -> Schedule:
+    """The part of a schedule that stands for some of its candidates."""
+    return Schedule(
+        tuple(
+            replace(step, factors=tuple(_at(factor, rows) for factor in step.factors))
+            if isinstance(step, Split)
+            else step
+            for step in schedule.steps
+        )
     )
-    return Schedule(tuple(steps)), each, len(first)
 
 
-def _at(factor: Extent, rows: Places) -> Extent:
+def _at(factor: Extent, rows: Places | slice) -> Extent:
     """The entries of a column; what is no column is the same for all."""
     return factor[rows] if isinstance(factor, np.ndarray) and len(factor) > 1 else factor
 
@@ -130,9 +145,12 @@ def _config(space: Space, columns: Columns, members: Places) -> dict[str, Any]:
 
 def _features(workload: Workload, target: Target, schedule: Schedule, count: int, of_nest: OfNest) -> Rows:
     """Those of the ``count`` candidates that a schedule stands for. Raises ScheduleError when it is not legal."""
-    nest, expression = nest_of(workload, schedule), expression_by(workload, schedule)
-    found = of_nest(nest, expression, target, algorithms_of(workload))
-    return np.broadcast_to(found, (count, *found.shape[1:]))
+    expression, known = expression_by(workload, schedule), algorithms_of(workload)
+    parts = [slice(start, start + CHUNK) for start in range(0, count, CHUNK)]
+    found = [of_nest(nest_of(workload, _cut(schedule, part)), expression, target, known) for part in parts]
+    sizes = [len(range(count)[part]) for part in parts]
+    blocks = [np.broadcast_to(block, (size, *block.shape[1:])) for block, size in zip(found, sizes, strict=True)]
+    return blocks[0] if len(blocks) == 1 else np.concatenate(blocks)
 
 
 def schedule_features(
