@@ -21,6 +21,7 @@ from tuner.schedule import (
     Algorithm,
     CacheWrite,
     ComputeAt,
+    Inline,
     Pack,
     Parallel,
     Reorder,
@@ -310,6 +311,38 @@ def test_a_border_within_vectors_of_pixels_is_left_out(rng: Random, isa: str) ->
     legal = np.flatnonzero(~template.illegal(workload, target, space.columns(np.arange(space.size))))
     config = space.config(int(rng.choice(legal.tolist())))
     assert_right(workload, template.schedule(workload, target, config), target)
+
+
+@pytest.mark.parametrize("isa", AVAILABLE)
+@pytest.mark.parametrize(
+    ("shape", "tile"),
+    [
+        ("c=3,h=5,w=16,k=3,pad=0x1x4x4,dilation=2", (2, 5, 4)),
+        ("c=2,h=9,w=16,k=3,pad=4,dilation=4", (3, 4, 4)),  # the left border is a whole vector
+        ("c=2,h=3,w=16,k=3,pad=4,dilation=2", (4, 5, 4)),  # and rows of the window lie outside
+        ("c=2,h=8,w=8,k=5,pad=2", (2, 2, 4)),
+        ("c=2,h=8,w=8,k=5,pad=2", (2, 1, 4)),  # a tile for either end of the row
+        ("c=2,h=2,w=2,k=3,pad=1", (2, 1, 2)),
+        ("c=2,h=4,w=5,k=3,pad=2,stride=2", (2, 2, 2)),
+        ("c=2,h=8,w=8,k=5,pad=2,dtype=bfloat16", (2, 2, 4)),
+    ],
+)
+def test_the_end_of_a_row_is_told_from_the_start_of_another_at_the_same_address(
+    shape: str, tile: tuple[int, int, int], isa: str
+) -> None:
+    """A vector that begins in one row and goes on behind it lies where one does that begins before the next row."""
+    rows, vectors, lanes = tile
+    stage = "depthwise_conv2d"
+    schedule = steps(
+        Split(stage, "oh", (rows,)),
+        Split(stage, "ow", (vectors, lanes)),
+        Reorder(stage, ("n", "c", "oh.0", "ow.0", "kh", "kw", "oh.1", "ow.1", "ow.2")),
+        CacheWrite(stage, "ow.0"),
+        Unroll(stage, ("ow.0", "kh", "kw", "oh.1", "ow.1")),
+        Vectorize(stage, "ow.2"),
+        Inline("pad"),
+    )
+    assert_right(parse(f"{stage}({shape})"), schedule, Target.host(threads=1, isa=isa))
 
 
 def test_a_vector_that_fills_no_register_is_one_value_all_the_same() -> None:

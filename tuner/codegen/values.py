@@ -164,7 +164,9 @@ class ValueWriter(VectorWriter):
                 return held
         known = self.regions[-1].loads.setdefault(load.buffer.name, {})
         border = self.border if lanes and load.buffer.scope is Scope.ARGUMENT else ()
-        key = (pointer, constant, lanes * stride, element, border)
+        # Where a row ends and the next one begins, vectors of both lie at one address, and other lanes of each exist.
+        existing = tuple((self._integer(affine)[0], bound) for affine, bound in border)
+        key = (pointer, constant, lanes * stride, element, existing)
         if key in known and load.buffer.scope is not Scope.LOCAL:
             return known[key]
         if any(self._stride(affine) != stride for affine, _ in border):
