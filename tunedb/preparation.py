@@ -6,6 +6,7 @@ overlapping files is stored once, and the order of files does not matter.
 
 from collections.abc import Mapping, Sequence
 from datetime import datetime
+from functools import lru_cache
 from typing import Any, NamedTuple
 
 import orjson
@@ -59,8 +60,14 @@ class Preparation:
 
 def stored_date(date: datetime) -> str:
     """How a date in UTC is written for ``insert_many``: without its zone, which every connection takes for UTC."""
-    day, time = (date.year, date.month, date.day), (date.hour, date.minute, date.second, date.microsecond)
-    return "%04d-%02d-%02d %02d:%02d:%02d.%06d" % (*day, *time)  # noqa: UP031  # others take twice as long
+    minute = _minute(date.year, date.month, date.day, date.hour, date.minute)
+    return "%s:%02d.%06d" % (minute, date.second, date.microsecond)  # noqa: UP031  # others take longer
+
+
+@lru_cache(maxsize=16)
+def _minute(year: int, month: int, day: int, hour: int, minute: int) -> str:
+    """The text of a minute, which the next records of a log share: that is half the work."""
+    return f"{year:04}-{month:02}-{day:02} {hour:02}:{minute:02}"
 
 
 def _values(record: ForeignRecord) -> Sequence[Any]:
