@@ -6,9 +6,8 @@ from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import partial
-from itertools import chain
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import Connection
 
@@ -50,29 +49,40 @@ def import_logs(
 
     ``dry_run`` does it all and takes it back. ``strict`` ends a log at its first record that cannot be read, with
     nothing of it written. Both make a log one write unit, which keeps other writers waiting; otherwise some thousands
-    of records are one. ``progress`` is told the path of a log and the fraction of it that was stored, if known.
+    of records are one, be they of a part of a log or of several, and no log is reported before it is stored for good.
+    ``progress`` is told the path of a log and the fraction of it that was stored, if known.
     """
     beside, writer = are_long(paths), ForeignWriter()
-    with Reader() as reader:
+    done: list[_Run] = []
+    with Reader() as reader, _Unit(database) as unit:
         for path, following in zip(paths, [*paths[1:], None], strict=True):
             run = _Run(Path(path).name, strict, dry_run, writer)
             try:
                 with open_source(path) as source:
                     run.file, chosen = source.name, format_of(source, format)
                     run.format = chosen.name
-                    if beside and _ask(reader, source, chosen, about):
+                    shared = beside and _ask(reader, source, chosen, about)
+                    if shared:
                         if following is not None:
                             _ask_ahead(reader, following, format, about)
-                        units = _units(reader.batches())
+                        batches = reader.batches()
                     else:
-                        units = ((batch,) for batch in read_batches(source, chosen, about, UNIT))
-                    with contextlib.closing(units):
-                        run.store_all(database, units, None if progress is None else partial(progress, path))
+                        unit.end()  # nobody should have to wait for what is read
+                        batches = read_batches(source, chosen, about, UNIT)
+                    with contextlib.closing(batches):
+                        run.store_all(unit, batches, None if progress is None else partial(progress, path))
+                    if not shared:
+                        unit.end()
             except FormatError as error:
                 run.error = str(error)
             if dry_run or run.error is not None:
                 writer = ForeignWriter()  # what it remembers may have been taken back
-            yield run.report()
+            done.append(run)
+            if following is None:
+                unit.end()
+            if not unit.is_open:
+                yield from (each.report() for each in done)
+                done.clear()
 
 
 def _ask(reader: Reader, source: Source, format: Format, about: About) -> bool:
@@ -90,21 +100,6 @@ def _ask_ahead(reader: Reader, path: str, format: str, about: About) -> None:
             _ask(reader, source, format_of(source, format), about)
 
 
-def _units(batches: Generator[Batch]) -> Generator[Iterable[Batch]]:
-    """The batches of each write unit, which are read while it lasts: so small ones do not make many units."""
-    with contextlib.closing(batches):
-        for first in batches:
-            yield _until(UNIT, chain((first,), batches))
-
-
-def _until(records: int, batches: Iterator[Batch]) -> Iterator[Batch]:
-    for batch in batches:
-        yield batch
-        records -= batch.read
-        if records <= 0:
-            return
-
-
 @contextlib.contextmanager
 def _no_garbage_collection() -> Iterator[None]:
     """Records have no cycles, and to look for some in millions of them takes a fifth of an import's time."""
@@ -115,6 +110,40 @@ def _no_garbage_collection() -> Iterator[None]:
     finally:
         if enabled:
             gc.enable()
+
+
+class _Unit:
+    """A write unit that begins when it is needed; one that is left by an exception is taken back."""
+
+    def __init__(self, database: "Database") -> None:
+        self.records = 0
+        self._database = database
+        self._stack = contextlib.ExitStack()
+        self._connection: Connection | None = None
+
+    def __enter__(self) -> "_Unit":
+        return self
+
+    def __exit__(self, *error: Any) -> None:
+        self._connection, self.records = None, 0
+        self._stack.__exit__(*error)
+
+    @property
+    def is_open(self) -> bool:
+        return self._connection is not None
+
+    def begin(self) -> Connection:
+        if self._connection is None:
+            self._connection = self._stack.enter_context(self._database.write())
+        return self._connection
+
+    def end(self) -> None:
+        """Keep what was written."""
+        self.__exit__(None, None, None)
+
+    def take_back(self) -> None:
+        error = _TakeBack()
+        self.__exit__(type(error), error, None)
 
 
 class _TakeBack(Exception):  # noqa: N818  # nothing went wrong
@@ -136,33 +165,32 @@ class _Run:
     reasons: list[Rejected] = field(default_factory=list)
     error: str | None = None
 
-    def store_all(
-        self,
-        database: "Database",
-        units: Iterable[Iterable[Batch]],
-        progress: Callable[[float | None], None] | None,
-    ) -> None:
-        """Store each unit in a write unit of its own. Raises FormatError as ``Reader.batches``, and when ``strict``."""
+    def store_all(self, unit: _Unit, batches: Iterable[Batch], progress: Callable[[float | None], None] | None) -> None:
+        """Store each batch, and end the unit when it is large. Raises FormatError as ``Reader.batches``, and when
+        ``strict``.
+        """
         one = self.strict or self.dry_run
+        if one:
+            unit.end()
         with _no_garbage_collection():
-            for unit in (chain.from_iterable(units),) if one else units:
-                before = self.read, self.new, self.quarantined, self.reasons
-                fraction = None
-                try:
-                    with contextlib.suppress(_TakeBack), database.write() as connection:
-                        for batch in unit:
-                            self._store(connection, batch)
-                            interrupts.poll()
-                            fraction = batch.fraction
-                            if one and progress is not None:
-                                progress(fraction)
-                        if self.dry_run:
-                            raise _TakeBack
-                except BaseException:
-                    self.read, self.new, self.quarantined, self.reasons = before
-                    raise
-                if progress is not None:
-                    progress(fraction)
+            try:
+                for batch in batches:
+                    self._store(unit.begin(), batch)
+                    interrupts.poll()
+                    unit.records += batch.read
+                    if not one and unit.records >= UNIT:
+                        unit.end()
+                    if progress is not None:
+                        progress(batch.fraction)
+            except FormatError:
+                if one:
+                    unit.take_back()
+                    self.read, self.new, self.quarantined, self.reasons = 0, 0, 0, []
+                raise
+        if self.dry_run:
+            unit.take_back()
+        elif one:
+            unit.end()
 
     def _store(self, connection: Connection, batch: Batch) -> None:
         """Store a batch and count it."""

@@ -84,6 +84,42 @@ def test_nothing_is_left_behind_by_who_stops_in_the_middle(
     assert process.returncode is not None
 
 
+def test_logs_that_share_a_write_unit_are_reported_when_they_are_stored(
+    db: Database, url: str, write: Callable[..., str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    paths = [write(f"{number}.log", *LINES[500 * number : 500 * number + 500]) for number in range(5)]
+    monkeypatch.setattr("tunedb.importing.UNIT", 1200)
+    stored = []
+    with tunedb.open(url) as another:
+        for report in db.import_logs(paths):
+            with another.write():  # nobody has to wait for who got a report
+                stored.append((report.file, report.new, another.stats().trials))
+    expected = [1500, 1500, 1500, 2500, 2500]  # the unit ends with the third of them, and with the last
+    assert stored == [(f"{number}.log", 500, trials) for number, trials in enumerate(expected)]
+
+
+def test_a_failure_takes_back_what_was_not_reported(
+    db: Database, write: Callable[..., str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    paths = [write(f"{number}.log", *LINES[500 * number : 500 * number + 500]) for number in range(4)]
+    monkeypatch.setattr("tunedb.importing.UNIT", 900)
+    polls = iter([None] * 3)
+
+    def poll() -> None:
+        try:
+            next(polls)
+        except StopIteration:
+            raise KeyboardInterrupt from None
+
+    monkeypatch.setattr("tunedb.importing.interrupts.poll", poll)
+    reported = []
+    with pytest.raises(KeyboardInterrupt):
+        reported.extend(report.file for report in db.import_logs(paths))
+    assert (reported, db.stats().trials) == (["0.log", "1.log"], 1000)  # the third was written and taken back
+    monkeypatch.undo()
+    assert [report.new for report in db.import_logs(paths)] == [0, 0, 500, 500]
+
+
 def test_a_log_that_vanishes_is_one_line(tmp_path: Path) -> None:
     with Reader() as reader:
         reader.ask(str(tmp_path / "gone.log"), "autotvm", About())
