@@ -5,6 +5,7 @@ is a row of frames, each eight bytes of length and then JSON: the batches of the
 """
 
 import gc
+import os
 import queue
 import sys
 import threading
@@ -68,8 +69,8 @@ def _write(frames: queue.Queue[bytes], stream: BinaryIO) -> None:
             stream.write(frame)
             stream.flush()
             frames.task_done()
-    except BrokenPipeError:  # nobody wants it any more; standard input has ended as well
-        return
+    except BrokenPipeError:  # who asked is dead: nobody takes what the other thread may be waiting to give
+        os._exit(1)
 
 
 if __name__ == "__main__":

@@ -120,6 +120,21 @@ def test_a_failure_takes_back_what_was_not_reported(
     assert [report.new for report in db.import_logs(paths)] == [0, 0, 500, 500]
 
 
+def test_the_process_does_not_outlive_who_was_killed(
+    write: Callable[..., str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    started: list[subprocess.Popen[bytes]] = []
+    monkeypatch.setattr(beside, "_start", lambda start=beside._start: started.append(start()) or started[-1])
+    Reader().ask(write("long.log", *LINES * 10), "autotvm", About())
+    (process,) = started
+    assert process.stdin is not None
+    assert process.stdout is not None
+    process.stdout.read(1)
+    process.stdin.close()
+    process.stdout.close()
+    process.wait(60)
+
+
 def test_a_log_that_vanishes_is_one_line(tmp_path: Path) -> None:
     with Reader() as reader:
         reader.ask(str(tmp_path / "gone.log"), "autotvm", About())
