@@ -166,8 +166,9 @@ class _Run:
     error: str | None = None
 
     def store_all(self, unit: _Unit, batches: Iterable[Batch], progress: Callable[[float | None], None] | None) -> None:
-        """Store each batch, and end the unit when it is large. Raises FormatError as ``Reader.batches``, and when
-        ``strict``.
+        """Store each batch, and end the unit when it is large.
+
+        Raises FormatError as ``Reader.batches`` does, and when ``strict``.
         """
         one = self.strict or self.dry_run
         if one:

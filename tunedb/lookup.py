@@ -301,8 +301,10 @@ def _best_statement(where: str, fresh: bool) -> Select[Any]:
 
 
 def _top_statement(where: str, fresh: bool) -> Select[Any]:
-    """The best trials of the schedules that the fastest trials have: those at least as fast as the one after ``others``
-    on some target, where there are so many. It is looked up in the index, and no slower trial is read.
+    """The best trial of each schedule that the fastest trials have, in order.
+
+    These are all that are as fast as the one after ``others`` on some target, where there are so many: ``slowest`` is
+    its time, else null. The index gives it, and no slower trial is read.
     """
     each, place, same = TRIAL.alias("each"), TARGET.alias("place"), WORKLOAD.alias("same")
     last = _first("seconds", each, _on(each, same, place.c.id, fresh), after=bindparam("others", type_=Integer()))

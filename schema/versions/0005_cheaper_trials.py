@@ -1,4 +1,4 @@
-"""Storing a trial costs less: imports of logs spent a sixth of their time on what is dropped here.
+"""Storing an imported trial costs less: a sixth of that time went into what is dropped here.
 
 SQLite makes a table of what IN lists for each row that it checks, which a chain of comparisons spares it. Trials of
 other tools have no number in their session, so an index of these need not have them.

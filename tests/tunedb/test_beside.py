@@ -36,6 +36,20 @@ def write(tmp_path: Path) -> Callable[..., str]:
     return write
 
 
+@pytest.fixture
+def started(monkeypatch: pytest.MonkeyPatch) -> "list[subprocess.Popen[bytes]]":
+    """The processes that were started to read."""
+    processes: list[subprocess.Popen[bytes]] = []
+    popen = subprocess.Popen
+
+    def start(*arguments: Any, **options: Any) -> "subprocess.Popen[bytes]":
+        processes.append(popen(*arguments, **options))
+        return processes[-1]
+
+    monkeypatch.setattr(beside.subprocess, "Popen", start)
+    return processes
+
+
 def test_what_is_read_beside_is_what_is_read_here(
     db: Database, tmp_path: Path, write: Callable[..., str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -66,16 +80,8 @@ def test_a_log_that_is_given_up_does_not_disturb_the_next(db: Database, write: C
 
 
 def test_nothing_is_left_behind_by_who_stops_in_the_middle(
-    db: Database, write: Callable[..., str], monkeypatch: pytest.MonkeyPatch
+    db: Database, write: Callable[..., str], started: "list[subprocess.Popen[bytes]]"
 ) -> None:
-    started: list[subprocess.Popen[bytes]] = []
-    popen = subprocess.Popen
-
-    def start(*arguments: Any, **options: Any) -> "subprocess.Popen[bytes]":
-        started.append(popen(*arguments, **options))
-        return started[-1]
-
-    monkeypatch.setattr(beside.subprocess, "Popen", start)
     reports = db.import_logs([write("one.log", *LINES), write("two.log", *LINES)])
     next(reports)
     (process,) = started
@@ -121,10 +127,8 @@ def test_a_failure_takes_back_what_was_not_reported(
 
 
 def test_the_process_does_not_outlive_who_was_killed(
-    write: Callable[..., str], monkeypatch: pytest.MonkeyPatch
+    write: Callable[..., str], started: "list[subprocess.Popen[bytes]]"
 ) -> None:
-    started: list[subprocess.Popen[bytes]] = []
-    monkeypatch.setattr(beside, "_start", lambda start=beside._start: started.append(start()) or started[-1])
     Reader().ask(write("long.log", *LINES * 10), "autotvm", About())
     (process,) = started
     assert process.stdin is not None

@@ -8,7 +8,7 @@ import pytest
 from sqlalchemy import select
 
 from tests.tunedb import samples
-from tests.tunedb.test_lookup import statements, store
+from tests.tunedb.test_lookup import plan, statements, store
 from tunedb import Database, dialect
 from tunedb.errors import NotFoundError
 from tunedb.freshness import STRICT, Level, current_template, meets
@@ -145,13 +145,7 @@ def test_a_question_for_any_time_stays_one_statement(db: Database) -> None:
 
 
 def test_a_question_for_fresh_times_walks_the_index_too(db: Database) -> None:
-    if db.engine.dialect.name != "sqlite":
-        pytest.skip("the plan is read in SQLite's words")
     store(db, trial(0, 0.5))
-    with statements(db) as seen:
-        best(db, "strict")
-    with db.read() as connection:
-        values = ("1",) * seen[-1].count("?")
-        plan = [row.detail for row in connection.exec_driver_sql("EXPLAIN QUERY PLAN " + seen[-1], values)]
-    assert not [step for step in plan if step.startswith("SCAN")]
-    assert sum("INDEX ix_trial_best" in step for step in plan) == 3  # the shortest times, the trial, its runner-up
+    steps = plan(db, lambda: best(db, "strict"))
+    assert not [step for step in steps if step.startswith("SCAN")]
+    assert sum("INDEX ix_trial_best" in step for step in steps) == 3  # the shortest times, the trial, its runner-up

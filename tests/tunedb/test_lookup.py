@@ -1,4 +1,4 @@
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -44,6 +44,17 @@ def statements(db: Database) -> Iterator[list[str]]:
     connection.cursor_factory = ordinary
 
 
+def plan(db: Database, ask: Callable[[], object]) -> list[str]:
+    """How SQLite goes about the last statement of a question."""
+    if db.engine.dialect.name != "sqlite":
+        pytest.skip("the plan is read in SQLite's words")
+    with statements(db) as seen:
+        ask()
+    with db.read() as connection:
+        values = ("1",) * seen[-1].count("?")
+        return [row.detail for row in connection.exec_driver_sql("EXPLAIN QUERY PLAN " + seen[-1], values)]
+
+
 def test_the_best_is_the_fastest_verified_trial(db: Database) -> None:
     store(
         db,
@@ -72,15 +83,10 @@ def test_the_best_is_one_statement(db: Database) -> None:
 
 
 def test_the_best_walks_the_index_instead_of_sorting_all_trials(db: Database) -> None:
-    if db.engine.dialect.name != "sqlite":
-        pytest.skip("the plan is read in SQLite's words")
     store(db, samples.trial(0))
-    with statements(db) as seen:
-        db.best(samples.WORKLOAD, samples.TARGET)
-    with db.read() as connection:
-        plan = [row.detail for row in connection.exec_driver_sql("EXPLAIN QUERY PLAN " + seen[0])]
-    assert not [step for step in plan if step.startswith("SCAN")]
-    walks = [step for step in plan if "INDEX ix_trial_best" in step]  # the shortest times, the trial, its runner-up
+    steps = plan(db, lambda: db.best(samples.WORKLOAD, samples.TARGET))
+    assert not [step for step in steps if step.startswith("SCAN")]
+    walks = [step for step in steps if "INDEX ix_trial_best" in step]  # the shortest times, the trial, its runner-up
     assert len(walks) == 3
     assert all("(workload_id=? AND target_id=? AND verified=?" in step for step in walks)
 
@@ -96,29 +102,19 @@ def test_schedules_are_ranked_whose_trials_come_after_many_of_others(db: Databas
 
 
 def test_ranking_reads_only_the_fastest_trials(db: Database) -> None:
-    if db.engine.dialect.name != "sqlite":
-        pytest.skip("the plan is read in SQLite's words")
     store(db, samples.trial(0))
-    with statements(db) as seen:
-        db.top(samples.WORKLOAD, 10, samples.TARGET)
-    with db.read() as connection:
-        plan = [row.detail for row in connection.exec_driver_sql("EXPLAIN QUERY PLAN " + seen[0])]
-    walks = [step for step in plan if "INDEX ix_trial_best" in step]
+    steps = plan(db, lambda: db.top(samples.WORKLOAD, 10, samples.TARGET))
+    walks = [step for step in steps if "INDEX ix_trial_best" in step]
     assert [step.endswith("AND verified=? AND seconds<?)") for step in walks] == [True, False]
     assert "COVERING" in walks[1]
 
 
 def test_the_fastest_imported_record_is_found_without_sorting_equally_fast_ones(db: Database, tmp_path: Path) -> None:
-    if db.engine.dialect.name != "sqlite":
-        pytest.skip("the plan is read in SQLite's words")
     (tmp_path / "some.log").write_text(logs.autotvm(0) + "\n" + logs.autotvm(1))
     db.import_log(str(tmp_path / "some.log"))
-    with statements(db) as seen:
-        db.imported(parse("resnet18.C2"))
-    with db.read() as connection:
-        plan = [row.detail for row in connection.exec_driver_sql("EXPLAIN QUERY PLAN " + seen[-1])]
-    assert not [step for step in plan if step.startswith("SCAN")]
-    assert not [step for step in plan if "RIGHT PART OF ORDER BY" in step]
+    steps = plan(db, lambda: db.imported(parse("resnet18.C2")))
+    assert not [step for step in steps if step.startswith("SCAN")]
+    assert not [step for step in steps if "RIGHT PART OF ORDER BY" in step]
 
 
 def test_of_equally_fast_trials_the_newest_is_the_best(db: Database) -> None:
