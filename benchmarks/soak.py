@@ -2,8 +2,8 @@
 
 First 8 processes write and 4 read for a minute. Then 200 processes, each at a SQLite database of its own, are ended by
 SIGKILL at a random moment of an import, a tuning session, a merge or an upgrade. After each, every trial that was
-acknowledged must be there, ``check`` must find nothing, and the same command must finish the work. Prints a JSON
-object; anything that was lost ends it with an AssertionError.
+acknowledged must be there, ``check`` must find nothing, the processes it had started must end, and the same command
+must finish the work. Prints a JSON object; anything that was lost or left ends it with an AssertionError.
 """
 
 import argparse
@@ -153,7 +153,6 @@ def do_import(folder: Path, seed: int, pipe: Connection) -> None:
 
 
 def do_tune(folder: Path, seed: int, pipe: Connection) -> None:
-    os.environ["TMPDIR"] = tempfile.tempdir = str(folder)  # no tuner elsewhere waits for this one's measurements
     with tunedb.open(f"sqlite:///{folder}/trials.sqlite") as db:
         pipe.send("ready")
         tunedb.tune(
@@ -177,6 +176,12 @@ def do_upgrade(folder: Path, seed: int, pipe: Connection) -> None:
 
 
 WORKS = {"import": do_import, "tune": do_tune, "merge": do_merge, "upgrade": do_upgrade}
+
+
+def work(kind: str, folder: Path, seed: int, pipe: Connection) -> None:
+    """One of them. Its place for temporary files tells its processes, and keeps other tuners from waiting for it."""
+    os.environ["TMPDIR"] = tempfile.tempdir = str(folder)
+    WORKS[kind](folder, seed, pipe)
 
 
 def prepare(folder: Path, kind: str) -> None:
@@ -203,7 +208,7 @@ def _line(number: int) -> str:
 
 def kill(folder: Path, kind: str, seed: int, moment: float) -> int:
     """One process that is killed so many seconds after it began to work; the trials it had acknowledged."""
-    process, pipe = start(WORKS[kind], folder, seed)
+    process, pipe = start(work, kind, folder, seed)
     acknowledged = 0
     with contextlib.suppress(EOFError):
         assert pipe.recv() == "ready"
@@ -212,7 +217,21 @@ def kill(folder: Path, kind: str, seed: int, moment: float) -> int:
         while True:
             acknowledged += pipe.recv()
     process.join()
+    deadline = time.monotonic() + 10
+    while left := started_by(folder):
+        assert time.monotonic() < deadline, f"{kind} was killed and has left {left}"
+        time.sleep(0.01)
     return acknowledged
+
+
+def started_by(folder: Path) -> list[str]:
+    """The commands of the processes that work in ``folder``, where Linux tells."""
+    found = []
+    for process in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):  # it has ended, or is another user's
+            if f"TMPDIR={folder}\0".encode() in (process / "environ").read_bytes():
+                found.append((process / "cmdline").read_bytes().replace(b"\0", b" ").decode())
+    return found
 
 
 def verify(folder: Path, kind: str, seed: int, acknowledged: int) -> None:
@@ -273,7 +292,7 @@ def prepare_again(folder: Path, kind: str) -> None:
 
 
 def _duration(folder: Path, kind: str) -> float:
-    process, pipe = start(WORKS[kind], folder, 0)
+    process, pipe = start(work, kind, folder, 0)
     pipe.recv()
     begun = time.perf_counter()
     process.join()

@@ -1,7 +1,4 @@
-"""Whether a database holds what it says: every fingerprint, median and verdict is worked out anew from its content.
-
-The fingerprint of another tool's record covers its log's own words, which are not all kept, and is left out.
-"""
+"""Whether a database holds what it says: every fingerprint, median and verdict is worked out anew from its content."""
 
 import statistics
 from collections.abc import Callable, Iterator
@@ -11,8 +8,10 @@ from typing import Any
 from sqlalchemy import Connection, Row, Select, select
 
 from tunedb import dialect
-from tunedb.foreign import ForeignTarget, canonical, digest
-from tunedb.foreign_records import any_workload
+from tunedb.foreign import ForeignTarget, Origin, canonical, digest
+from tunedb.foreign_records import any_workload, read_foreign, select_foreign
+from tunedb.formats import FOREIGN
+from tunedb.preparation import record_fingerprint
 from tunedb.records import is_right, read_trial, select_trials, session_fingerprint, trial_fingerprint
 from tunedb.tables import ENVIRONMENT, SCHEDULE, SESSION, TARGET, TRIAL, VERIFICATION, WORKLOAD
 from tunedb.verifications import verification_fingerprint
@@ -100,6 +99,23 @@ def _trial(row: Row[Any]) -> Iterator[str]:
         yield "it counts as verified and is not"
 
 
+def _imported(row: Row[Any]) -> Iterator[str]:
+    trial = read_foreign(row)
+    origin = Origin(
+        trial.format, trial.workload, trial.target, trial.environment, trial.template, trial.arguments
+    ).fingerprint
+    if row.session != origin:
+        yield "its session has another fingerprint"
+    make = FOREIGN[trial.format].content
+    assert make is not None
+    content = make(trial.times, trial.status, trial.run_seconds, trial.details)
+    yield from _same(row, record_fingerprint(origin, row.schedule, content))
+    if trial.seconds != (statistics.median(trial.times) if trial.times else None):
+        yield f"{trial.seconds} is not the median of its times"
+    if row.verified:
+        yield "it counts as verified, and nobody has verified it here"
+
+
 def _verification(row: Row[Any]) -> Iterator[str]:
     environment = Environment(tuple(sorted(row.facts.items())))
     yield from _same(row, verification_fingerprint(row.trial, environment, row.created))
@@ -121,6 +137,13 @@ _CHECKS: tuple[_Check, ...] = (
             TRIAL.c.seconds, TRIAL.c.verified, TRIAL.c.retracted, SESSION.c.fingerprint.label("session")
         ).join(SESSION, TRIAL.c.session_id == SESSION.c.id),
         _trial,
+    ),
+    (
+        "imported trial",
+        select_foreign().add_columns(
+            TRIAL.c.verified, SESSION.c.fingerprint.label("session"), SCHEDULE.c.fingerprint.label("schedule")
+        ),
+        _imported,
     ),
     (
         "verification",

@@ -58,6 +58,11 @@ class Preparation:
         return ForeignBatch({key: each.to_json() for key, each in self._origins.items()}, self._schedules, self._rows)
 
 
+def record_fingerprint(origin: str, schedule: str, content: bytes) -> str:
+    """Identity of a record whose origin and schedule have these fingerprints."""
+    return digest(f"{origin}{schedule}".encode() + content)
+
+
 def stored_date(date: datetime) -> str:
     """How a date in UTC is written for ``insert_many``: without its zone, which every connection takes for UTC."""
     minute = _minute(date.year, date.month, date.day, date.hour, date.minute)
@@ -77,7 +82,7 @@ def _values(record: ForeignRecord) -> Sequence[Any]:
     seconds = _median(times) if times else None
     return (
         schedule,
-        digest(f"{record.origin.fingerprint}{schedule}".encode() + record.content),
+        record_fingerprint(record.origin.fingerprint, schedule, record.content),
         record.status.value,
         False,
         seconds,

@@ -176,6 +176,40 @@ def test_a_check_finds_what_was_changed(db: Database, change: str, problem: str)
     assert any(problem in each for each in db.check().problems)
 
 
+@pytest.mark.parametrize(
+    ("change", "problem"),
+    [
+        ("UPDATE trial SET seconds = 0.001", "0.001 is not the median of its times"),
+        ("UPDATE trial SET times = '[[0.25, 0.125, 0.25]]'", "another fingerprint"),
+        ("UPDATE trial SET run_seconds = 7", "another fingerprint"),
+        ("UPDATE trial SET details = '{}'", "another fingerprint"),
+        ("UPDATE trial SET verified = true", "nobody has verified it here"),
+        ("UPDATE session SET arguments = '{}'", "its session has another fingerprint"),
+        ("UPDATE session SET fingerprint = 'x'", "its session has another fingerprint"),
+    ],
+)
+def test_a_check_finds_what_was_changed_of_an_imported_trial(
+    db: Database, tmp_path: Path, change: str, problem: str
+) -> None:
+    imported(db, tmp_path, logs.autotvm())
+    with db.write() as connection:
+        connection.exec_driver_sql(change)
+    assert any(each.startswith("imported trial") and problem in each for each in db.check().problems)
+
+
+def test_a_check_works_out_the_records_of_every_format(db: Database, tmp_path: Path) -> None:
+    imported(db, tmp_path, logs.autotvm(), logs.FAILED, logs.autotvm(1, result=[logs.COSTS, 0, 2, logs.START]))
+    (tmp_path / "ansor.json").write_text(logs.ansor() + "\n" + logs.ansor(r=[[1e10], 2, 1, 1698859892]))
+    (tmp_path / "database_workload.json").write_text(logs.METASCHEDULE_WORKLOAD)
+    records = (logs.metaschedule(), logs.metaschedule(costs=[1e9]))
+    (tmp_path / "database_tuning_record.json").write_text("\n".join(records))
+    (tmp_path / "cache.json").write_text(json.dumps(logs.kernel_tuner()))
+    (tmp_path / "t4.json").write_text(json.dumps(logs.t4()))
+    for name, count in (("ansor", 2), ("database_tuning_record", 2), ("cache", 3), ("t4", 2)):
+        assert db.import_log(str(tmp_path / f"{name}.json")).new == count
+    assert db.check().problems == ()
+
+
 def test_a_copy_has_all_that_was_stored_while_others_write(other: Database, tmp_path: Path) -> None:
     fill(other, 0, 0.5, 0.25)
     writer = start(samples.__file__, other.url, "1", "100000")

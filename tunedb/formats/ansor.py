@@ -5,7 +5,7 @@ timestamp], "v": "v0.6"}``. A workload key is a hash of what only the writer of 
 """
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import orjson
@@ -64,7 +64,7 @@ def read(source: Source, about: About) -> Iterator[Parsed | Rejected]:
             origin,
             schedule.decode(),
             digest(b'"ansor"' + schedule),
-            canonical([times, spent, details]),
+            content(times, status, spent, details),
             status,
             times,
             f"error number {error}" if failed else None,
@@ -75,6 +75,11 @@ def read(source: Source, about: About) -> Iterator[Parsed | Rejected]:
         )
 
     return parse_lines(source, record)
+
+
+def content(times: Sequence[float], status: Status, spent: float | None, details: Mapping[str, Any]) -> bytes:
+    """As ``Format.content``."""
+    return canonical([times, spent, details])
 
 
 def _pair(value: Any, name: str) -> tuple[Any, Any]:

@@ -6,7 +6,7 @@ Version 0.1 and lines with pickled values are refused by name; nothing in a line
 """
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple, TextIO
 
 import orjson
@@ -82,6 +82,11 @@ def write(database: "Database", stream: TextIO, selection: "Selection") -> int:
     return written
 
 
+def content(times: Sequence[float], status: Status, spent: float | None, details: Mapping[str, Any]) -> bytes:
+    """As ``Format.content``."""
+    return canonical([times, spent, details])
+
+
 class _Task(NamedTuple):
     """What lines with equal inputs have in common."""
 
@@ -142,7 +147,7 @@ class _Reader:
             origin,
             schedule.decode(),
             digest(b'"autotvm"' + schedule),
-            orjson.dumps([times, spent, details], option=orjson.OPT_SORT_KEYS),
+            content(times, status, spent, details),
             status,
             times,
             message,

@@ -2,7 +2,7 @@
 
 import json
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -81,7 +81,9 @@ class Format:
     """A log format by name.
 
     ``knows`` tells from the beginning of a file whether it is in this format; ``read`` yields its records, and what was
-    wrong with the others; ``write`` writes those trials of a database that it can, and returns their number.
+    wrong with the others; ``write`` writes those trials of a database that it can, and returns their number. Of another
+    tool's format, ``content`` is the text that tells a record from others of the same origin and schedule, by its times
+    in seconds, its status, the seconds that measuring took, and its details.
     """
 
     name: str
@@ -89,6 +91,7 @@ class Format:
     read: Callable[[Source, About], Iterator[Parsed | Rejected]] | None = None
     write: "Callable[[Database, TextIO, Selection], int] | None" = None
     write_file: "Callable[[Database, Path, Selection], int] | None" = None  # where no stream of text will do
+    content: Callable[[Sequence[float], Status, float | None, Mapping[str, Any]], bytes] | None = None
 
 
 def parse_lines(

@@ -105,6 +105,11 @@ def write_t4(database: "Database", stream: TextIO, selection: "Selection") -> in
     return written
 
 
+def content(times: Sequence[float], status: Status, spent: float | None, details: Mapping[str, Any]) -> bytes:
+    """As ``Format.content``."""
+    return canonical([times, status.value, details["timestamp"]])
+
+
 def _as_t4(trial: ForeignTrial) -> dict[str, Any]:
     details = trial.details
     times: dict[str, Any] = {name: details.get(name, 0) for name in ("framework", "search_algorithm", "validation")}
@@ -195,7 +200,7 @@ def _record(
         origin,
         schedule.decode(),
         digest(f'"{origin.format}"'.encode() + schedule),
-        canonical([times, status.value, timestamp]),
+        content(times, status, None, details),
         status,
         times,
         str(value) if status is not Status.CORRECT and value is not None else None,

@@ -6,7 +6,7 @@ read it. Of a failed record MetaSchedule writes a time of 1e10 seconds, and neve
 """
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -43,14 +43,14 @@ def read(source: Source, about: About) -> Iterator[Parsed | Rejected]:
         key = orjson.dumps((number, target, shapes))
         origin = origins.get(key) or origins.setdefault(key, _origin(hashes[number], target, shapes, about))
         failed = isinstance(costs, list) and bool(costs) and type(costs[0]) in (int, float) and costs[0] >= FAILED_COST
-        times = [] if failed else times_of(costs)
+        status, times = (Status.RUNTIME, []) if failed else (Status.CORRECT, times_of(costs))
         schedule = canonical(trace)
         return ForeignRecord(
             origin,
             schedule.decode(),
             digest(b'"metaschedule"' + schedule),
-            canonical([times]),
-            Status.RUNTIME if failed else Status.CORRECT,
+            content(times, status, None, {}),
+            status,
             times,
             "it failed; MetaSchedule does not say how" if failed else None,
             None,
@@ -60,6 +60,11 @@ def read(source: Source, about: About) -> Iterator[Parsed | Rejected]:
         )
 
     return parse_lines(source, record)
+
+
+def content(times: Sequence[float], status: Status, spent: float | None, details: Mapping[str, Any]) -> bytes:
+    """As ``Format.content``."""
+    return canonical([times])
 
 
 def _hashes(source: Source) -> list[str]:
