@@ -6,6 +6,7 @@ are met. Where there are registers, the same code runs on them.
 
 from collections import Counter
 from dataclasses import replace
+from math import prod
 from random import Random
 from typing import Any
 
@@ -24,9 +25,8 @@ from tuner.codegen.cpu import Module, assembly
 from tuner.codegen.matrix import Shape
 from tuner.codegen.program import Program
 from tuner.errors import ScheduleError
-from tuner.operators.conv2d import is_flat
 from tuner.operators.image import channel_block, output_size
-from tuner.operators.split import stretch
+from tuner.operators.views import is_flat, seen
 from tuner.schedule import (
     Algorithm,
     CacheWrite,
@@ -101,11 +101,9 @@ def work(workload: Workload, config: dict[str, Any]) -> tuple[int, int]:
     channels = channel_block(workload.text("layout"), workload.size("co"))
     assert channels
     tiles *= workload.size("n") * rows * workload.size("co") // min(channels, 16)
-    kh, kw = workload.sizes("k")
-    if config.get("algorithm") != "split":
-        return tiles, kh * kw * workload.size("ci") // (2 * config["split_ci"])
-    depth = stretch(workload) or kw * workload.size("ci")
-    return tiles, 3 * kh * depth // (2 * config["split_ci"])
+    view = seen(workload, algorithm := str(config.get("algorithm", "direct")))
+    depth = prod(view.sizes("k")) * view.size("ci")
+    return tiles, (3 if algorithm == "split" else 1) * depth // (2 * config["split_ci"])
 
 
 def assert_tiles_do_it(workload: Workload, config: dict[str, Any], target: Target) -> None:
@@ -143,12 +141,14 @@ def random_case(rng: Random, kind: str) -> tuple[Workload, dict[str, Any], Targe
         workload = make(operator, **sizes, dtype="bfloat16")
     else:
         block = rng.choice((8, 16, 32))
-        window = 1 if kind == "1x1" else (rng.randint(1, 3), rng.randint(2, 3))
-        few = kind == "split" and block == 32 and rng.random() < 0.7  # channels: columns and they are one stretch
+        few = kind in ("split", "3x3") and rng.random() < 0.5  # channels: columns and they are one axis
+        columns = 2 if few and kind == "3x3" else rng.randint(2, 3)  # a row of bfloat16 as it lies has whole pairs
+        window = 1 if kind == "1x1" else (rng.randint(1, 3), columns)
+        channels = [ci for ci in range(1, 10, 1 if kind == "split" else 2) if -(-ci * columns // 2) * 2 <= block]
         workload = make(
             "conv2d",
             n=rng.randint(1, 2),
-            ci=rng.randint(1, 9) if few else block * rng.randint(1, 2),
+            ci=rng.choice(channels) if few else block * rng.randint(1, 2),
             co=block * rng.randint(1, 3),
             h=rng.randint(5, 9),
             w=rng.randint(5, 21),

@@ -15,7 +15,7 @@ import numpy.typing as npt
 from tuner.codegen.instructions import instructions_of
 from tuner.codegen.matrix import LARGEST
 from tuner.operators import split
-from tuner.operators.conv2d import is_flat, is_joined
+from tuner.operators.views import is_flat, is_joined
 from tuner.operators.winograd import applies
 from tuner.schedule import (
     Algorithm,
@@ -74,7 +74,7 @@ def _space(workload: Workload, target: Target) -> Space:
     if shape.padded:
         knobs.append(Choice("pad", PADS))
     algorithms = _algorithms(workload, target)
-    if shape.tiles or "split" in algorithms:
+    if any(each.tiles for each in shapes.values()):
         knobs.append(Choice("unit", UNITS))
     if len(algorithms) > 1:
         knobs.append(Choice("algorithm", algorithms, absent="direct"))
@@ -84,9 +84,15 @@ def _space(workload: Workload, target: Target) -> Space:
 
 
 def _depths(shapes: Iterable[Shape]) -> tuple[int, ...]:
-    """Of the channels that are written out, or that a product of matrices takes; a stretch is taken whole."""
-    stretches = {each.stretched // 2 for each in shapes if each.stretched}
-    return tuple(sorted(stretches.union(*(up_to(each.steps_ci, (1, 2, 3, 4, 8, 16)) for each in shapes))))
+    """Of the channels that are written out, or that a product of matrices takes; of columns it may take any number."""
+    columns = {
+        depth
+        for each in shapes
+        if each.tiles and each.pairs == "kw"
+        for depth in range(1, min(each.steps_kw, LARGEST) + 1)
+        if each.steps_kw % depth == 0
+    }
+    return tuple(sorted(columns.union(*(up_to(each.steps_ci, (1, 2, 3, 4, 8, 16)) for each in shapes))))
 
 
 def _algorithms(workload: Workload, target: Target) -> tuple[str, ...]:
@@ -141,21 +147,8 @@ def _schedule(workload: Workload, target: Target, config: Config) -> Schedule:
     steps: list[Step] = [] if algorithm == "direct" else [Algorithm(STAGE, algorithm)]
     splits, co, rows, tile, lanes = _cut(shape, values, matrices)
     steps += splits
-    steps.append(Split(STAGE, "ci", (values["split_ci"], 2) if shape.pairs == "ci" else (values["split_ci"],)))
-    kw, dot = "kw", {"ci": ["ci.2"], "kw": ["kw.1"], "": []}[shape.pairs]
-    if shape.pairs == "kw":
-        steps.append(Split(STAGE, "kw", (2,)))
-        kw = "kw.0"
-
-    channels = ["cib", "ci.0"] if shape.blocked else ["ci.0"]
-    if values["order"] == "ci,kh,kw":
-        reductions = [*channels, "kh", "ci.1", kw]
-    elif values["order"] == "kh,kw,ci":
-        reductions = ["kh", kw, *channels, "ci.1"]
-    else:
-        reductions = ["kh", *channels, kw, "ci.1"]
-    if matrices:
-        reductions.remove("ci.1")
+    splits, reductions, product, dot = _cut_reduction(shape, values, matrices)
+    steps += splits
     products = ["p", "q"] if algorithm == "split" else []
     tasks = {
         "co,oh": ["n", co[0], rows[0]],
@@ -164,11 +157,12 @@ def _schedule(workload: Workload, target: Target, config: Config) -> Schedule:
     }[values["outer"]]
     rest = [] if co[0] in tasks else [co[0]]
     rest += [*rows[1:], co[1]] if values["co_inside"] else [co[1], *rows[1:]]
-    fenced = [*([] if matrices else ["ci.1"]), *([kw] if values["unroll_kw"] else [])]
+    kw = [loop for loop in reductions if loop.startswith("kw")]
+    fenced = [*([] if matrices else ["ci.1"]), *(kw if values["unroll_kw"] else [])]
     pixels = "ow.3" if shape.flat else "ow.1"
-    inner = [*([pixels, "ci.1"] if matrices else []), *dot, lanes[-1]]
+    inner = [*([pixels, *product] if matrices else []), *dot, lanes[-1]]
     across = [] if shape.pixels else lanes
-    reading = [*reductions, *products, co[2], *across[:-1], *(["ci.1"] if matrices else []), *across[-1:], *dot]
+    reading = [*reductions, *products, co[2], *across[:-1], *product, *across[-1:], *dot]
     steps += [
         Reorder(STAGE, (*tasks, *rest, *reductions, *products, *tile, *inner)),
         CacheWrite(STAGE, rest[-1]),
@@ -180,7 +174,7 @@ def _schedule(workload: Workload, target: Target, config: Config) -> Schedule:
     ]
     steps += [Dot(STAGE, loop) for loop in dot]
     if matrices:
-        steps.append(Matrix(STAGE, pixels, "ci.1"))
+        steps.append(Matrix(STAGE, pixels, product[0]))
     if algorithm == "split":
         steps += _parts(shape, values.get("pad", "first"), tasks[-1])
     elif shape.padded:
@@ -222,16 +216,42 @@ def _cut(
     return splits, co, rows, [*high, *([] if matrices else [pixels]), co[2], *lanes[:-1]], lanes
 
 
+def _cut_reduction(
+    shape: Shape, values: dict[str, Any], matrices: bool
+) -> tuple[list[Step], list[str], list[str], list[str]]:
+    """The splits of the loops over channels and over columns of the kernel, and these loops by what they are for.
+
+    Those that the sums are taken along, in order; of matrices, the one along a product; the one of pairs, if any.
+    """
+    depth = values["split_ci"]
+    if shape.pairs == "kw":
+        splits: list[Step] = [Split(STAGE, "ci", (1 if matrices else depth,))]
+        splits.append(Split(STAGE, "kw", (depth, 2) if matrices else (2,)))
+        kw, product, dot = "kw.0", "kw.1", "kw.2" if matrices else "kw.1"
+    else:
+        splits = [Split(STAGE, "ci", (depth, 2) if shape.pairs else (depth,))]
+        kw, product, dot = "kw", "ci.1", "ci.2"
+    channels = ["cib", "ci.0"] if shape.blocked else ["ci.0"]
+    if values["order"] == "ci,kh,kw":
+        order = [*channels, "kh", "ci.1", kw]
+    elif values["order"] == "kh,kw,ci":
+        order = ["kh", kw, *channels, "ci.1"]
+    else:
+        order = ["kh", *channels, kw, "ci.1"]
+    along = [product] if matrices else []
+    return splits, [loop for loop in order if loop not in along], along, [dot] if shape.pairs else []
+
+
 def _pad(shape: Shape, target: Target, how: str, task: str) -> list[Step]:
     if how == "skip":
         return [Inline("pad")]
     at = task if how == "task" else ""
     steps: list[Step] = []
     last = "pb"
-    if not shape.blocked or shape.algorithm == "joined":
+    if not shape.blocked or shape.joined:
         steps.append(Split("pad", "px", (min(target.lanes, shape.width),)))
         last = "px.1"
-    if shape.algorithm == "joined":
+    if shape.joined:
         steps.append(Reorder("pad", ("pn", "pc", "py", "px.0", "pb", last)))
     steps += [ComputeAt("pad", at), Vectorize("pad", last)]
     if not at:
@@ -242,8 +262,8 @@ def _pad(shape: Shape, target: Target, how: str, task: str) -> list[Step]:
 def _parts(shape: Shape, how: str, task: str) -> list[Step]:
     """Make the parts of the padded data, before everything or for a task, both of an element together."""
     at = task if how == "task" else ""
-    steps: list[Step] = [Split("parts", "px", (shape.lanes,))] if shape.stretched else []
-    inner = ("px.0", "pb", "pp", "px.1") if shape.stretched else ("px", "pp", "pb")
+    steps: list[Step] = [Split("parts", "px", (shape.lanes,))] if shape.all_ci == 1 else []
+    inner = ("px.0", "pb", "pp", "px.1") if shape.all_ci == 1 else ("px", "pp", "pb")
     steps += [ComputeAt("parts", at), Reorder("parts", ("pn", "pc", "py", *inner))]
     steps += [Unroll("parts", ("pp",)), Vectorize("parts", inner[-1])]
     return steps if at else [*steps, Parallel("parts", ("pn", "pc", "py"))]
@@ -312,7 +332,7 @@ def _ways(workload: Workload, target: Target) -> list[winograd.Way]:
         "block_oh": 1,
         "split_ci": split_ci,
         "unroll_kw": 0,
-        "order": "ci,kh,kw" if shape.kh * shape.kw == 1 or shape.algorithm == "joined" else "kh,ci,kw",
+        "order": _default_order(shape),
         "outer": "oh,co" if shape.flat else "co,oh",
         "co_inside": 0,
     }
@@ -374,9 +394,14 @@ def _matrices(shape: Shape, values: dict[str, Any]) -> dict[str, Any]:
     ow = min((value for value in values["tile_ow"] if value <= LARGEST), key=lambda v: (ceil(shape.ow, v), v))
     rows = shape.ow // ow if shape.flat else shape.oh
     oh = max(value for value in values["tile_oh"] if value <= rows and value * co * shape.parts <= 4)
-    depth = max(value for value in values["split_ci"] if shape.steps_ci % value == 0 and value <= LARGEST)
+    steps = shape.steps_kw if shape.pairs == "kw" else shape.steps_ci
+    depth = max(value for value in values["split_ci"] if steps % value == 0 and value <= LARGEST)
     tile = {"unit": "matrices", "tile_co": co, "tile_oh": oh, "tile_ow": ow, "split_ci": depth, "unroll_kw": 0}
-    return tile | ({"pad": "first"} if shape.padded else {})
+    return tile | {"order": _default_order(shape)} | ({"pad": "first"} if shape.padded else {})
+
+
+def _default_order(shape: Shape) -> str:
+    return "ci,kh,kw" if shape.kh * shape.kw == 1 or shape.joined else "kh,ci,kw"
 
 
 CONV2D = Template("conv2d", 1, _space, _schedule, _illegal, _features, _default, _rivals)
