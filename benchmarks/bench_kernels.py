@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 import tunedb
-from benchmarks.contender import workload_of
+from benchmarks.contender import layout_of, workload_of
 from benchmarks.race import HERE, Contender, processes, race
 from benchmarks.shapes import UNSEEN
 from benchmarks.table import OURS, PEAK, Row, render, summary
@@ -107,7 +107,7 @@ def task_of(workload: Workload) -> dict[str, Any]:
         task |= {"OH": (h + 2 * pad - k) // stride + 1, "OW": (w + 2 * pad - k) // stride + 1}
     else:
         raise WorkloadError(f"{workload.label}: {workload.operator} is not part of this benchmark")
-    if workload.operator != "matmul" and workload_of(task, "NCHW", Target.host()) != workload:
+    if workload.operator != "matmul" and workload_of(task, "NCHW") != workload:
         raise WorkloadError(
             f"{workload.label}: only batch 1, NCHW, square windows, even padding and no epilogue can be compared here"
         )
@@ -120,7 +120,8 @@ def tune(tasks: Sequence[dict[str, Any]], options: argparse.Namespace) -> None:
     with tunedb.open(options.db) as database:
         for threads in options.threads:
             host = Target.host(threads)
-            for workload in {workload_of(task, name, host): None for name in options.layouts for task in tasks}:
+            layouts = [(task, layout_of(task, name, host)) for name in options.layouts for task in tasks]
+            for workload in dict.fromkeys(workload_of(task, layout) for task, layout in layouts):
                 _say(f"tuning {workload.label}, {threads} threads")
                 tunedb.tune(workload, db=database, trials=options.tune, threads=threads, pins=pins)
 

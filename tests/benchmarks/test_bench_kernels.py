@@ -58,7 +58,7 @@ def test_our_own_layout_fills_vectors_and_where_there_are_matrix_registers_these
     vectors = replace(Target.host(), features=("avx512f",))
     matrices = replace(vectors, features=("amx-bf16", "amx-tile", "avx512f"))
     layouts = {
-        (ci, co, target.has_tiles): contender.own_layout(task_of(conv2d(ci=ci, h=8, w=8, co=co, k=3)), target)
+        (ci, co, target.has_tiles): contender.layout_of(task_of(conv2d(ci=ci, h=8, w=8, co=co, k=3)), "own", target)
         for ci, co in ((3, 64), (64, 128), (48, 64), (24, 64))
         for target in (vectors, matrices)
     }
@@ -67,7 +67,7 @@ def test_our_own_layout_fills_vectors_and_where_there_are_matrix_registers_these
     assert [layouts[48, 64, tiles] for tiles in (False, True)] == ["NCHW16c", "NCHW16c"]
     assert [layouts[24, 64, tiles] for tiles in (False, True)] == ["NCHW", "NCHW32c"]
     deep = task_of(depthwise_conv2d(c=64, h=8, w=8, k=3))
-    assert contender.own_layout(deep, matrices) == "NCHW16c"
+    assert contender.layout_of(deep, "own", matrices) == "NCHW16c"
 
 
 def test_our_contender_computes_a_matrix_product(database: str) -> None:
