@@ -42,6 +42,7 @@ from tuner.templates.template import (
     UNITS,
     UNROLL_LIMIT,
     Template,
+    by_matrices,
     ceil,
     logarithms,
     numeric,
@@ -280,10 +281,10 @@ def _illegal(workload: Workload, target: Target, columns: Columns) -> npt.NDArra
     algorithms = _algorithms(workload, target)
     if "unit" in columns and len(algorithms) > 1:  # vectors are for Winograd's sums, and never fast enough for split's
         transforms = np.array([name.startswith("winograd") for name in algorithms])
-        result |= (columns["unit"] == UNITS.index("matrices")) & transforms[columns["algorithm"]]
+        result |= by_matrices(columns) & transforms[columns["algorithm"]]
     if "split" in algorithms:
         splits = columns["algorithm"] == algorithms.index("split")
-        result |= splits & (columns["unit"] != UNITS.index("matrices"))
+        result |= splits & ~by_matrices(columns)
         if "pad" in columns:
             result |= splits & (columns["pad"] == PADS.index("skip"))
     return result

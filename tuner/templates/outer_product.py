@@ -19,7 +19,7 @@ from tuner.operators.image import channel_block, output_size
 from tuner.operators.views import is_flat, seen
 from tuner.space import Columns
 from tuner.target import Target
-from tuner.templates.template import CODE_LIMIT, UNITS, UNROLL_LIMIT, WASTE, bodies, ceil
+from tuner.templates.template import CODE_LIMIT, UNROLL_LIMIT, WASTE, bodies, by_matrices, ceil
 from tuner.workload import Workload
 
 ORDERS = ("ci,kh,kw", "kh,kw,ci", "kh,ci,kw")
@@ -101,7 +101,7 @@ def quantities(shape: Shape, target: Target, columns: Columns) -> dict[str, npt.
     weights_tile = channels * (1 if shape.pixels else shape.parts * shape.lanes) * shape.bytes
     weights_tile = weights_tile * shape.all_ci * shape.kh * shape.kw
     registers = (vectors * scalars + vectors + 1) / target.registers
-    registers = np.where(_matrices(columns), (vectors * rows + 2) / REGISTERS, registers)
+    registers = np.where(by_matrices(columns), (vectors * rows + 2) / REGISTERS, registers)
     return {
         "accumulators": vectors * scalars,
         "registers": registers,
@@ -123,16 +123,9 @@ def _steps(shape: Shape, columns: Columns) -> tuple[npt.NDArray[np.int64], npt.N
 
     Products of matrices take several pairs at a time, which may be of columns.
     """
-    along = _matrices(columns) & (shape.pairs == "kw")
+    along = by_matrices(columns) & (shape.pairs == "kw")
     turns = np.where(along, shape.steps_kw // columns["split_ci"], shape.steps_kw)
     return np.where(along, shape.steps_kw, shape.steps_ci), turns
-
-
-def _matrices(columns: Columns) -> npt.NDArray[np.bool_]:
-    """Which candidates use matrix registers."""
-    return (
-        columns["unit"] == UNITS.index("matrices") if "unit" in columns else np.zeros(len(columns["tile_co"]), np.bool_)
-    )
 
 
 def cycles(shape: Shape, columns: Columns) -> npt.NDArray[np.float64]:
@@ -176,7 +169,7 @@ def illegal(shape: Shape, target: Target, columns: Columns) -> npt.NDArray[np.bo
     result = (known["registers"] > 1) & (known["accumulators"] > shape.parts) | (known["unrolled"] > UNROLL_LIMIT)
     result |= known["unrolled"] * known["copies"] > CODE_LIMIT
     channels = ceil(shape.co, columns["tile_ow"]) if shape.pixels else ceil(shape.vectors, columns["tile_co"])
-    matrices, (steps, turns) = _matrices(columns), _steps(shape, columns)
+    matrices, (steps, turns) = by_matrices(columns), _steps(shape, columns)
     rows, high = ceil(shape.oh, columns["tile_oh"]), np.full(len(result), shape.oh)
     if shape.flat:
         tiles = ceil(shape.ow, columns["tile_co"] * shape.lanes if shape.pixels else columns["tile_ow"])
