@@ -171,7 +171,17 @@ def test_without_peers_the_tables_and_the_json_still_say_what_we_reach(
     assert table["rows"][0]["ratio"] is None
 
 
-@pytest.mark.parametrize("options", [["resnet18.C99"], ["--threads", "4096"]])
+@pytest.mark.parametrize("options", [["resnet18.C99"], ["--threads", "4096"], ["--threads", "1", "--json", "no/x"]])
 def test_a_mistake_is_one_line(options: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     assert main(options) == 1
     assert capsys.readouterr().err.startswith("Error: ")
+
+
+@pytest.mark.parametrize("option", [["--rounds", "0"], ["--rounds", "x"], ["--tune", "-1"], ["--threads", "1,x"]])
+def test_what_is_no_number_ends_it_before_anything_is_measured(
+    option: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main([SMALL.key, *option])
+    assert ended.value.code == 2
+    assert f"{option[1].split(',')[-1]!r} is not a number of 1 or more" in capsys.readouterr().err
