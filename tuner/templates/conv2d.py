@@ -83,7 +83,7 @@ def _algorithms(workload: Workload, target: Target) -> tuple[str, ...]:
         others: tuple[str, ...] = ("flat",)
     else:
         others = winograd.ALGORITHMS[1:] if applies(workload) else ()
-    splits = split.applies(workload) and Shape(workload, target, "split").tiles
+    splits = target.has_tiles and split.applies(workload) and Shape(workload, target, "split").tiles
     return ("direct", *others, *(("joined",) if _joins(workload, target) else ()), *(("split",) if splits else ()))
 
 

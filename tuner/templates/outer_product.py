@@ -9,6 +9,7 @@ products are of matrices, whose tiles are of a few pixels each.
 """
 
 from itertools import product
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -118,14 +119,15 @@ def quantities(shape: Shape, target: Target, columns: Columns) -> dict[str, npt.
     }
 
 
-def _steps(shape: Shape, columns: Columns) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+def _steps(shape: Shape, columns: Columns) -> tuple[Any, Any]:
     """The steps of the reduction that ``split_ci`` cuts, and the turns of the loop over columns of the kernel.
 
-    Products of matrices take several pairs at a time, which may be of columns.
+    Products of matrices take several pairs at a time, which may be of columns. Integers, or columns of N candidates.
     """
-    along = by_matrices(columns) & (shape.pairs == "kw")
-    turns = np.where(along, shape.steps_kw // columns["split_ci"], shape.steps_kw)
-    return np.where(along, shape.steps_kw, shape.steps_ci), turns
+    if shape.pairs != "kw":
+        return shape.steps_ci, shape.steps_kw
+    turns = np.where(by_matrices(columns), shape.steps_kw // columns["split_ci"], shape.steps_kw)
+    return np.where(by_matrices(columns), shape.steps_kw, shape.steps_ci), turns
 
 
 def cycles(shape: Shape, columns: Columns) -> npt.NDArray[np.float64]:
