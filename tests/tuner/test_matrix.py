@@ -43,8 +43,8 @@ from tuner.schedule import (
 )
 from tuner.target import Target
 from tuner.templates import template_for
-from tuner.templates.template import ceil
-from tuner.workload import Workload, make, parse, random_arrays, reference
+from tuner.templates.template import ceil, numeric
+from tuner.workload import Workload, make, named, parse, random_arrays, reference
 
 HOST = Target.host(threads=1)
 X86 = pytest.mark.skipif(HOST.isa not in ("avx512", "amx"), reason="programs for AMX run on AVX-512 here")
@@ -196,6 +196,19 @@ def test_the_defaults_of_known_layers_give_the_result_of_the_reference(number: i
     config = template_for(workload, target).default(workload, target)
     assert config["unit"] == "matrices"
     assert_tiles_do_it(workload, config, target)
+
+
+@X86
+@pytest.mark.parametrize("dtype", ["bfloat16", "float32"])
+@pytest.mark.parametrize("name", named())
+def test_a_search_may_choose_the_defaults_of_known_layers(name: str, dtype: str) -> None:
+    for layout in ("NCHW", "NCHW16c", "NCHW32c"):
+        layer = dict(named()[name].arguments)
+        shape = {"layout": layout} if "layout" in layer else {}
+        workload, target = make(named()[name].operator, **{**layer, **shape, "dtype": dtype}), with_tiles()
+        template = template_for(workload, target)
+        columns = numeric(template.default(workload, target), template.space(workload, target))
+        assert not template.illegal(workload, target, columns).any(), workload.label
 
 
 @X86

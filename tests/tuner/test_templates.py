@@ -179,8 +179,9 @@ def test_legal_configurations_of_any_convolution_give_the_result_of_the_referenc
     workload, target = random_convolution(rng), replace(TARGETS.get(isa, narrow), threads=rng.randint(1, 2))
     template = template_for(workload, target)
     space = template.space(workload, target)
-    chosen = legal(template, workload, target, np.random.default_rng(rng.randint(0, 99)))
-    for index in [*chosen[:2], space.index(template.default(workload, target))]:
+    chosen, default = legal(template, workload, target, np.random.default_rng(rng.randint(0, 99))), template.default
+    assert not template.illegal(workload, target, numeric(default(workload, target), space)).any()
+    for index in [*chosen[:2], space.index(default(workload, target))]:
         assert_right(workload, template.schedule(workload, target, space.config(index)), target)
 
 

@@ -137,7 +137,7 @@ def _quantities(workload: Workload, target: Target, columns: Columns) -> dict[st
         "sums": tile_n * tile_m,
         "registers": registers,
         "loads": (tile_n + tile_m) / (tile_n * tile_m),
-        "unrolled": tile_n * tile_m * columns["unroll_k"],
+        "unrolled": np.where(by_matrices(columns), tile_n * columns["block_m"], tile_n * tile_m * columns["unroll_k"]),
         "copies": copies.astype(float),
         "tasks": tasks,
         "idle": np.ceil(tasks / target.threads) * target.threads / tasks,

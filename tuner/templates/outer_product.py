@@ -94,9 +94,9 @@ def quantities(shape: Shape, target: Target, columns: Columns) -> dict[str, npt.
         copies = copies * bodies(shape.ow, columns["block_oh"] if shape.flat else 1, pixels.astype(np.int64))
     if shape.padded:  # what is left out at the border makes three kinds of tiles in a row
         copies = copies * np.where(columns["pad"] == PADS.index("skip"), np.minimum(ceil(shape.ow, pixels), 3), 1)
-    unrolled = (
-        vectors * scalars * columns["split_ci"] * np.where(columns["unroll_kw"] == 1, _steps(shape, columns)[1], 1)
-    )
+    # A product of matrices is one instruction for a register of sums.
+    written = np.where(by_matrices(columns), wide * shape.parts * rows, vectors * scalars * columns["split_ci"])
+    unrolled = written * np.where(columns["unroll_kw"] == 1, _steps(shape, columns)[1], 1)
     reach = (block_rows * rows - 1) * shape.stride[0] + (shape.kh - 1) * shape.dilation[0] + 1
     width = columns["block_oh"] * pixels if shape.flat else shape.width
     weights_tile = channels * (1 if shape.pixels else shape.parts * shape.lanes) * shape.bytes
