@@ -7,6 +7,7 @@ milliseconds are those of the processor, in one thread: so other programs hardly
 
 import argparse
 import statistics
+import sys
 import time
 from collections.abc import Iterator
 
@@ -14,10 +15,11 @@ import numpy as np
 
 from tuner.build import build
 from tuner.codegen.cpu import load
+from tuner.errors import WorkloadError
 from tuner.search.candidates import Candidates
 from tuner.target import Target
 from tuner.templates import template_for
-from tuner.workload import parse
+from tuner.workload import Workload, parse
 
 IMAGES = (*(f"resnet18.C{number}" for number in (1, 2, 3, 5, 6, 9, 12)), *(f"mobilenet.D{n}" for n in (1, 2, 5, 9)))
 WORKLOADS = (
@@ -32,14 +34,20 @@ WORKLOADS = (
 KINDS = ("algorithm", "lanes")
 
 
-def main() -> None:
+def main() -> int:
+    """Run it. Returns the exit code."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("workloads", nargs="*", default=WORKLOADS, metavar="WORKLOAD")
     parser.add_argument("--candidates", type=int, default=10, help="of each kind for each workload")
     arguments = parser.parse_args()
     costs: dict[tuple[str, ...], list[tuple[float, float]]] = {}
-    for key in arguments.workloads:
-        for kind, build_ms, compile_ms in _costs(key, arguments.candidates):
+    try:
+        workloads = [parse(key) for key in arguments.workloads]
+    except WorkloadError as error:
+        print(f"Error: {error}", file=sys.stderr)
+        return 2
+    for workload in workloads:
+        for kind, build_ms, compile_ms in _costs(workload, arguments.candidates):
             costs.setdefault(kind, []).append((build_ms, compile_ms))
     print("| template | layout | kind | candidates | build | compile | both | of all, 90 % are below |")
     print("| --- " * 8 + "|")
@@ -48,11 +56,12 @@ def main() -> None:
         medians = [statistics.median(column) for column in (*zip(*members, strict=True), both)]
         numbers = [len(members), *medians, float(np.percentile(both, 90))]
         print("| " + " | ".join([*kind, *(f"{number:.0f}" for number in numbers)]) + " |")
+    return 0
 
 
-def _costs(key: str, count: int) -> Iterator[tuple[tuple[str, ...], float, float]]:
+def _costs(workload: Workload, count: int) -> Iterator[tuple[tuple[str, ...], float, float]]:
     """Kind, milliseconds of building and of compiling of ``count`` candidates of each kind that a workload has."""
-    target, workload = Target.host(threads=1), parse(key)
+    target = Target.host(threads=1)
     template = template_for(workload, target)
     space = template.space(workload, target)
     kinds: list[dict[str, object]] = [{}]
@@ -76,4 +85,4 @@ def _costs(key: str, count: int) -> Iterator[tuple[tuple[str, ...], float, float
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 import tunedb
-from benchmarks.contender import workload_of
+from benchmarks.contender import layout_of, workload_of
 from benchmarks.race import HERE, Contender, processes, race
 from benchmarks.shapes import UNSEEN
 from benchmarks.table import OURS, PEAK, Row, render, summary
@@ -41,6 +41,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
             raise TunedbError(
                 f"{max(options.threads)} threads need as many cores, and there are {cores}: use --threads"
             )
+        if options.json and not (folder := Path(options.json).absolute().parent).is_dir():
+            raise TunedbError(f"there is no folder {folder} for --json")
         tasks = {
             workload: task_of(workload) for workload in select(options.workloads, options.dtype, options.tolerance)
         }
@@ -65,13 +67,15 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--layouts", type=_layouts, default=list(LAYOUTS), metavar="L,L", help="default: own,NCHW")
     parser.add_argument("--dtype", choices=list(DTYPES), default="float32", help="of data, weights and output")
     parser.add_argument("--db", metavar="URL", help="database of our schedules; default: TUNEDB_URL or the user's")
-    parser.add_argument("--tune", type=int, metavar="N", help="tune each workload with N trials into it before")
+    parser.add_argument("--tune", type=_number, metavar="N", help="tune each workload with N trials into it before")
     pins = "tune with a knob of ours at one value, such as algorithm=direct; may be given several times"
     parser.add_argument("--set", type=_pin, action="append", default=[], metavar="NAME=VALUE", dest="pins", help=pins)
     parser.add_argument(
         "--tolerance", metavar="NUMBER", help="largest error of a right result; default: the workload's"
     )
-    parser.add_argument("--rounds", type=int, default=14, metavar="N", help=f"turns of {1e3 * BLOCK:g} ms; default: 14")
+    parser.add_argument(
+        "--rounds", type=_number, default=14, metavar="N", help=f"turns of {1e3 * BLOCK:g} ms; default: 14"
+    )
     parser.add_argument("--peers", type=Path, default=Path(".venv-peers"), metavar="FOLDER", help="their environment")
     parser.add_argument("--json", metavar="FILE", help="write all results there; - writes them instead of the tables")
     return parser
@@ -107,7 +111,7 @@ def task_of(workload: Workload) -> dict[str, Any]:
         task |= {"OH": (h + 2 * pad - k) // stride + 1, "OW": (w + 2 * pad - k) // stride + 1}
     else:
         raise WorkloadError(f"{workload.label}: {workload.operator} is not part of this benchmark")
-    if workload.operator != "matmul" and workload_of(task, "NCHW", Target.host()) != workload:
+    if workload.operator != "matmul" and workload_of(task, "NCHW") != workload:
         raise WorkloadError(
             f"{workload.label}: only batch 1, NCHW, square windows, even padding and no epilogue can be compared here"
         )
@@ -120,7 +124,8 @@ def tune(tasks: Sequence[dict[str, Any]], options: argparse.Namespace) -> None:
     with tunedb.open(options.db) as database:
         for threads in options.threads:
             host = Target.host(threads)
-            for workload in {workload_of(task, name, host): None for name in options.layouts for task in tasks}:
+            layouts = [(task, layout_of(task, name, host)) for name in options.layouts for task in tasks]
+            for workload in dict.fromkeys(workload_of(task, layout) for task, layout in layouts):
                 _say(f"tuning {workload.label}, {threads} threads")
                 tunedb.tune(workload, db=database, trials=options.tune, threads=threads, pins=pins)
 
@@ -214,11 +219,14 @@ def _say(text: str) -> None:
         print(text, file=sys.stderr)
 
 
+def _number(text: str) -> int:
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number of 1 or more")
+    return int(text)
+
+
 def _numbers(text: str) -> list[int]:
-    numbers = [int(part) for part in text.split(",")]
-    if min(numbers) < 1:
-        raise argparse.ArgumentTypeError("threads must be 1 or more")
-    return numbers
+    return [_number(part) for part in text.split(",")]
 
 
 def _pin(text: str) -> tuple[str, str]:

@@ -40,7 +40,7 @@ def prepare(
     ``w`` [K, N].
     With a tolerance in the task the error stays within it; with dtype "bfloat16" in it the operands and the output are
     rounded to that; ``x`` and ``w`` are float32.
-    ``opts`` may have layout ("own" if not given: see ``own_layout``) and db (a
+    ``opts`` may have layout ("own" if not given: see ``layout_of``) and db (a
     URL; the usual database if not given).
 
     Raises TunedbError for a task that has no kernel.
@@ -49,7 +49,7 @@ def prepare(
     # Not sooner: who only imports this module, to tune, must not be bound to one processor.
     os.environ.setdefault("OMP_PROC_BIND", "true")
     target = Target.host(threads)
-    workload = workload_of(task, opts.get("layout", "own"), target)
+    workload = workload_of(task, layout_of(task, opts.get("layout", "own"), target))
     schedule, NOTE[task["name"]] = choose(workload, target, opts.get("db"))
     program = build(workload, schedule, target)
     module = cpu.load(program.ir, target)
@@ -71,22 +71,25 @@ def prepare(
     return partial(function, pointers), lambda: plain(output).astype(np.float32)
 
 
-def workload_of(task: Mapping[str, Any], layout: str, target: Target) -> Workload:
-    """The workload of ``task`` with its images in ``layout``. Raises WorkloadError when there is none."""
-    workload = _workload(task, own_layout(task, target) if layout == "own" and task["kind"] == "conv" else layout)
-    return workload.within(task["tolerance"]) if "tolerance" in task else workload
+def layout_of(task: Mapping[str, Any], name: str, target: Target) -> str:
+    """The layout that ``name`` stands for: "own" is the one in which ``task`` should be quickest on ``target``.
 
-
-def own_layout(task: Mapping[str, Any], target: Target) -> str:
-    """The layout in which a convolution should be quickest: in blocks of channels, where these divide.
-
-    Blocks of 32 are for matrix registers, which they fill; a vector of float32 is one of 16.
+    That has blocks of channels, where these divide. Blocks of 32 are for matrix registers, which they fill; a vector of
+    float32 is one of 16.
     """
+    if name != "own" or task["kind"] != "conv":
+        return name
     blocks = [32] if target.has_tiles and task["G"] == 1 else []
     for block in (*blocks, 16):
         if all(channels < block or channels % block == 0 for channels in (task["IC"], task["OC"])):
             return f"NCHW{block}c"
     return "NCHW"
+
+
+def workload_of(task: Mapping[str, Any], layout: str) -> Workload:
+    """The workload of ``task``, with images in ``layout`` if it has any. Raises WorkloadError when there is none."""
+    workload = _workload(task, layout)
+    return workload.within(task["tolerance"]) if "tolerance" in task else workload
 
 
 def _workload(task: Mapping[str, Any], layout: str) -> Workload:

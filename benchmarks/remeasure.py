@@ -8,25 +8,30 @@ own. Of each schedule the fastest half of its repeats are its times, for other w
 FOLDER keeps all times of each workload and target; what it has is not measured again, so that the work can be done in
 pieces. At the end FOLDER/LOG is the log with these times, and with the environment and the date of this measurement;
 trials whose times FOLDER does not have are left as they are. Programs that were verified before are run in this
-process, and their outputs are compared with the reference once more.
+process, and their outputs are compared with the reference once more. A log that cannot be read, or that lacks a
+LABEL, ends it with exit code 2 before anything is timed.
 """
 
 import argparse
+import difflib
 import gzip
 import json
 import random
+import sys
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from tunedb.errors import FormatError, NotFoundError
 from tunedb.formats import native
 from tunedb.formats.common import About, Rejected
 from tunedb.formats.source import open_source
 from tuner.build import build
 from tuner.codegen import cpu
 from tuner.environment import detect
+from tuner.errors import TunedbError
 from tuner.measure.buffers import Buffer
 from tuner.measure.protocol import Protocol, calibrate
 from tuner.measure.verify import verify
@@ -39,33 +44,48 @@ from tuner.workload import Workload
 ROUNDS = 7
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description="time the schedules of a log again, in interleaved rounds")
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run it. Returns the exit code."""
+    parser = argparse.ArgumentParser(prog="remeasure", description="Time the schedules of a log again, in rounds.")
     parser.add_argument("log", type=Path)
     parser.add_argument("folder", type=Path, help="where times are kept, and the new log is written")
     parser.add_argument("labels", nargs="*", metavar="LABEL", help="of workloads; all when none is named")
     parser.add_argument("--isa", help="of the target whose trials are timed again, if not all this machine has")
     parser.add_argument("--rounds", type=int, default=ROUNDS, help="0: only write the log of what FOLDER has")
-    options = parser.parse_args()
-    records = list(_records(options.log))
-    options.folder.mkdir(parents=True, exist_ok=True)
-    target = Target.host(threads=1, isa=options.isa)
+    options = parser.parse_args(arguments)
+    try:
+        remeasure(options.log, options.folder, options.labels, Target.host(1, options.isa), options.rounds)
+    except TunedbError as error:
+        print(f"Error: {error}", file=sys.stderr)
+        return 2
+    return 0
+
+
+def remeasure(log: Path, folder: Path, labels: Sequence[str], target: Target, rounds: int) -> None:
+    """Time what ``log`` has for ``target``, and write it anew. Raises TunedbError before anything is timed."""
+    records = list(_records(log))
     found: dict[Workload, dict[Schedule, None]] = {}
     for record in records:
         trial = record.trial
         if trial.times and trial.target == target:
             found.setdefault(trial.workload, {})[trial.schedule] = None
-    for workload, schedules in found.items():
-        place = _place(options.folder, workload, target)
-        wanted = options.rounds and (not options.labels or workload.label in options.labels)
-        if wanted and not place.exists():
-            times = timed(workload, list(schedules), target, options.rounds)
-            known = {schedule.fingerprint: each for schedule, each in zip(schedules, times, strict=True)}
+    known = {workload.label: workload for workload in found}
+    for label in labels:
+        if label not in known:
+            near = difflib.get_close_matches(label, known, n=4)
+            hint = f"did you mean {' or '.join(near)}?" if near else f"it has {', '.join(known) or 'none at all'}"
+            raise NotFoundError(f"{log} has no timed trials of {label!r} on {target.name}; {hint}")
+    folder.mkdir(parents=True, exist_ok=True)
+    for workload in map(known.__getitem__, dict.fromkeys(labels or known)) if rounds else ():
+        place, schedules = _place(folder, workload, target), list(found[workload])
+        if not place.exists():
+            times = timed(workload, schedules, target, rounds)
+            by_schedule = {schedule.fingerprint: each for schedule, each in zip(schedules, times, strict=True)}
             environment = dict(detect().facts)
-            place.write_text(json.dumps({"environment": environment, "date": _now(), "times": known}))
-            print(f"{workload.label}: {len(times)} schedules, {options.rounds} rounds", flush=True)
-    with gzip.open(options.folder / options.log.name, "wt", encoding="utf-8") as stream:
-        for record in _with_new_times(records, options.folder):
+            place.write_text(json.dumps({"environment": environment, "date": _now(), "times": by_schedule}))
+            print(f"{workload.label}: {len(times)} schedules, {rounds} rounds", flush=True)
+    with gzip.open(folder / log.name, "wt", encoding="utf-8") as stream:
+        for record in _with_new_times(records, folder):
             stream.write(native.encode(record) + "\n")
 
 
@@ -118,7 +138,7 @@ def _records(log: Path) -> Iterator[native.Record]:
     with open_source(str(log)) as source:
         for item in native.read(source, About()):
             if isinstance(item, Rejected):
-                raise SystemExit(f"{log}, line {item.line}: {item.reason}")
+                raise FormatError(f"{log}, line {item.line}: {item.reason}")
             assert isinstance(item.record, native.Record)
             yield item.record
 
@@ -132,4 +152,4 @@ def _now() -> str:
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

@@ -14,8 +14,6 @@ from typing import cast
 
 from tuner.loopnest import Affine, Map
 
-Coordinate = "Axis | Affine"
-
 
 @dataclass(frozen=True)
 class Axis:

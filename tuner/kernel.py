@@ -8,6 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from tuner.build import build
+from tuner.codegen.addresses import ALIGNMENT
 from tuner.codegen.cpu import load
 from tuner.codegen.program import Argument, Program
 from tuner.dtype import DTYPES
@@ -15,8 +16,6 @@ from tuner.errors import ArgumentError
 from tuner.schedule import Schedule
 from tuner.target import Target
 from tuner.workload import Workload
-
-ALIGNMENT = 64
 
 
 class Packed:

@@ -1,15 +1,12 @@
 """Expression + schedule -> loop nest.
 
-First the steps are applied to each stage's list of loops, from the last stage to the first: where a stage is computed,
-and which part of it is needed there, follows from the stages that come after it. Then the nest of each stage is built:
-its outer loops, the stages and operand copies that are computed at one of them, and inside a local tile that is set to
-zero, accumulated over the reduction loops, and written back through the epilogue. Only arithmetic is done on extents,
-so that factors may be columns with one entry a candidate.
+The nest of each stage is built where it is placed: its outer loops, the stages and operand copies that are computed at
+one of them, and inside a local tile that is set to zero, accumulated over the reduction loops, and written back through
+the epilogue. Only arithmetic is done on extents, so that factors may be columns with one entry a candidate.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
-from functools import cached_property
+from itertools import pairwise
 from math import prod
 
 import numpy as np
@@ -37,43 +34,9 @@ from tuner.loopnest import (
     Within,
     verify,
 )
-from tuner.plan import LoopPlan, StagePlan, apply, nested
+from tuner.placement import Placed, access_to, place_stages
+from tuner.plan import StagePlan, nested
 from tuner.schedule import Extent
-
-
-@dataclass(frozen=True)
-class _Range:
-    """A part of an axis. ``open_ended``: the last such part may reach past the end of the axis."""
-
-    start: Affine
-    extent: Extent
-    open_ended: bool = False
-
-
-@dataclass
-class _Placed:
-    """A stage whose loops and place are known."""
-
-    plan: StagePlan
-    at: str  # the loop that it is computed in, "" = the kernel itself
-    opened: tuple[str, ...]  # all loops around it: of later stages, outermost first
-    region: Mapping[str, _Range]  # of each axis, what is computed in one go
-    # How its body reads a tensor, when not as the tensor lies in memory.
-    index_of: dict[str, tuple[Buffer, Affine]] = field(default_factory=dict)
-
-    @property
-    def stage(self) -> ex.Stage:
-        return self.plan.stage
-
-    @cached_property
-    def position(self) -> dict[str, Affine]:
-        """Where its loops stand along each axis."""
-        plan = self.plan
-        return {name: part.start + plan.counter(name, plan.order) for name, part in self.region.items()}
-
-    def places(self) -> list[str]:
-        """The loops that something may be computed in for it."""
-        return [*self.opened, *self.plan.outer]
 
 
 def lower(expression: ex.Expression, schedule: sc.Schedule) -> Nest:
@@ -86,7 +49,7 @@ def lower(expression: ex.Expression, schedule: sc.Schedule) -> Nest:
         moves_main = isinstance(step, sc.ComputeAt | sc.Stagger) and stage is expression.main
         if moves_main or isinstance(step, sc.CacheWrite | sc.Pack if not stage.reduce else sc.Inline):
             raise ScheduleError(f"{step}: {step.kind} is not for stage {step.stage}")
-    nest = _NestBuilder(expression, schedule).build()
+    nest = _NestBuilder(*place_stages(expression, schedule)).build()
     verify(nest)
     return nest
 
@@ -94,21 +57,23 @@ def lower(expression: ex.Expression, schedule: sc.Schedule) -> Nest:
 class _NestBuilder:
     """Turns the plans of the stages, and what is computed inside them, into nodes."""
 
-    def __init__(self, expression: ex.Expression, schedule: sc.Schedule) -> None:
+    def __init__(self, placed: list[Placed], inlined: Mapping[str, ex.Stage]) -> None:
+        self.placed, self.inlined = placed, inlined
+        self.loops = placed[-1].loops  # of all stages
         self.buffers: list[Buffer] = []
         self.packed: list[PackedOperand] = []
         self.at: dict[str, list[Node]] = {}  # nodes that open the body of a loop; "" = the kernel itself
-        self.loops: dict[str, LoopPlan] = {}  # of all stages
-        self.placed: list[_Placed] = []  # from the last stage to the first: each is read by the one before
-        self.inlined: dict[str, ex.Stage] = {}  # by the tensors that nobody makes
-        for stage in reversed(expression.stages):
-            steps = [step for step in schedule.steps if step.stage == stage.name]
-            if not any(isinstance(step, sc.Inline) for step in steps):
-                self._place(stage, steps)
-            elif len(steps) > 1:
-                raise ScheduleError(f"{steps[0]}: a stage that is inlined has no loops of its own")
-            else:
-                self.inlined[stage.output.name] = stage
+        # How a stage, by its name, reads a tensor that does not lie in memory as it was given.
+        self.index_of: dict[tuple[str, str], tuple[Buffer, Affine]] = {}
+        for reader, producer in pairwise(placed):
+            made, strides = producer.stage.output, producer.plan.strides
+            size = strides[0] * producer.region[producer.stage.axes[0].name].extent
+            buffer = Buffer(made.name, size, Scope.THREAD if producer.opened else Scope.WORKSPACE, dtype=made.dtype)
+            self.buffers.append(buffer)
+            # From the start of the region, which is where the loops around the producer stand.
+            indices = access_to(reader.stage, made.name).indices
+            inside = [_inside(index, reader.position, producer.opened) for index in indices]
+            self.index_of[reader.stage.name, made.name] = (buffer, _dotted(inside, strides))
 
     def build(self) -> Nest:
         axes = {name: part.extent for placed in self.placed for name, part in placed.region.items()}
@@ -119,87 +84,10 @@ class _NestBuilder:
             self.at.setdefault(placed.at, []).extend(body)
         return Nest(tuple(self.at[""]), tuple(axes.items()), tuple(self.buffers), tuple(self.packed))
 
-    # Where stages are computed ------------------------------------------------------------------------------------
-
-    def _place(self, stage: ex.Stage, steps: list[sc.Step]) -> None:
-        moves = [step for step in steps if isinstance(step, sc.ComputeAt)]
-        if len(moves) > 1:
-            raise ScheduleError(f"{moves[1]}: the stage has a place already")
-        at, opened = "", tuple[str, ...]()
-        region = {axis.name: _Range(Affine(), axis.extent) for axis in stage.all_axes}
-        if self.placed:
-            reader = self.placed[-1]
-            at = moves[0].loop if moves else ""
-            opened = self._open_loops(reader, at, f"{stage.name}.compute_at({at})")
-            region.update(self._needed(len(self.placed), stage, opened))
-        plan = StagePlan(stage, {name: part.extent for name, part in region.items()})
-        for step in steps:
-            if isinstance(step, sc.Prefetch):
-                _find(stage, step.tensor)
-        apply(plan, [step for step in steps if not isinstance(step, sc.ComputeAt)])
-        if opened and any(loop.kind is Kind.PARALLEL for loop in plan.loops.values()):
-            raise ScheduleError(f"stage {stage.name} is computed inside a loop and cannot be parallel itself")
-        self.loops.update(plan.loops)
-        placed = _Placed(plan, at, opened, region)
-        if self.placed:
-            reader = self.placed[-1]
-            scope, made, strides = Scope.THREAD if opened else Scope.WORKSPACE, stage.output, plan.strides
-            size = strides[0] * region[stage.axes[0].name].extent
-            buffer = Buffer(made.name, size, scope, dtype=made.dtype)
-            self.buffers.append(buffer)
-            # From the start of the region, which is where the loops around this stage stand.
-            indices = [_inside(index, reader.position, opened) for index in _find(reader.stage, stage.output).indices]
-            reader.index_of[stage.output.name] = (buffer, _dotted(indices, strides))
-        self.placed.append(placed)
-
-    def _open_loops(self, reader: _Placed, at: str, step: str) -> tuple[str, ...]:
-        """The loops that are open inside ``at``, which is one around ``reader`` or one of its own."""
-        if not at:
-            return ()
-        order = [*reader.opened, *reader.plan.order]
-        if at not in order:
-            raise ScheduleError(f"{step}: there is no loop {at}, only {', '.join(order)}")
-        if at not in reader.places():
-            raise ScheduleError(f"{step}: loop {at} is inside the local tile")
-        opened = tuple(order[: order.index(at) + 1])
-        parallel = [name for name in order if self.loops[name].kind is Kind.PARALLEL]
-        if any(name not in opened for name in parallel):
-            raise ScheduleError(f"{step}: loop {at} is inside the parallel task space, choose {parallel[-1]} or deeper")
-        return opened
-
-    def _needed(self, number: int, stage: ex.Stage, opened: tuple[str, ...]) -> dict[str, _Range]:
-        """The part of ``stage`` that the ``number`` stages after it need in one turn of the loops ``opened``."""
-        reader = self.placed[number - 1]
-        parts = self._made(number - 1, opened)
-        needed: dict[str, _Range] = {}
-        for axis, index in zip(stage.axes, _find(reader.stage, stage.output).indices, strict=True):
-            start = Affine.total(((parts[name].start, times) for name, times in index.terms), index.constant)
-            extent: Extent = 1
-            for name, coefficient in index.terms:
-                extent = extent + coefficient * (parts[name].extent - 1)
-            open_ended = any(parts[name].open_ended for name, _ in index.terms)
-            needed[axis.name] = _Range(start, extent, open_ended)
-        return needed
-
-    def _made(self, number: int, opened: tuple[str, ...]) -> dict[str, _Range]:
-        """The part of a stage that is computed in one turn of the loops ``opened``."""
-        placed = self.placed[number]
-        plan = placed.plan
-        if len(opened) < len(placed.opened):
-            whole = {axis.name: _Range(Affine(), axis.extent) for axis in placed.stage.reduce}
-            return {**whole, **self._needed(number, placed.stage, opened)}
-        parts: dict[str, _Range] = {}
-        for name, part in placed.region.items():
-            outside = [loop for loop in plan.loops_of(name) if loop in opened]
-            divided = bool(outside) and outside[-1] != plan.loops_of(name)[-1]
-            extent = plan.loops[outside[-1]].step if outside else part.extent
-            parts[name] = _Range(part.start + plan.counter(name, outside), extent, part.open_ended or divided)
-        return parts
-
     # Packed operands ----------------------------------------------------------------------------------------------
 
-    def _pack(self, placed: _Placed, pack: sc.Pack) -> None:
-        access = _find(placed.stage, pack.tensor)
+    def _pack(self, placed: Placed, pack: sc.Pack) -> None:
+        access = access_to(placed.stage, pack.tensor)
         if access.tensor.role in ("intermediate", "table"):
             raise ScheduleError(f"{pack}: {pack.tensor} is made by a stage of its own, use compute_at")
         dimensions = [_substitute(index, placed.position) for index in access.indices]
@@ -210,35 +98,38 @@ class _NestBuilder:
                 raise ScheduleError(f"{pack}: loop {name} has a shifted tail and cannot index a packed operand")
         loops = [name for name in order if any(name in dict(index.terms) for index in dimensions)]
         if access.tensor.role == "constant":
-            if sorted(loops) != sorted(pack.loops):
-                raise ScheduleError(f"{pack}: the loops that walk through {pack.tensor} are {', '.join(loops)}")
-            walks = [
-                (next(d for d, index in enumerate(dimensions) if name in dict(index.terms)), name)
-                for name in pack.loops
-            ]
-            self.packed.append(
-                PackedOperand(
-                    pack.tensor,
-                    tuple((d, dimensions[d].coefficient(name), self.loops[name].extent) for d, name in walks),
-                    access.tensor.maps,
-                    access.tensor.dtype,
-                    access.tensor.parts,
-                    access.tensor.joined,
-                )
-            )
-            buffer = Buffer(pack.tensor, self._turns(pack.loops), Scope.ARGUMENT, dtype=access.tensor.dtype)
-            placed.index_of[pack.tensor] = (buffer, self._packed_index(pack.loops))
-            return
-        opened = self._open_loops(placed, pack.at, str(pack))
-        inside = [name for name in loops if name not in opened]
-        if sorted(inside) != sorted(pack.loops):
-            raise ScheduleError(f"{pack}: the loops that walk through {pack.tensor} there are {', '.join(inside)}")
+            self._pack_outside(placed, pack, access.tensor, dimensions, loops)
+        else:
+            self._pack_inside(placed, pack, access.tensor, dimensions, loops)
+
+    def _pack_outside(
+        self, placed: Placed, pack: sc.Pack, tensor: ex.Tensor, dimensions: list[Affine], loops: list[str]
+    ) -> None:
+        """A constant, which the caller packs once."""
+        if sorted(loops) != sorted(pack.loops):
+            raise ScheduleError(f"{pack}: the loops that walk through {tensor.name} are {', '.join(loops)}")
+        walks = []
+        for name in pack.loops:
+            d = next(d for d, index in enumerate(dimensions) if name in dict(index.terms))
+            walks.append((d, dimensions[d].coefficient(name), self.loops[name].extent))
+        self.packed.append(_packed(tensor, tuple(walks)))
+        buffer = Buffer(tensor.name, self._turns(pack.loops), Scope.ARGUMENT, dtype=tensor.dtype)
+        self.index_of[placed.stage.name, tensor.name] = (buffer, self._packed_index(pack.loops))
+
+    def _pack_inside(
+        self, placed: Placed, pack: sc.Pack, tensor: ex.Tensor, dimensions: list[Affine], loops: list[str]
+    ) -> None:
+        """An input, which the kernel copies inside a loop or before all of them."""
+        opened = placed.open_loops(pack.at, str(pack))
+        walking = [name for name in loops if name not in opened]
+        if sorted(walking) != sorted(pack.loops):
+            raise ScheduleError(f"{pack}: the loops that walk through {tensor.name} there are {', '.join(walking)}")
         nested(placed.plan, pack, pack.loops)
         scope = Scope.THREAD if opened else Scope.WORKSPACE
-        buffer = Buffer(f"{pack.tensor}.packed", self._turns(pack.loops), scope, dtype=access.tensor.dtype)
+        buffer = Buffer(f"{tensor.name}.packed", self._turns(pack.loops), scope, dtype=tensor.dtype)
         self.buffers.append(buffer)
         index = self._packed_index(pack.loops)
-        copy = Store(buffer, index, Load(*_memory(access.tensor, dimensions)))
+        copy = Store(buffer, index, Load(*_memory(tensor, dimensions)))
         outer, last = pack.loops[0], pack.loops[-1]
         kinds = dict.fromkeys(pack.loops, Kind.SERIAL)
         if self.loops[last].kind is Kind.VECTORIZED:
@@ -246,7 +137,7 @@ class _NestBuilder:
         if not opened and outer != last:
             kinds[outer] = Kind.PARALLEL
         self.at.setdefault(pack.at, []).extend(self._wrap(pack.loops, (copy,), kinds))
-        placed.index_of[pack.tensor] = (buffer, index)
+        self.index_of[placed.stage.name, tensor.name] = (buffer, index)
 
     def _turns(self, loops: Sequence[str]) -> Extent:
         return _product([self.loops[name].extent for name in loops])
@@ -256,12 +147,11 @@ class _NestBuilder:
 
     # The nests of the stages --------------------------------------------------------------------------------------
 
-    def _output(self, placed: _Placed) -> tuple[Buffer, Affine, tuple[Condition, ...]]:
+    def _output(self, placed: Placed) -> tuple[Buffer, Affine, tuple[Condition, ...]]:
         """The element that a stage writes to, and the conditions under which it does."""
         stage, position = placed.stage, placed.position
-        if placed is not self.placed[0]:
-            reader = self.placed[self.placed.index(placed) - 1]
-            buffer, _ = reader.index_of[stage.output.name]
+        if placed.reader:
+            buffer, _ = self.index_of[placed.reader.stage.name, stage.output.name]
             counters = [placed.plan.counter(axis.name, placed.plan.order) for axis in stage.axes]
             return buffer, _dotted(counters, placed.plan.strides), ()
         place = stage.place or stage.output[stage.axes]
@@ -271,30 +161,18 @@ class _NestBuilder:
             place = place.access
         return *_memory(place.tensor, [_substitute(index, position) for index in place.indices]), conditions
 
-    def _copied(self, placed: _Placed) -> tuple[Node, ...]:
+    def _copied(self, placed: Placed) -> tuple[Node, ...]:
         buffer, index, guards = self._output(placed)
         store = Store(buffer, index, self._expression(placed, placed.stage.body, placed.position), guards=guards)
         return self._wrap(placed.plan.order, (store,))
 
-    def _tiled(self, placed: _Placed) -> tuple[Node, ...]:
+    def _tiled(self, placed: Placed) -> tuple[Node, ...]:
         plan, stage = placed.plan, placed.stage
         outer = plan.outer
         inner = plan.order[len(outer) :]
         spatial = [name for name in inner if not plan.reduces(name)]
         outer_reductions = tuple(name for name in outer if plan.reduces(name))
-        for name in outer:
-            if plan.loops[name].kind is Kind.VECTORIZED:
-                raise ScheduleError(f"the vectorized loop {name} is outside the local tile")
-        for name in inner:
-            if plan.loops[name].kind is Kind.PARALLEL:
-                raise ScheduleError(f"the parallel loop {name} is inside the local tile")
-        for name in spatial:
-            if plan.loops[name].tail == "shift":
-                raise ScheduleError(
-                    f"loop {name} has a shifted tail inside the local tile and would be summed up twice"
-                )
-        if outer_reductions and any(plan.loops[name].tail == "shift" for name in outer):
-            raise ScheduleError("a shifted tail needs all reduction loops inside the local tile")
+        _check_tile(plan)
         output, output_index, guards = self._output(placed)
         if output.dtype != "float32":  # too coarse to keep partial sums in
             if any(np.any(plan.loops[name].extent > 1) for name in outer_reductions):
@@ -303,7 +181,7 @@ class _NestBuilder:
         extents = [self.loops[name].extent for name in spatial]
         if spatial and self.loops[spatial[-1]].kind is Kind.VECTORIZED:
             extents[-1] = _power_of_two(extents[-1])  # a row has room for a whole register
-        name = "tile" if placed is self.placed[0] else f"{stage.name}.tile"
+        name = f"{stage.name}.tile" if placed.reader else "tile"
         tile = Buffer(name, _product(extents), Scope.LOCAL)
         self.buffers.append(tile)
         tile_index = _flatten([Affine(((name, 1),)) for name in spatial], extents)
@@ -330,7 +208,7 @@ class _NestBuilder:
         return inside
 
     def _expression(
-        self, placed: _Placed, node: ex.Scalar, position: Mapping[str, Affine], total: Expression | None = None
+        self, placed: Placed, node: ex.Scalar, position: Mapping[str, Affine], total: Expression | None = None
     ) -> Expression:
         """``node`` in the loops of ``placed``, which stand at ``position`` along the axes that it speaks of."""
         if isinstance(node, ex.Total):
@@ -347,8 +225,8 @@ class _NestBuilder:
             return Part(value, _substitute(node.number, position))
         access, tested = (node.access, node.conditions) if isinstance(node, ex.Inside) else (node, ())
         ahead = placed.plan.ahead.get(access.tensor.name, 0)
-        if access.tensor.name in placed.index_of:
-            load, made_here = Load(*placed.index_of[access.tensor.name], ahead), access.tensor.role == "intermediate"
+        if (reading := (placed.stage.name, access.tensor.name)) in self.index_of:
+            load, made_here = Load(*self.index_of[reading], ahead), access.tensor.role == "intermediate"
             skipped = tuple((_substitute(affine, position), bound) for affine, bound in tested if made_here)
             return Within(skipped, load) if skipped else load
         indices = [_substitute(index, position) for index in access.indices]
@@ -370,8 +248,7 @@ class _NestBuilder:
             self.buffers.append(buffer)
         made = access.tensor
         if made.maps or made.parts > 1 or made.joined:
-            whole = tuple((d, 1, extent) for d, extent in enumerate(made.shape))
-            self.packed.append(PackedOperand(made.name, whole, made.maps, made.dtype, made.parts, made.joined))
+            self.packed.append(_packed(made, tuple((d, 1, extent) for d, extent in enumerate(made.shape))))
         load = Load(buffer, index, ahead)
         return Within(tuple(conditions), load) if conditions else load
 
@@ -385,21 +262,20 @@ class _NestBuilder:
         return body
 
 
-def _find(stage: ex.Stage, tensor: "ex.Tensor | str") -> ex.Access:
-    """The access of a stage's body to a tensor. Raises ScheduleError when there is none."""
-    name = tensor if isinstance(tensor, str) else tensor.name
-    stack = [stage.body]
-    while stack:
-        node = stack.pop()
-        if isinstance(node, ex.Binary):
-            stack += [node.left, node.right]
-        elif isinstance(node, ex.Inside):
-            stack.append(node.access)
-        elif isinstance(node, ex.Part):
-            stack.append(node.value)
-        elif isinstance(node, ex.Access) and node.tensor.name == name:
-            return node
-    raise ScheduleError(f"nothing reads an operand {name} there")
+def _check_tile(plan: StagePlan) -> None:
+    """Refuse loops that cannot be outside of the local tile, or inside it."""
+    outer, inner = plan.outer, plan.order[len(plan.outer) :]
+    for name in outer:
+        if plan.loops[name].kind is Kind.VECTORIZED:
+            raise ScheduleError(f"the vectorized loop {name} is outside the local tile")
+    for name in inner:
+        if plan.loops[name].kind is Kind.PARALLEL:
+            raise ScheduleError(f"the parallel loop {name} is inside the local tile")
+    for name in inner:
+        if plan.loops[name].tail == "shift" and not plan.reduces(name):
+            raise ScheduleError(f"loop {name} has a shifted tail inside the local tile and would be summed up twice")
+    if any(map(plan.reduces, outer)) and any(plan.loops[name].tail == "shift" for name in outer):
+        raise ScheduleError("a shifted tail needs all reduction loops inside the local tile")
 
 
 def _factored(value: Expression) -> tuple[Expression, tuple[Condition, ...]]:
@@ -415,6 +291,10 @@ def _factored(value: Expression) -> tuple[Expression, tuple[Condition, ...]]:
 def _is_narrow_product(value: Expression) -> bool:
     sides = (value.left, value.right) if isinstance(value, Binary) and value.operator == "mul" else ()
     return bool(sides) and all(isinstance(side, Load) and side.buffer.dtype == "bfloat16" for side in sides)
+
+
+def _packed(tensor: ex.Tensor, walks: tuple[tuple[int, Extent, Extent], ...]) -> PackedOperand:
+    return PackedOperand(tensor.name, walks, tensor.maps, tensor.dtype, tensor.parts, tensor.joined)
 
 
 def _memory(tensor: ex.Tensor, dimensions: Sequence[Affine]) -> tuple[Buffer, Affine]:

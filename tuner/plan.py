@@ -17,6 +17,8 @@ LINE = 64  # bytes of a cache line
 
 @dataclass
 class LoopPlan:
+    """A loop over ``axis`` that moves ``step`` along it each turn; ``extent`` are its turns."""
+
     axis: str
     extent: Extent
     step: Extent
@@ -74,7 +76,10 @@ class StagePlan:
 
 
 def apply(plan: StagePlan, steps: Sequence[sc.Step]) -> None:
-    """Apply the steps of one stage: first its splits, then its reorder, then all that names the loops made so."""
+    """Apply the steps of one stage: first its splits, then its reorder, then all that names the loops made so.
+
+    Raises ScheduleError for a step that is not legal there.
+    """
     done = 0
     for step in steps:
         rank = 0 if isinstance(step, sc.Split) else 1 if isinstance(step, sc.Reorder) else 2
@@ -84,76 +89,20 @@ def apply(plan: StagePlan, steps: Sequence[sc.Step]) -> None:
         if isinstance(step, sc.Split):
             _split(plan, step)
         elif isinstance(step, sc.Reorder):
-            if sorted(step.loops) != sorted(plan.order):
-                raise ScheduleError(f"{step}: the loops are {', '.join(plan.order)}; name each of them once")
-            plan.order = list(step.loops)
-            nested(plan, step, step.loops)
-        elif isinstance(step, sc.Parallel):
-            if tuple(plan.order[: len(step.loops)]) != step.loops:
-                raise ScheduleError(f"{step}: parallel loops must be the outermost ones, in order")
-            if any(plan.reduces(name) for name in step.loops):
-                raise ScheduleError(f"{step}: a reduction loop cannot be parallel")
-            if len({plan.loops[name].axis for name in step.loops}) < len(step.loops):
-                raise ScheduleError(f"{step}: two parallel loops of one axis")
-            _annotate(plan, step, step.loops, Kind.PARALLEL)
-        elif isinstance(step, sc.Unroll):
-            _annotate(plan, step, step.loops, Kind.UNROLLED)
-        elif isinstance(step, sc.Fence):
-            _known(plan, step, *step.loops)
-            for name in step.loops:
-                if plan.loops[name].kind is not Kind.UNROLLED:
-                    raise ScheduleError(f"{step}: loop {name} is not unrolled")
-                plan.loops[name].fenced = True
-        elif isinstance(step, sc.Vectorize):
-            if plan.order[-1] != step.loop or plan.reduces(step.loop):
-                raise ScheduleError(f"{step}: the vectorized loop must be the innermost one and not a reduction")
-            _annotate(plan, step, (step.loop,), Kind.VECTORIZED)
-        elif isinstance(step, sc.Dot):
-            _known(plan, step, step.loop)
-            extent = plan.loops[step.loop].extent
-            if not plan.reduces(step.loop) or not isinstance(extent, int | np.integer) or extent != 2:
-                raise ScheduleError(f"{step}: the loop of a dot product must be a reduction of two turns")
-            if plan.loops_of(plan.loops[step.loop].axis)[-1] != step.loop:
-                raise ScheduleError(f"{step}: the loop of a dot product must be the last one of its axis")
-            _annotate(plan, step, (step.loop,), Kind.DOT)
-        elif isinstance(step, sc.Matrix):
-            kinds = [plan.loops[name].kind for name in plan.order[-2:]]
-            if plan.order[-4:-2] != [step.rows, step.steps] or kinds != [Kind.DOT, Kind.VECTORIZED]:
-                raise ScheduleError(f"{step}: the two loops must stand around a dot product of vectors, steps inside")
-            if plan.reduces(step.rows) or not plan.reduces(step.steps):
-                raise ScheduleError(f"{step}: rows must be a loop of the output and steps one of the reduction")
-            _annotate(plan, step, (step.rows, step.steps), Kind.MATRIX)
-        elif isinstance(step, sc.CacheWrite):
-            _known(plan, step, step.loop)
-            if plan.cache_write is not None:
-                raise ScheduleError(f"{step}: the stage has a local tile already")
-            plan.cache_write = step.loop
-        elif isinstance(step, sc.Prefetch):
-            if step.distance < 1:
-                raise ScheduleError(f"{step}: the distance is an integer of at least 1")
-            if step.tensor in plan.ahead:
-                raise ScheduleError(f"{step}: {step.tensor} is prefetched already")
-            plan.ahead[step.tensor] = step.distance
-        elif isinstance(step, sc.Stagger):
-            axes = [axis.name for axis in plan.stage.axes]
-            if step.axis not in axes[:-1]:
-                raise ScheduleError(f"{step}: the axis must be one of {', '.join(axes[:-1])}")
-            if plan.staggered:
-                raise ScheduleError(f"{step}: the stage is staggered already")
-            plan.staggered = step.axis
-        elif isinstance(step, sc.Pack):
-            _known(plan, step, step.at, *step.loops)
-            if step.tensor in plan.packs:
-                raise ScheduleError(f"{step}: {step.tensor} is packed already")
-            plan.packs[step.tensor] = step
+            _reorder(plan, step)
+        elif isinstance(step, sc.CacheWrite | sc.Pack | sc.Prefetch | sc.Stagger):
+            _lay_out(plan, step)
+        else:
+            _annotate(plan, step)
 
 
 def nested(plan: StagePlan, step: sc.Step, loops: Sequence[str]) -> None:
     """Refuse loops of one axis that are not in their order: the bounds of the inner ones follow from the outer ones."""
     for axis in plan.stage.all_axes:
         own = [name for name in loops if plan.loops[name].axis == axis.name]
-        if own != sorted(own, key=lambda name: int(name.rpartition(".")[2]) if "." in name else 0):
-            raise ScheduleError(f"{step}: the loops of axis {axis.name} must be in the order {', '.join(sorted(own))}")
+        ordered = sorted(own, key=lambda name: int(name.rpartition(".")[2]) if "." in name else 0)
+        if own != ordered:
+            raise ScheduleError(f"{step}: the loops of axis {axis.name} must be in the order {', '.join(ordered)}")
 
 
 def _known(plan: StagePlan, step: sc.Step, *loops: str) -> None:
@@ -162,12 +111,85 @@ def _known(plan: StagePlan, step: sc.Step, *loops: str) -> None:
             raise ScheduleError(f"{step}: there is no loop {name}, only {', '.join(plan.order)}")
 
 
-def _annotate(plan: StagePlan, step: sc.Step, loops: tuple[str, ...], kind: Kind) -> None:
+def _reorder(plan: StagePlan, step: sc.Reorder) -> None:
+    if sorted(step.loops) != sorted(plan.order):
+        raise ScheduleError(f"{step}: the loops are {', '.join(plan.order)}; name each of them once")
+    plan.order = list(step.loops)
+    nested(plan, step, step.loops)
+
+
+def _annotate(plan: StagePlan, step: sc.Step) -> None:
+    """Say how loops are executed."""
+    if isinstance(step, sc.Parallel):
+        if tuple(plan.order[: len(step.loops)]) != step.loops:
+            raise ScheduleError(f"{step}: parallel loops must be the outermost ones, in order")
+        if any(plan.reduces(name) for name in step.loops):
+            raise ScheduleError(f"{step}: a reduction loop cannot be parallel")
+        if len({plan.loops[name].axis for name in step.loops}) < len(step.loops):
+            raise ScheduleError(f"{step}: two parallel loops of one axis")
+        _execute(plan, step, step.loops, Kind.PARALLEL)
+    elif isinstance(step, sc.Unroll):
+        _execute(plan, step, step.loops, Kind.UNROLLED)
+    elif isinstance(step, sc.Fence):
+        _known(plan, step, *step.loops)
+        for name in step.loops:
+            if plan.loops[name].kind is not Kind.UNROLLED:
+                raise ScheduleError(f"{step}: loop {name} is not unrolled")
+            plan.loops[name].fenced = True
+    elif isinstance(step, sc.Vectorize):
+        if plan.order[-1] != step.loop or plan.reduces(step.loop):
+            raise ScheduleError(f"{step}: the vectorized loop must be the innermost one and not a reduction")
+        _execute(plan, step, (step.loop,), Kind.VECTORIZED)
+    elif isinstance(step, sc.Dot):
+        _known(plan, step, step.loop)
+        extent = plan.loops[step.loop].extent
+        if not plan.reduces(step.loop) or not isinstance(extent, int | np.integer) or extent != 2:
+            raise ScheduleError(f"{step}: the loop of a dot product must be a reduction of two turns")
+        if plan.loops_of(plan.loops[step.loop].axis)[-1] != step.loop:
+            raise ScheduleError(f"{step}: the loop of a dot product must be the last one of its axis")
+        _execute(plan, step, (step.loop,), Kind.DOT)
+    elif isinstance(step, sc.Matrix):
+        kinds = [plan.loops[name].kind for name in plan.order[-2:]]
+        if plan.order[-4:-2] != [step.rows, step.steps] or kinds != [Kind.DOT, Kind.VECTORIZED]:
+            raise ScheduleError(f"{step}: the two loops must stand around a dot product of vectors, steps inside")
+        if plan.reduces(step.rows) or not plan.reduces(step.steps):
+            raise ScheduleError(f"{step}: rows must be a loop of the output and steps one of the reduction")
+        _execute(plan, step, (step.rows, step.steps), Kind.MATRIX)
+
+
+def _execute(plan: StagePlan, step: sc.Step, loops: tuple[str, ...], kind: Kind) -> None:
     _known(plan, step, *loops)
     for name in loops:
         if plan.loops[name].kind is not Kind.SERIAL:
             raise ScheduleError(f"{step}: loop {name} is already {plan.loops[name].kind}")
         plan.loops[name].kind = kind
+
+
+def _lay_out(plan: StagePlan, step: sc.CacheWrite | sc.Pack | sc.Prefetch | sc.Stagger) -> None:
+    """Say where and how elements lie in memory."""
+    if isinstance(step, sc.CacheWrite):
+        _known(plan, step, step.loop)
+        if plan.cache_write is not None:
+            raise ScheduleError(f"{step}: the stage has a local tile already")
+        plan.cache_write = step.loop
+    elif isinstance(step, sc.Pack):
+        _known(plan, step, step.at, *step.loops)
+        if step.tensor in plan.packs:
+            raise ScheduleError(f"{step}: {step.tensor} is packed already")
+        plan.packs[step.tensor] = step
+    elif isinstance(step, sc.Prefetch):
+        if step.distance < 1:
+            raise ScheduleError(f"{step}: the distance is an integer of at least 1")
+        if step.tensor in plan.ahead:
+            raise ScheduleError(f"{step}: {step.tensor} is prefetched already")
+        plan.ahead[step.tensor] = step.distance
+    else:
+        axes = [axis.name for axis in plan.stage.axes]
+        if step.axis not in axes[:-1]:
+            raise ScheduleError(f"{step}: the axis must be one of {', '.join(axes[:-1])}")
+        if plan.staggered:
+            raise ScheduleError(f"{step}: the stage is staggered already")
+        plan.staggered = step.axis
 
 
 def _split(plan: StagePlan, step: sc.Split) -> None:

@@ -2,7 +2,7 @@
 
 import statistics
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from enum import StrEnum
 from typing import Any, Protocol
@@ -97,8 +97,6 @@ class ListHistory:
         self.items.append(trial)
 
     def extend_times(self, sequence: int, times: Sequence[float]) -> None:
-        from dataclasses import replace
-
         for position, trial in enumerate(self.items):
             if trial.sequence == sequence:
                 self.items[position] = replace(trial, times=(*trial.times, *times))

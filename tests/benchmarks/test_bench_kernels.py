@@ -58,7 +58,7 @@ def test_our_own_layout_fills_vectors_and_where_there_are_matrix_registers_these
     vectors = replace(Target.host(), features=("avx512f",))
     matrices = replace(vectors, features=("amx-bf16", "amx-tile", "avx512f"))
     layouts = {
-        (ci, co, target.has_tiles): contender.own_layout(task_of(conv2d(ci=ci, h=8, w=8, co=co, k=3)), target)
+        (ci, co, target.has_tiles): contender.layout_of(task_of(conv2d(ci=ci, h=8, w=8, co=co, k=3)), "own", target)
         for ci, co in ((3, 64), (64, 128), (48, 64), (24, 64))
         for target in (vectors, matrices)
     }
@@ -67,7 +67,7 @@ def test_our_own_layout_fills_vectors_and_where_there_are_matrix_registers_these
     assert [layouts[48, 64, tiles] for tiles in (False, True)] == ["NCHW16c", "NCHW16c"]
     assert [layouts[24, 64, tiles] for tiles in (False, True)] == ["NCHW", "NCHW32c"]
     deep = task_of(depthwise_conv2d(c=64, h=8, w=8, k=3))
-    assert contender.own_layout(deep, matrices) == "NCHW16c"
+    assert contender.layout_of(deep, "own", matrices) == "NCHW16c"
 
 
 def test_our_contender_computes_a_matrix_product(database: str) -> None:
@@ -171,7 +171,17 @@ def test_without_peers_the_tables_and_the_json_still_say_what_we_reach(
     assert table["rows"][0]["ratio"] is None
 
 
-@pytest.mark.parametrize("options", [["resnet18.C99"], ["--threads", "4096"]])
+@pytest.mark.parametrize("options", [["resnet18.C99"], ["--threads", "4096"], ["--threads", "1", "--json", "no/x"]])
 def test_a_mistake_is_one_line(options: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     assert main(options) == 1
     assert capsys.readouterr().err.startswith("Error: ")
+
+
+@pytest.mark.parametrize("option", [["--rounds", "0"], ["--rounds", "x"], ["--tune", "-1"], ["--threads", "1,x"]])
+def test_what_is_no_number_ends_it_before_anything_is_measured(
+    option: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main([SMALL.key, *option])
+    assert ended.value.code == 2
+    assert f"{option[1].split(',')[-1]!r} is not a number of 1 or more" in capsys.readouterr().err

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks import remeasure
+from benchmarks.remeasure import main
 from tunedb.formats import native
 from tuner.environment import detect
 from tuner.target import Target
@@ -51,15 +51,8 @@ def read(path: Path) -> list[native.Record]:
         return [native.decode(line) for line in stream]
 
 
-def main(monkeypatch: pytest.MonkeyPatch, *arguments: object) -> None:
-    monkeypatch.setattr("sys.argv", ["remeasure", *map(str, arguments)])
-    remeasure.main()
-
-
-def test_trials_get_the_fastest_half_of_the_rounds_and_say_with_what(
-    log: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    main(monkeypatch, log, tmp_path / "times", "--rounds", 5)
+def test_trials_get_the_fastest_half_of_the_rounds_and_say_with_what(log: Path, tmp_path: Path) -> None:
+    assert main([str(log), str(tmp_path / "times"), WORKLOAD.label, "--rounds", "5"]) == 0
     first, failed, again = read(tmp_path / "times" / log.name)
     assert len(first.trial.times) == 3
     assert max(first.trial.times) < 1.0
@@ -71,8 +64,28 @@ def test_trials_get_the_fastest_half_of_the_rounds_and_say_with_what(
     assert failed.trial.created == LONG_AGO
 
 
-def test_what_the_folder_has_is_not_measured_again_and_what_it_lacks_stays(
-    log: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    main(monkeypatch, log, tmp_path / "times", "--rounds", 0)
+def test_what_the_folder_has_is_not_measured_again_and_what_it_lacks_stays(log: Path, tmp_path: Path) -> None:
+    assert main([str(log), str(tmp_path / "times"), "--rounds", "0"]) == 0
     assert read(tmp_path / "times" / log.name) == read(log)
+
+
+@pytest.mark.parametrize(
+    ("label", "hint"),
+    [("matmul(m=32,k=32,n=23)", f"did you mean {WORKLOAD.label}?"), ("C7", f"it has {WORKLOAD.label}")],
+)
+def test_a_label_that_the_log_does_not_have_is_one_line_and_nothing_is_timed(
+    label: str, hint: str, log: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main([str(log), str(tmp_path / "times"), WORKLOAD.label, label]) == 2
+    out, err = capsys.readouterr()
+    assert (out, err) == ("", f"Error: {log} has no timed trials of {label!r} on {TARGET.name}; {hint}\n")
+    assert not (tmp_path / "times").exists()
+
+
+def test_a_log_that_cannot_be_read_is_one_line(log: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with gzip.open(log, "at") as stream:
+        stream.write("{}\n")
+    assert main([str(log), str(tmp_path / "times")]) == 2
+    assert capsys.readouterr().err.startswith(f"Error: {log}, line 4: ")
+    assert main([str(tmp_path / "none.gz"), str(tmp_path / "times")]) == 2
+    assert capsys.readouterr().err.count("\n") == 1

@@ -6,6 +6,7 @@ are met. Where there are registers, the same code runs on them.
 
 from collections import Counter
 from dataclasses import replace
+from math import prod
 from random import Random
 from typing import Any
 
@@ -24,9 +25,8 @@ from tuner.codegen.cpu import Module, assembly
 from tuner.codegen.matrix import Shape
 from tuner.codegen.program import Program
 from tuner.errors import ScheduleError
-from tuner.operators.conv2d import is_flat
 from tuner.operators.image import channel_block, output_size
-from tuner.operators.split import stretch
+from tuner.operators.views import is_flat, seen
 from tuner.schedule import (
     Algorithm,
     CacheWrite,
@@ -43,8 +43,8 @@ from tuner.schedule import (
 )
 from tuner.target import Target
 from tuner.templates import template_for
-from tuner.templates.template import ceil
-from tuner.workload import Workload, make, parse, random_arrays, reference
+from tuner.templates.template import ceil, numeric
+from tuner.workload import Workload, make, named, parse, random_arrays, reference
 
 HOST = Target.host(threads=1)
 X86 = pytest.mark.skipif(HOST.isa not in ("avx512", "amx"), reason="programs for AMX run on AVX-512 here")
@@ -101,11 +101,9 @@ def work(workload: Workload, config: dict[str, Any]) -> tuple[int, int]:
     channels = channel_block(workload.text("layout"), workload.size("co"))
     assert channels
     tiles *= workload.size("n") * rows * workload.size("co") // min(channels, 16)
-    kh, kw = workload.sizes("k")
-    if config.get("algorithm") != "split":
-        return tiles, kh * kw * workload.size("ci") // (2 * config["split_ci"])
-    depth = stretch(workload) or kw * workload.size("ci")
-    return tiles, 3 * kh * depth // (2 * config["split_ci"])
+    view = seen(workload, algorithm := str(config.get("algorithm", "direct")))
+    depth = prod(view.sizes("k")) * view.size("ci")
+    return tiles, (3 if algorithm == "split" else 1) * depth // (2 * config["split_ci"])
 
 
 def assert_tiles_do_it(workload: Workload, config: dict[str, Any], target: Target) -> None:
@@ -143,12 +141,14 @@ def random_case(rng: Random, kind: str) -> tuple[Workload, dict[str, Any], Targe
         workload = make(operator, **sizes, dtype="bfloat16")
     else:
         block = rng.choice((8, 16, 32))
-        window = 1 if kind == "1x1" else (rng.randint(1, 3), rng.randint(2, 3))
-        few = kind == "split" and block == 32 and rng.random() < 0.7  # channels: columns and they are one stretch
+        few = kind in ("split", "3x3") and rng.random() < 0.5  # channels: columns and they are one axis
+        columns = 2 if few and kind == "3x3" else rng.randint(2, 3)  # a row of bfloat16 as it lies has whole pairs
+        window = 1 if kind == "1x1" else (rng.randint(1, 3), columns)
+        channels = [ci for ci in range(1, 10, 1 if kind == "split" else 2) if -(-ci * columns // 2) * 2 <= block]
         workload = make(
             "conv2d",
             n=rng.randint(1, 2),
-            ci=rng.randint(1, 9) if few else block * rng.randint(1, 2),
+            ci=rng.choice(channels) if few else block * rng.randint(1, 2),
             co=block * rng.randint(1, 3),
             h=rng.randint(5, 9),
             w=rng.randint(5, 21),
@@ -196,6 +196,19 @@ def test_the_defaults_of_known_layers_give_the_result_of_the_reference(number: i
     config = template_for(workload, target).default(workload, target)
     assert config["unit"] == "matrices"
     assert_tiles_do_it(workload, config, target)
+
+
+@X86
+@pytest.mark.parametrize("dtype", ["bfloat16", "float32"])
+@pytest.mark.parametrize("name", named())
+def test_a_search_may_choose_the_defaults_of_known_layers(name: str, dtype: str) -> None:
+    for layout in ("NCHW", "NCHW16c", "NCHW32c"):
+        layer = dict(named()[name].arguments)
+        shape = {"layout": layout} if "layout" in layer else {}
+        workload, target = make(named()[name].operator, **{**layer, **shape, "dtype": dtype}), with_tiles()
+        template = template_for(workload, target)
+        columns = numeric(template.default(workload, target), template.space(workload, target))
+        assert not template.illegal(workload, target, columns).any(), workload.label
 
 
 @X86

@@ -1,5 +1,6 @@
 """Every template: its default is legal, and whatever configuration it calls legal computes the reference's result."""
 
+from dataclasses import replace
 from random import Random
 
 import numpy as np
@@ -8,13 +9,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.tuner.kernels import assert_right, available_isas
+from tests.tuner.schedules import EPILOGUES
 from tuner.build import nest_of
 from tuner.errors import ScheduleError
 from tuner.operators import OPERATORS
 from tuner.target import Target, TargetError
 from tuner.templates import Template, template_for
 from tuner.templates.template import bodies, ceil, least, numeric, register_tile, tiles, up_to
-from tuner.workload import Workload, named, parse
+from tuner.workload import Workload, make, named, parse
 
 HOST = Target.host(threads=2)
 
@@ -141,7 +143,45 @@ def test_every_picture_of_a_convolution_gives_the_result_of_the_reference(
     space = template.space(workload, target).pinned(pins)
     indices = space.sample(np.random.default_rng(rng.randint(0, 99)), 4000)
     legal = indices[~template.illegal(workload, target, space.columns(indices))]
+    assert len(legal)
     for index in legal[:2].tolist():
+        assert_right(workload, template.schedule(workload, target, space.config(index)), target)
+
+
+def random_convolution(rng: Random) -> Workload:
+    """Any layout and type; sizes that nothing divides, windows with holes, steps beyond them, uneven borders."""
+    block = rng.choice((None, 4, 8, 16))
+    counts = (1, 3, 5, 16, 21) if block is None else (1, 3, block, 2 * block)
+    operator = rng.choice(("conv2d", "conv2d", "depthwise_conv2d"))
+    channels = {name: rng.choice(counts) for name in (("ci", "co") if operator == "conv2d" else ("c",))}
+    k, dilation = ([rng.randint(1, largest) for _ in range(2)] for largest in (5, 3))
+    return make(
+        operator,
+        **channels,
+        n=rng.randint(1, 2),
+        h=(k[0] - 1) * dilation[0] + rng.randint(1, 9),
+        w=(k[1] - 1) * dilation[1] + rng.randint(1, 30),
+        k=k,
+        dilation=dilation,
+        stride=[rng.randint(1, 3) for _ in range(2)],
+        pad=[rng.randint(0, 4) for _ in range(4)],
+        layout="NCHW" if block is None else f"NCHW{block}c",
+        epilogue=rng.choice(EPILOGUES),
+        dtype=rng.choice(("float32", "bfloat16")),
+    )
+
+
+@pytest.mark.parametrize("isa", [*TARGETS, "narrow"])
+@settings(max_examples=6)
+@given(rng=st.randoms(use_true_random=False))
+def test_legal_configurations_of_any_convolution_give_the_result_of_the_reference(isa: str, rng: Random) -> None:
+    narrow = replace([*TARGETS.values()][-1], vector_bits=128, registers=32)  # as many as NEON has
+    workload, target = random_convolution(rng), replace(TARGETS.get(isa, narrow), threads=rng.randint(1, 2))
+    template = template_for(workload, target)
+    space = template.space(workload, target)
+    chosen, default = legal(template, workload, target, np.random.default_rng(rng.randint(0, 99))), template.default
+    assert not template.illegal(workload, target, numeric(default(workload, target), space)).any()
+    for index in [*chosen[:2], space.index(default(workload, target))]:
         assert_right(workload, template.schedule(workload, target, space.config(index)), target)
 
 

@@ -18,7 +18,7 @@ ELEMENTS = {"float32": "float", "bfloat16": "i16"}  # of the types of buffers, a
 
 @dataclass(frozen=True)
 class Counter:
-    """Where a loop stands: a known number, or an SSA value found in region ``depth``.
+    """Where a loop stands: a known number, or an SSA value found in the stretch of text ``depth``.
 
     ``unit`` is 1 when the value counts turns, and the loop's step when it is already a distance along the axis.
     """
@@ -66,14 +66,14 @@ class AddressWriter(ArithmeticWriter):
         dynamic, constant = self._split(index)
         pointer, element = identifier(buffer.name), ELEMENTS[buffer.dtype]
         for depth, value, factor in dynamic:
-            region = self.regions[depth]
+            stretch = self.stretches[depth]
             key = (pointer, value, factor)
-            if key not in region.known:
+            if key not in stretch.known:
                 offset, following = f"%{self._fresh('o')}", f"%{self._fresh('p')}"
-                region.top.append(f"  {offset} = mul nsw i64 {value}, {factor}")
-                region.top.append(f"  {following} = getelementptr {element}, ptr {pointer}, i64 {offset}")
-                region.known[key] = following
-            pointer = region.known[key]
+                stretch.top.append(f"  {offset} = mul nsw i64 {value}, {factor}")
+                stretch.top.append(f"  {following} = getelementptr {element}, ptr {pointer}, i64 {offset}")
+                stretch.known[key] = following
+            pointer = stretch.known[key]
         return pointer, constant
 
     def _address(self, pointer: str, constant: int, element: str) -> str:
@@ -89,14 +89,14 @@ class AddressWriter(ArithmeticWriter):
         total: int | str = constant
         deepest = 0
         for depth, value, factor in dynamic:
-            region = self.regions[depth]
+            stretch = self.stretches[depth]
             key = (f"{total} +", value, factor)
-            if key not in region.known:
+            if key not in stretch.known:
                 term, following = f"%{self._fresh('t')}", f"%{self._fresh('n')}"
-                region.top.append(f"  {term} = mul nsw i64 {value}, {factor}")
-                region.top.append(f"  {following} = add nsw i64 {total}, {term}")
-                region.known[key] = following
-            total, deepest = region.known[key], depth
+                stretch.top.append(f"  {term} = mul nsw i64 {value}, {factor}")
+                stretch.top.append(f"  {following} = add nsw i64 {total}, {term}")
+                stretch.known[key] = following
+            total, deepest = stretch.known[key], depth
         return total, deepest
 
     def _inside(self, index: Affine, bound: int) -> bool | str:
@@ -104,12 +104,12 @@ class AddressWriter(ArithmeticWriter):
         value, depth = self._integer(index)
         if isinstance(value, int):
             return 0 <= value < bound
-        region = self.regions[depth]
+        stretch = self.stretches[depth]
         key = (f"{value} <", "", bound)
-        if key not in region.known:
-            region.known[key] = f"%{self._fresh('in')}"
-            region.top.append(f"  {region.known[key]} = icmp ult i64 {value}, {bound}")
-        return region.known[key]
+        if key not in stretch.known:
+            stretch.known[key] = f"%{self._fresh('in')}"
+            stretch.top.append(f"  {stretch.known[key]} = icmp ult i64 {value}, {bound}")
+        return stretch.known[key]
 
     def _alignment(self, buffer: Buffer, index: Affine) -> int:
         """What is known of the address: operands that come from outside promise nothing, ours begin at a cache line."""

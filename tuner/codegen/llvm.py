@@ -1,12 +1,11 @@
 """Loop nest -> LLVM IR text, with explicit vector types. Nothing in here is about one processor.
 
+A kernel is a sequence of regions. All threads finish one before the next begins; what is parallel in one are the
+outermost loops, as one space of tasks of which each thread has an even share.
+
 The vectors, the unrolling and the order of everything are the schedule's. Left to LLVM are registers, instruction
 scheduling and the last steps of address arithmetic. Text is written instead of an object model because it is several
-times quicker. Addresses are built as chains of pointers from the outermost loop inwards, each link in the body of the
-loop whose counter it uses, so nothing needs to be hoisted afterwards.
-
-A partial last tile ("cut") is written as a second copy of the loop's body with exact bounds; a "shift" tail moves the
-start of the last tile back. So a body never tests whether it is inside its axis.
+times quicker.
 """
 
 from collections.abc import Iterator, Sequence
@@ -14,24 +13,10 @@ from collections.abc import Iterator, Sequence
 from tuner.codegen.addresses import ALIGNMENT, Counter
 from tuner.codegen.arithmetic import literal
 from tuner.codegen.instructions import Instructions
-from tuner.codegen.matrix import MatrixWriter
+from tuner.codegen.loops import LoopWriter
 from tuner.codegen.text import identifier
 from tuner.dtype import item_bytes
-from tuner.errors import ScheduleError
-from tuner.loopnest import (
-    Affine,
-    Buffer,
-    Condition,
-    Kind,
-    Loop,
-    Nest,
-    Node,
-    Scope,
-    Store,
-    When,
-    guarded,
-    shared_guards,
-)
+from tuner.loopnest import Buffer, Kind, Loop, Nest, Node, Scope
 
 
 def emit(nest: Nest, arguments: Sequence[str], threads: int, instructions: Instructions) -> tuple[str, int]:
@@ -45,23 +30,24 @@ def emit(nest: Nest, arguments: Sequence[str], threads: int, instructions: Instr
     shared_bytes = sum(size for _, size in shared)
     private_bytes = sum(size for _, size in private)
     pointers = [*arguments, *(buffer.name for buffer, _ in shared)]
-    regions: list[str] = []
-    declared: set[str] = set()
-    calls: list[str] = []
-    for number, chunk in enumerate(_chunks(nest.body)):
-        function = _Function(nest, number, pointers, arguments, private, chunk, instructions)
-        regions.append(function.text(private_bytes, shared_bytes))
-        declared |= function.declared
-        calls.extend(_call(number, function.tasks, pointers, len(arguments), threads))
+    regions = [
+        _Region(nest, number, pointers, arguments, private, chunk, instructions)
+        for number, chunk in enumerate(_chunks(nest.body))
+    ]
+    functions = [region.text(private_bytes, shared_bytes) for region in regions]
+    declared = {line for region in regions for line in region.declared}
+    shares = [region for region in regions if region.tasks > 1 and threads > 1]
+    calls = [
+        f"  call void @GOMP_parallel(ptr @task{region.number}, ptr %args, i32 {threads}, i32 0)"
+        if region in shares
+        else region.call("0", str(region.tasks), "0")
+        for region in regions
+    ]
     loads = _load_pointers(arguments, shared)
     kernel = ["define void @kernel(ptr %args) noinline {", *loads, *calls, "  ret void", "}"]
-    tasks = [
-        _task(number, tasks, arguments, shared, pointers)
-        for number, tasks in enumerate(_task_counts(nest.body))
-        if tasks > 1 and threads > 1
-    ]
+    tasks = [_task(region, arguments, shared) for region in shares]
     tables = [_table(buffer) for buffer in nest.buffers if buffer.scope is Scope.TABLE]
-    text = "\n".join([_PRELUDE, *sorted(declared), *tables, *regions, *tasks, "\n".join(kernel), _BENCH])
+    text = "\n".join([_PRELUDE, *sorted(declared), *tables, *functions, *tasks, "\n".join(kernel), _BENCH])
     return text, shared_bytes + private_bytes * threads
 
 
@@ -121,14 +107,6 @@ def _parallel_loops(chunk: tuple[Node, ...]) -> tuple[list[Loop], tuple[Node, ..
     return loops, chunk
 
 
-def _task_counts(nodes: tuple[Node, ...]) -> Iterator[int]:
-    for chunk in _chunks(nodes):
-        count = 1
-        for loop in _parallel_loops(chunk)[0]:
-            count *= int(loop.extent)
-        yield count
-
-
 def _load_pointers(arguments: Sequence[str], shared: Sequence[tuple[Buffer, int]]) -> list[str]:
     lines = []
     for number, name in enumerate([*arguments, "workspace"]):
@@ -141,42 +119,7 @@ def _load_pointers(arguments: Sequence[str], shared: Sequence[tuple[Buffer, int]
     return lines
 
 
-def _region_call(number: int, pointers: Sequence[str], begin: str, end: str, thread: str) -> str:
-    values = [*(f"ptr {identifier(name)}" for name in pointers), "ptr %workspace"]
-    return f"  call void @region{number}({', '.join(values)}, i64 {begin}, i64 {end}, i64 {thread})"
-
-
-def _call(number: int, tasks: int, pointers: Sequence[str], arguments: int, threads: int) -> list[str]:
-    if tasks > 1 and threads > 1:
-        return [f"  call void @GOMP_parallel(ptr @task{number}, ptr %args, i32 {threads}, i32 0)"]
-    return [_region_call(number, pointers, "0", str(tasks), "0")]
-
-
-def _task(
-    number: int, tasks: int, arguments: Sequence[str], shared: Sequence[tuple[Buffer, int]], pointers: Sequence[str]
-) -> str:
-    """What each thread runs: its even share of the tasks."""
-    return "\n".join(
-        [
-            f"define internal void @task{number}(ptr %args) {{",
-            *_load_pointers(arguments, shared),
-            "  %thread32 = call i32 @omp_get_thread_num()",
-            "  %threads32 = call i32 @omp_get_num_threads()",
-            "  %thread = zext i32 %thread32 to i64",
-            "  %threads = zext i32 %threads32 to i64",
-            f"  %share = mul i64 %thread, {tasks}",
-            "  %begin = udiv i64 %share, %threads",
-            "  %following = add i64 %thread, 1",
-            f"  %share.end = mul i64 %following, {tasks}",
-            "  %end = udiv i64 %share.end, %threads",
-            _region_call(number, pointers, "%begin", "%end", "%thread"),
-            "  ret void",
-            "}",
-        ]
-    )
-
-
-class _Function(MatrixWriter):
+class _Region(LoopWriter):
     """Writes one region of the kernel: ``void @region(pointers..., workspace, begin, end, thread)``."""
 
     def __init__(
@@ -189,16 +132,13 @@ class _Function(MatrixWriter):
         chunk: tuple[Node, ...],
         instructions: Instructions,
     ) -> None:
-        super().__init__(frozenset(arguments) - {operand.tensor for operand in nest.packed}, instructions)
+        unaligned = frozenset(arguments) - {operand.tensor for operand in nest.packed}
+        super().__init__({name: int(extent) for name, extent in nest.axes}, unaligned, instructions)
         self.number = number
         self.pointers = pointers
         self.private = private
-        self.axes = {name: int(extent) for name, extent in nest.axes}
         self.locals = [buffer for buffer in nest.buffers if buffer.scope is Scope.LOCAL]
         self.tables = [buffer for buffer in nest.buffers if buffer.scope is Scope.TABLE]
-        self.extents: dict[str, int] = {}
-        self.guards: dict[int, tuple[dict[Condition, tuple[Loop, ...]], list[Condition]]] = {}
-        self.limits: dict[str, int] = {}
         loops, body = _parallel_loops(chunk)
         self.tasks = 1
         for loop in loops:
@@ -225,15 +165,20 @@ class _Function(MatrixWriter):
             head.append(f"  {identifier(buffer.name)} = getelementptr i8, ptr %own, i64 {offset}")
             offset += size
         self._close()
-        (region,) = self.regions
-        return "\n".join([*head, *region.top, *region.lines, *self._release(), "  ret void", "}"])
+        (stretch,) = self.stretches
+        return "\n".join([*head, *stretch.top, *stretch.lines, *self._release(), "  ret void", "}"])
+
+    def call(self, begin: str, end: str, thread: str) -> str:
+        """A line that does the tasks from ``begin`` to ``end``, with the memory of ``thread``."""
+        values = [*(f"ptr {identifier(name)}" for name in self.pointers), "ptr %workspace"]
+        return f"  call void @region{self.number}({', '.join(values)}, i64 {begin}, i64 {end}, i64 {thread})"
 
     def _tasks(self, loops: list[Loop], body: tuple[Node, ...]) -> None:
         if not loops:
             self._nodes(body)
             return
         with self._turns("%begin", "%end") as task:
-            depth = len(self.regions) - 1
+            depth = len(self.stretches) - 1
             rest = task
             for position, loop in enumerate(reversed(loops)):
                 extent = int(loop.extent)
@@ -249,8 +194,8 @@ class _Function(MatrixWriter):
                 self.counters[loop.name] = Counter(counter, depth)
                 self.extents[loop.name] = extent
             # The counters must stand before the pointers made of them.
-            region = self.regions[-1]
-            region.top, region.lines = region.top + region.lines, []
+            stretch = self.stretches[-1]
+            stretch.top, stretch.lines = stretch.top + stretch.lines, []
             self._task_body(loops, body)
 
     def _task_body(self, loops: list[Loop], body: tuple[Node, ...]) -> None:
@@ -271,219 +216,32 @@ class _Function(MatrixWriter):
         elif rest and full and isinstance(counter.value, str):
             condition = f"%{self._fresh('full')}"
             self._line(f"{condition} = icmp ult i64 {counter.value}, {full}")
-            for taken, limit in self._branch(condition, step, rest):
-                self.limits[loop.axis] = limit
-                del taken
+            for whole in self._branch(condition):
+                self.limits[loop.axis] = step if whole else rest
                 self._task_body(inner, body)
         else:
             self.limits[loop.axis] = step if full else rest
             self._task_body(inner, body)
         self._restore(loop.axis, before)
 
-    def _nodes(self, nodes: tuple[Node, ...]) -> None:
-        for node in nodes:
-            if isinstance(node, Loop):
-                self._loop(node)
-            elif isinstance(node, When):
-                self._when(node)
-            else:
-                self._guarded_store(node)
 
-    def _limit(self, loop: Loop) -> int:
-        """How far the axis goes on from where the enclosing loops stand."""
-        return self.limits.get(loop.axis, self.axes[loop.axis])
-
-    def _turns_left(self, loop: Loop) -> float:
-        return self._limit(loop) / int(loop.step)
-
-    def _restore(self, axis: str, before: int | None) -> None:
-        if before is None:
-            self.limits.pop(axis, None)
-        else:
-            self.limits[axis] = before
-
-    def _loop(self, loop: Loop) -> None:
-        remaining, step = self._limit(loop), int(loop.step)
-        before = self.limits.get(loop.axis)
-        full, rest = divmod(remaining, step)
-        self.extents[loop.name] = full + bool(rest)
-        if loop.kind is Kind.VECTORIZED:
-            self.vector = (loop.name, remaining)
-            self._nodes(loop.body)
-            self.vector = None
-            return
-        if loop.kind is Kind.MATRIX and self.instructions.tiles and self._in_tiles(loop):
-            return
-        if loop.kind is Kind.DOT:
-            self.counters[loop.name] = Counter(0, 0)
-            self.pair = (loop.name, remaining)
-            self._nodes(loop.body)
-            self.pair = None
-            return
-        self.limits[loop.axis] = step
-        shifted = bool(rest) and loop.tail == "shift" and full > 0
-        turns = full + shifted
-        within = remaining if shifted else None
-        if loop.kind in (Kind.UNROLLED, Kind.MATRIX) or turns == 1:
-            for turn in range(turns):
-                if turn and loop.fenced:
-                    self._fence()
-                self._turn(loop, Counter(turn, 0), within)
-        elif turns:
-            self._serial(loop, turns, within)
-        if rest and not shifted:
-            self.limits[loop.axis] = rest
-            self._turn(loop, Counter(full, 0), None)
-        self._restore(loop.axis, before)
-
-    def _serial(self, loop: Loop, turns: int, shift_within: int | None) -> None:
-        """A loop in the code; turns in which a tile decides its guards one by one are written out around it."""
-        begin, end, guards = self._interior(loop, turns, shift_within)
-        for turn in range(begin):
-            self._turn(loop, Counter(turn, 0), shift_within)
-        outside = self.settled
-        self.settled = outside | guards
-        if end - begin == 1:
-            self._turn(loop, Counter(begin, 0), shift_within)
-        elif end > begin:
-            with self._counted(begin, end) as counter:
-                self._turn(loop, Counter(counter, len(self.regions) - 1), shift_within)
-        self.settled = outside
-        for turn in range(end, turns):
-            self._turn(loop, Counter(turn, 0), shift_within)
-
-    def _turn(self, loop: Loop, counter: Counter, shift_within: int | None) -> None:
-        self.counters[loop.name] = counter if shift_within is None else self._shifted(loop, counter, shift_within)
-        outside, tests = self.settled, list[str]()
-        inner, shared = self._guards(loop)
-        for guard in shared:
-            if guard in self.settled:
-                continue
-            extents = {inside.name: int(inside.extent) for inside in inner[guard]}
-            if any(extents.get(name, 1) > 1 for name, _ in guard[0].terms):
-                continue  # loops further inside decide it too
-            known = Affine(tuple(term for term in guard[0].terms if term[0] not in extents), guard[0].constant)
-            test = self._inside(known, guard[1])
-            if test is False:
-                self.settled = outside
-                return
-            tests += [test] if isinstance(test, str) else []
-            self.settled = self.settled | {guard}
-        if tests:
-            for taken, _ in self._branch(self._all(tests, "i1"), 0, 0):
-                if taken:
-                    self._nodes(loop.body)
-        else:
-            self._nodes(loop.body)
-        self.settled = outside
-
-    # Guards ------------------------------------------------------------------------------------------------------
-
-    def _guarded_store(self, store: Store) -> None:
-        """A store whose guards are all known, tested, or known to fail."""
-        tests: list[str] = []
-        border: list[Condition] = []
-        for guard in store.guards:
-            if guard in self.settled:
-                continue
-            if self.pair and guard[0].coefficient(self.pair[0]):
-                raise ScheduleError(f"what has conditions along {self.pair[0]} cannot be a dot product over it")
-            if self._stride(guard[0]):
-                if not store.accumulate:
-                    raise ScheduleError(
-                        "what is stored under conditions cannot be vectorized where lanes differ in them"
-                    )
-                border.append(guard)
-                continue
-            test = self._inside(*guard)
-            if test is False:
-                return
-            tests += [test] if isinstance(test, str) else []
-        if border:
-            self._check_mask()
-        self.border = tuple(border)
-        if not tests:
-            self._store(store)
-        else:
-            for taken, _ in self._branch(self._all(tests, "i1"), 0, 0):
-                if taken:
-                    self._store(store)
-        self.border = ()
-
-    def _guards(self, loop: Loop) -> tuple[dict[Condition, tuple[Loop, ...]], list[Condition]]:
-        """The guards inside ``loop`` with the loops around them, and those that all of its stores share."""
-        key = id(loop)  # the nest outlives this function, and hashing a tree is slow
-        if key not in self.guards:
-            self.guards[key] = guarded(loop.body), sorted(shared_guards(loop.body), key=str)
-        return self.guards[key]
-
-    def _interior(self, loop: Loop, turns: int, shift_within: int | None) -> tuple[int, int, frozenset[Condition]]:
-        """The turns of ``loop``, from begin to end, in which guards hold for all of its body, and those guards.
-
-        Asked for are the guards that only the tile inside this loop can decide, statement by statement: the border of a
-        padded row. Others are tested by a branch around a loop further inside.
-        """
-        begin, end, guards = 0, turns, set[Condition]()
-        for guard, path in self._guards(loop)[0].items():
-            affine, bound = guard
-            inside = {inner.name: int(inner.extent) for inner in path}
-            last = next(
-                (inner for inner in reversed(path) if inside[inner.name] > 1 and dict(affine.terms).get(inner.name)),
-                None,
-            )
-            own = int(affine.coefficient(loop.name))
-            if guard in self.settled or not own or last is None or last.axis != loop.axis:
-                continue
-            low = high = int(affine.constant)
-            for name, coefficient in affine.terms:
-                if name in inside:
-                    high += int(coefficient) * (inside[name] - 1)
-                elif name != loop.name:
-                    counter = self.counters[name]
-                    if not isinstance(counter.value, int):
-                        break
-                    low += counter.value * (int(coefficient) // counter.unit)
-                    high += counter.value * (int(coefficient) // counter.unit)
-            else:
-                unit, step = own // int(loop.step), int(loop.step)
-                starts = [turn * step for turn in range(turns)]
-                if shift_within is not None:
-                    starts[-1] = shift_within - step
-                whole = [low + s * unit >= 0 and high + s * unit < bound for s in starts]
-                while begin < end and not whole[begin]:
-                    begin += 1
-                while end > begin and not whole[end - 1]:
-                    end -= 1
-                guards.add(guard)
-        return begin, end, frozenset(guards)
-
-    def _shifted(self, loop: Loop, counter: Counter, remaining: int) -> Counter:
-        """Count along the axis, and let the last tile begin where it just fits."""
-        step, last = int(loop.step), remaining - int(loop.step)
-        if isinstance(counter.value, int):
-            return Counter(min(counter.value * step, last), counter.depth, step)
-        start, fits, value = (f"%{self._fresh(stem)}" for stem in ("start", "fits", "at"))
-        top = self.regions[counter.depth].top
-        top.append(f"  {start} = mul nuw nsw i64 {counter.value}, {step}")
-        top.append(f"  {fits} = icmp ult i64 {start}, {last}")
-        top.append(f"  {value} = select i1 {fits}, i64 {start}, i64 {last}")
-        return Counter(value, counter.depth, step)
-
-    def _when(self, node: When) -> None:
-        conditions: list[str] = []
-        for name in node.loops:
-            turn = 0 if node.at == "first" else self.extents[name] - 1
-            value = self.counters[name].value
-            if isinstance(value, int):
-                if value != turn:
-                    self._nodes(node.otherwise)
-                    return
-            else:
-                conditions.append(f"%{self._fresh('is')}")
-                self._line(f"{conditions[-1]} = icmp eq i64 {value}, {turn}")
-        if not conditions:
-            self._nodes(node.then)
-            return
-        condition = self._all(conditions, "i1")
-        for taken, _ in self._branch(condition, 0, 0):
-            self._nodes(node.then if taken else node.otherwise)
+def _task(region: _Region, arguments: Sequence[str], shared: Sequence[tuple[Buffer, int]]) -> str:
+    """What each thread runs: its even share of the tasks."""
+    return "\n".join(
+        [
+            f"define internal void @task{region.number}(ptr %args) {{",
+            *_load_pointers(arguments, shared),
+            "  %thread32 = call i32 @omp_get_thread_num()",
+            "  %threads32 = call i32 @omp_get_num_threads()",
+            "  %thread = zext i32 %thread32 to i64",
+            "  %threads = zext i32 %threads32 to i64",
+            f"  %share = mul i64 %thread, {region.tasks}",
+            "  %begin = udiv i64 %share, %threads",
+            "  %following = add i64 %thread, 1",
+            f"  %share.end = mul i64 %following, {region.tasks}",
+            "  %end = udiv i64 %share.end, %threads",
+            region.call("%begin", "%end", "%thread"),
+            "  ret void",
+            "}",
+        ]
+    )

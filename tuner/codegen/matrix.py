@@ -110,7 +110,7 @@ class MatrixWriter(ValueWriter):
     def _operand(self, load: Load, stride: int, registers: range) -> int:
         """The register that holds a matrix whose rows begin ``stride`` elements apart; loaded unless one does."""
         pointer, constant = self._pointer(load.buffer, load.index)
-        held = self.regions[-1].tiles
+        held = self.stretches[-1].tiles
         found = next((n for n in registers if held.get(n) == (pointer, constant)), None)
         if found is not None:
             return found

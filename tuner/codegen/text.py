@@ -31,8 +31,8 @@ def vector_type(element: str, lanes: int) -> str:
 
 
 @dataclass
-class Region:
-    """A stretch of straight text: a loop body or a branch. ``top`` is placed before ``lines``."""
+class Stretch:
+    """Straight text: a loop body or a branch. ``top`` is placed before ``lines``."""
 
     top: list[str] = field(default_factory=list)
     lines: list[str] = field(default_factory=list)
@@ -51,7 +51,7 @@ class Writer:
     """Writes the body of one function."""
 
     def __init__(self) -> None:
-        self.regions: list[Region] = [Region()]
+        self.stretches: list[Stretch] = [Stretch()]
         self.block = "entry"
         self.count = 0
 
@@ -63,10 +63,10 @@ class Writer:
         return f"{stem}{self.count}"
 
     def _line(self, text: str) -> None:
-        self.regions[-1].lines.append("  " + text)
+        self.stretches[-1].lines.append("  " + text)
 
     def _label(self, label: str) -> None:
-        self.regions[-1].lines.append(f"{label}:")
+        self.stretches[-1].lines.append(f"{label}:")
         self.block = label
 
     def _fence(self) -> None:
@@ -80,20 +80,20 @@ class Writer:
         self._forget()
 
     @contextmanager
-    def _region(self) -> Iterator[Region]:
+    def _piece(self) -> Iterator[None]:
         """Text that is written apart and put in place when it is complete."""
-        region = Region()
-        self.regions.append(region)
-        yield region
+        stretch = Stretch()
+        self.stretches.append(stretch)
+        yield
         self._close()
-        self.regions.pop()
-        self.regions[-1].lines += region.top + region.lines
+        self.stretches.pop()
+        self.stretches[-1].lines += stretch.top + stretch.lines
         self._forget()
 
     def _forget(self) -> None:
         """What was loaded before is not known any more."""
-        self.regions[-1].loads.clear()
-        self.regions[-1].tiles.clear()
+        self.stretches[-1].loads.clear()
+        self.stretches[-1].tiles.clear()
 
     def _all(self, conditions: Sequence[str], type_: str) -> str:
         result = conditions[0]
@@ -103,15 +103,15 @@ class Writer:
             result = both
         return result
 
-    def _branch(self, condition: str, first: int, second: int) -> Iterator[tuple[bool, int]]:
-        """Write two alternatives: yields once for each, while its text is being collected."""
+    def _branch(self, condition: str) -> Iterator[bool]:
+        """Write two alternatives: yields whether the condition holds, while the text of either is being collected."""
         self._close()
         yes, no, end = (self._fresh(stem) for stem in ("then", "else", "end"))
         self._line(f"br i1 {condition}, label %{yes}, label %{no}")
-        for taken, label, value in ((True, yes, first), (False, no, second)):
+        for taken, label in ((True, yes), (False, no)):
             self._label(label)
-            with self._region():
-                yield taken, value
+            with self._piece():
+                yield taken
             self._line(f"br label %{end}")
         self._label(end)
 
@@ -124,15 +124,17 @@ class Writer:
         before = self.block
         self._line(f"br label %{head}")
         self._label(head)
-        phi = len(self.regions[-1].lines)
+        phi = len(self.stretches[-1].lines)
         self._line(f"{more} = icmp slt i64 {counter}, {end}")
         self._line(f"br i1 {more}, label %{body}, label %{done}")
         self._label(body)
-        with self._region():
+        with self._piece():
             yield counter
         self._line(f"{following} = add nuw nsw i64 {counter}, 1")
         self._line(f"br label %{head}")
-        self.regions[-1].lines.insert(phi, f"  {counter} = phi i64 [{begin}, %{before}], [{following}, %{self.block}]")
+        self.stretches[-1].lines.insert(
+            phi, f"  {counter} = phi i64 [{begin}, %{before}], [{following}, %{self.block}]"
+        )
         self._label(done)
 
     @contextmanager
@@ -144,11 +146,13 @@ class Writer:
         before = self.block
         self._line(f"br label %{body}")
         self._label(body)
-        phi = len(self.regions[-1].lines)
-        with self._region():
+        phi = len(self.stretches[-1].lines)
+        with self._piece():
             yield counter
         self._line(f"{following} = add nuw nsw i64 {counter}, 1")
         self._line(f"{more} = icmp ult i64 {following}, {end}")
         self._line(f"br i1 {more}, label %{body}, label %{done}")
-        self.regions[-1].lines.insert(phi, f"  {counter} = phi i64 [{begin}, %{before}], [{following}, %{self.block}]")
+        self.stretches[-1].lines.insert(
+            phi, f"  {counter} = phi i64 [{begin}, %{before}], [{following}, %{self.block}]"
+        )
         self._label(done)

@@ -55,7 +55,7 @@ class ValueWriter(VectorWriter):
             self._store_part(value, whole, address, self._alignment(store.buffer, store.index))
         else:
             self.scattered.append(Scattered(store.buffer.name, pointer, constant, stride, lanes, value))
-        self.regions[-1].loads.pop(store.buffer.name, None)
+        self.stretches[-1].loads.pop(store.buffer.name, None)
 
     def _is_known(self, buffer: Buffer, pointer: str, lanes: int, stride: int) -> bool:
         """Whether a local buffer is used at a known place, in the pieces that are held; if not, those are written."""
@@ -162,7 +162,7 @@ class ValueWriter(VectorWriter):
             held = self.held.get(load.buffer.name, {}).get(constant)
             if held is not None:
                 return held
-        known = self.regions[-1].loads.setdefault(load.buffer.name, {})
+        known = self.stretches[-1].loads.setdefault(load.buffer.name, {})
         border = self.border if lanes and load.buffer.scope is Scope.ARGUMENT else ()
         # Where a row ends and the next one begins, vectors of both lie at one address, and other lanes of each exist.
         existing = tuple((self._integer(affine)[0], bound) for affine, bound in border)

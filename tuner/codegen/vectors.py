@@ -70,7 +70,7 @@ class VectorWriter(AddressWriter):
             return self._operation("l", f"load {type_}, ptr {address}, align {align}", lanes, element)
         suffix = f"v{lanes}{_SUFFIXES[element]}.p0"
         self.declared.add(f"declare {type_} @llvm.masked.load.{suffix}(ptr, i32, {mask_type}, {type_})")
-        known = self.regions[-1].masks
+        known = self.stretches[-1].masks
         mask = known.get(tuple(masks)) or known.setdefault(tuple(masks), self._all(masks, mask_type))
         arguments = f"ptr {address}, i32 {align}, {mask_type} {mask}, {type_} zeroinitializer"
         return self._operation("l", f"call {type_} @llvm.masked.load.{suffix}({arguments})", lanes, element)
@@ -128,7 +128,7 @@ class VectorWriter(AddressWriter):
                 masks += [] if all(inside) else [_bits(inside)]
                 continue
             key = (start, *offsets, bound)
-            known = self.regions[-1].masks
+            known = self.stretches[-1].masks
             if key not in known:
                 known[key] = self._test(start, offsets, bound)
             masks.append(known[key])

@@ -16,6 +16,8 @@ from tuner import expression as ex
 from tuner.dtype import item_bytes
 from tuner.features.chain import Chain, Levels, Number, Operand, stacked, statements_of
 from tuner.loopnest import Kind, Loop, Nest, Scope
+from tuner.lower import lower
+from tuner.schedule import Schedule
 from tuner.target import Target
 
 VERSION = "invariant/3"
@@ -77,7 +79,7 @@ def _vector(
         **_traffic(chain, target, operands, total),
         **_shares(chain, target),
         **_passes(chain, target),
-        **_whole(chain, target),
+        **_whole(chain),
         **_neighbours(chain, target, first, second),
         **_stages(chain, others),
         **_algorithm(*adds),
@@ -267,7 +269,7 @@ def _passes(chain: Chain, target: Target) -> dict[str, Number]:
     }
 
 
-def _whole(chain: Chain, target: Target) -> dict[str, Number]:
+def _whole(chain: Chain) -> dict[str, Number]:
     """The workload itself: how long its sums are, and the multiply-adds for each element that has to be moved once."""
 
     def reduces(loop: Loop) -> bool:
@@ -355,9 +357,6 @@ def _names() -> Iterator[str]:
     m, n, k = ex.Axis("m", 2), ex.Axis("n", 2), ex.Axis("k", 2, reduce=True)
     a, b, c = (ex.Tensor(name, (2, 2), role) for name, role in (("a", "input"), ("b", "input"), ("c", "output")))
     expression = ex.Expression((ex.Stage("matmul", c, (m, n), (k,), a[m, k] * b[k, n]),))
-    from tuner.lower import lower
-    from tuner.schedule import Schedule
-
     target = Target("cpu", "", "", (), "", 128, 16, 2**15, 2**20, 0, 1, 1)
     yield from _vector(lower(expression, Schedule()), expression, target)
 

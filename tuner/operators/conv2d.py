@@ -34,6 +34,7 @@ from tuner.operators.operator import (
 )
 from tuner.operators.parameter import SIZE, Parameter
 from tuner.operators.split import split
+from tuner.operators.views import JOINED, is_flat, is_joined, seen
 
 if TYPE_CHECKING:
     from tuner.workload import Workload
@@ -104,50 +105,14 @@ def flat(workload: Workload) -> Expression:
     """The direct expression of a kernel of one pixel, with the image as one row. Raises ScheduleError for others."""
     if not is_flat(workload):
         raise ScheduleError("flat is for kernels of one pixel with stride=1 and pad=0")
-    return _expression(_as_row(workload))
-
-
-def _as_row(workload: Workload) -> Workload:
-    arguments = {**dict(workload.arguments), "h": 1, "w": workload.size("h") * workload.size("w")}
-    return replace(workload, arguments=tuple(arguments.items()))
-
-
-def is_flat(workload: Workload) -> bool:
-    """Whether ``flat`` has an expression for a convolution."""
-    window = (workload.sizes("k"), workload.sizes("stride"), workload.sizes("pad"))
-    return window == ((1, 1), (1, 1), (0, 0, 0, 0))
-
-
-def in_parts(workload: Workload) -> Expression:
-    """The expression of ``split``, with the image as one row where it can be. Raises ScheduleError."""
-    return split(_as_row(workload) if is_flat(workload) else workload)
+    return _expression(seen(workload, "flat"))
 
 
 def joined(workload: Workload) -> Expression:
-    """The direct expression with columns and channels as one axis. Raises ScheduleError where these are not neighbours.
-
-    In a row of pixels whose channels are one block, what the kernel sees of it is one stretch of memory.
-    """
+    """The direct expression with columns and channels as one axis. Raises ScheduleError where that cannot be."""
     if not is_joined(workload):
         raise ScheduleError("joined is for 2 or more channels in one block of the layout, and dilation=1 along rows")
-    ci, (kh, kw), (top, left, bottom, right) = workload.size("ci"), workload.sizes("k"), workload.sizes("pad")
-    (down, along), (apart, _) = workload.sizes("stride"), workload.sizes("dilation")
-    arguments = {
-        **dict(workload.arguments),
-        "ci": 1,
-        "w": workload.size("w") * ci,
-        "k": (kh, kw * ci),
-        "stride": (down, along * ci),
-        "pad": (top, left * ci, bottom, right * ci),
-        "dilation": (apart, 1),
-    }
-    return _expression(replace(workload, arguments=tuple(arguments.items())), ((0,), (), (2,), (3, 1)))
-
-
-def is_joined(workload: Workload) -> bool:
-    """Whether ``joined`` has an expression for a convolution."""
-    channels = workload.size("ci")
-    return 1 < channels == channel_block(workload.text("layout"), channels) and workload.sizes("dilation")[1] == 1
+    return _expression(seen(workload, "joined"), JOINED)
 
 
 CONV2D = Operator(
@@ -165,5 +130,5 @@ CONV2D = Operator(
     flops=_flops,
     reference=_reference,
     expression=_expression,
-    algorithms={**winograd.algorithms(), "split": in_parts, "flat": flat, "joined": joined},
+    algorithms={**winograd.algorithms(), "split": split, "flat": flat, "joined": joined},
 )

@@ -11,10 +11,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from tuner.errors import ScheduleError
-from tuner.expression import Access, Axis, Expression, Inside, Part, Stage, Tensor
+from tuner.expression import Axis, Expression, Inside, Part, Stage, Tensor
 from tuner.loopnest import Affine
 from tuner.operators.image import channel_block, output_size
 from tuner.operators.operator import epilogue_expression, tensors
+from tuner.operators.views import JOINED, seen
 
 if TYPE_CHECKING:
     from tuner.workload import Workload
@@ -27,48 +28,40 @@ def applies(workload: Workload) -> bool:
     return workload.text("dtype") == "float32" and workload.text("layout") != "NCHW"
 
 
-def stretch(workload: Workload) -> int:
-    """How many neighbouring elements, of columns and channels, a product takes at once where channels are few.
-
-    That is a row of the window, made even. 0 where such a row is no stretch of memory, or is larger than a block.
-    """
-    layout, channels, columns = workload.text("layout"), workload.size("ci"), workload.sizes("k")[1]
-    elements = columns * channels + columns * channels % 2
-    apart = workload.sizes("dilation")[1] > 1 or channel_block(layout, channels) != channels
-    return 0 if apart or columns == 1 or channel_block(layout, elements) != elements else elements
-
-
 def split(workload: Workload) -> Expression:
     """The expression with stages ``parts`` (of the padded data) and ``conv2d``. Raises ScheduleError."""
     if not applies(workload):
         raise ScheduleError("split is for operands of float32 in a blocked layout")
-    known, (height, width) = tensors(workload), output_size(workload)
-    (kh, kw), (sh, sw), (dh, dw) = (workload.sizes(name) for name in ("k", "stride", "dilation"))
-    top, left, bottom, right = workload.sizes("pad")
-    layout, all_co, all_ci = workload.text("layout"), workload.size("co"), workload.size("ci")
-    block_co, block_ci = (channel_block(layout, channels) or 1 for channels in (all_co, all_ci))
-    n, h, w = (workload.size(name) for name in ("n", "h", "w"))
-    data, joined = known["data"], tuple[tuple[int, ...], ...]()
-    # A window of one row or column leaves out what it strides over.
-    (rows, down) = (height, sh) if kh == 1 else (h + top + bottom, 1)
-    (columns, along) = (width, sw) if kw == 1 else (w + left + right, 1)
-    shape = (PARTS, n, all_ci // block_ci, rows, columns, block_ci)
-    if elements := stretch(workload):  # in place of columns and channels; the weights of one that is too much are zero
-        w, left, sw = w * all_ci, left * all_ci, sw * all_ci
-        data = Tensor(data.name, (n, 1, h, w, 1), data.role)
-        shape = (PARTS, n, 1, rows, (width - 1) * sw + elements, 1)
-        all_ci, block_ci, kw, joined = elements, elements, 1, ((0,), (3, 1), (2,), ())
+    view = seen(workload, "split")
+    made, joined = _parts(view), view.sizes("k") != workload.sizes("k")
+    return Expression((made, _products(view, made.output, JOINED if joined else ())))
 
+
+def _parts(workload: Workload) -> Stage:
+    """The data with zeros around it in parts [part, n, cib, row, column, ci], as far as it is read."""
+    top, left, bottom, right = workload.sizes("pad")
+    n, h, w, ci = (workload.size(name) for name in ("n", "h", "w", "ci"))
+    (kh, kw), (height, width), (down, along) = workload.sizes("k"), output_size(workload), _apart(workload)
+    rows, columns = height if kh == 1 else h + top + bottom, width if kw == 1 else w + left + right
+    block = _block(workload, ci)
+    shape = (PARTS, n, ci // block, rows, columns, block)
     axes = tuple(Axis(name, extent) for name, extent in zip(("pp", "pn", "pc", "py", "px", "pb"), shape, strict=True))
     part, image, channels, y, x, channel = axes
     row, column = y * down + Affine(constant=-top), x * along + Affine(constant=-left)
-    pixel: Access | Inside = data[image, channels, row, column, channel]
-    if elements or any(workload.sizes("pad")):
-        pixel = Inside(((row, h), (column, w)), data[image, channels, row, column, channel])
-    parts = Tensor("data.parts", shape, "intermediate", dtype="bfloat16")
-    made = Stage("parts", parts, axes, (), Part(pixel, part.affine))
+    pixel = tensors(workload)["data"][image, channels, row, column, channel]
+    value = Inside(((row, h), (column, w)), pixel) if any(workload.sizes("pad")) else pixel
+    return Stage(
+        "parts", Tensor("data.parts", shape, "intermediate", dtype="bfloat16"), axes, (), Part(value, part.affine)
+    )
 
-    image, oh, ow = Axis("n", n), Axis("oh", height), Axis("ow", width)
+
+def _products(workload: Workload, parts: Tensor, joined: tuple[tuple[int, ...], ...]) -> Stage:
+    """The sums over parts of the data and of the weight; ``joined`` as a tensor has it is for the weight."""
+    known, (height, width) = tensors(workload), output_size(workload)
+    (kh, kw), (sh, sw), (dh, dw) = (workload.sizes(name) for name in ("k", "stride", "dilation"))
+    all_co, all_ci, (down, along) = workload.size("co"), workload.size("ci"), _apart(workload)
+    block_co, block_ci = _block(workload, all_co), _block(workload, all_ci)
+    image, oh, ow = Axis("n", workload.size("n")), Axis("oh", height), Axis("ow", width)
     cob, co = Axis("cob", all_co // block_co), Axis("co", block_co)
     cib, ci = Axis("cib", all_ci // block_ci, reduce=True), Axis("ci", block_ci, reduce=True)
     ky, kx = Axis("kh", kh, reduce=True), Axis("kw", kw, reduce=True)
@@ -77,9 +70,19 @@ def split(workload: Workload) -> Expression:
     place = (image, cob, oh, ow, co)
     out = cob * block_co + co.affine
     row, column = oh * (sh // down) + ky * dh, ow * (sw // along) + kx * dw
-    seen = (
-        parts[p, image, cib, row, column + ci.affine, Affine()] if elements else parts[p, image, cib, row, column, ci]
+    body = (
+        Inside(((q + p * -1, PARTS),), parts[p, image, cib, row, column, ci])
+        * weight[q, out, cib * block_ci + ci.affine, ky, kx]
     )
-    body = Inside(((q + p * -1, PARTS),), seen) * weight[q, out, cib * block_ci + ci.affine, ky, kx]
     epilogue = epilogue_expression(workload, known, out, place)
-    return Expression((made, Stage("conv2d", known["output"], place, (cib, ci, ky, kx, p, q), body, epilogue)))
+    return Stage("conv2d", known["output"], place, (cib, ci, ky, kx, p, q), body, epilogue)
+
+
+def _apart(workload: Workload) -> tuple[int, int]:
+    """How far apart the rows and the columns are that have parts: a window of one leaves out what it strides over."""
+    (kh, kw), (down, along) = workload.sizes("k"), workload.sizes("stride")
+    return down if kh == 1 else 1, along if kw == 1 else 1
+
+
+def _block(workload: Workload, channels: int) -> int:
+    return channel_block(workload.text("layout"), channels) or 1

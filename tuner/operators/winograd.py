@@ -139,76 +139,90 @@ def winograd(workload: Workload, tile: tuple[int, int]) -> Expression:
             "winograd is for 3x3 kernels with stride=1 and dilation=1, and in NCHW for channels in equal blocks of "
             f"{_PACKED_BLOCK // 2} to {_PACKED_BLOCK}"
         )
-    known, (tall, wide) = tensors(workload), tile
-    by_rows, by_columns = matrices(tall), matrices(wide)
+    rows, columns = tile_counts(workload, tile)
+    packing: list[Stage] = []
+    if channel_block(workload.text("layout"), workload.size("ci")) is None:
+        packing.append(_pack(workload, tile[0] * rows + 2, tile[1] * columns + 2))
+    to_points = _to_points(workload, tile, packing[0].output if packing else None)
+    product = _product_of_points(workload, tile, to_points[-1].output)
+    return Expression((*packing, *to_points, product, *_from_points(workload, tile, product.output)))
+
+
+def _to_points(workload: Workload, tile: tuple[int, int], packed: Tensor | None) -> tuple[Stage, Stage]:
+    """The transforms of the input, B^T d B: first along its columns, then along its rows."""
+    (tall, wide), (rows, columns), (block, _) = tile, tile_counts(workload, tile), blocks(workload)
+    n, channels, (top, left, _, _) = workload.size("n"), workload.size("ci") // block, workload.sizes("pad")
+    by_rows, by_columns = _table("input.rows", matrices(tall).input), _table("input.columns", matrices(wide).input)
     points_y, points_x = tall + _WINDOW - 1, wide + _WINDOW - 1
-    (height, width), (rows, columns) = output_size(workload), tile_counts(workload, tile)
-    n, all_ci, all_co = workload.size("n"), workload.size("ci"), workload.size("co")
-    block_ci, block_co = blocks(workload)
-    blocks_ci, blocks_co = all_ci // block_ci, all_co // block_co
-    top, left, _, _ = workload.sizes("pad")
-    rows_in, columns_in = _table("input.rows", by_rows.input), _table("input.columns", by_columns.input)
-    rows_out, columns_out = _table("output.rows", by_rows.output), _table("output.columns", by_columns.output)
 
     # Rows of points, (n, block of channels, row of tiles, point, column, channel); beyond the image there are zeros.
-    axes = an, ac, ay, ap, ax, al = _axes(an=n, ac=blocks_ci, ay=rows, ap=points_y, ax=wide * columns + 2, al=block_ci)
+    axes = an, ac, ay, ap, ax, al = _axes(an=n, ac=channels, ay=rows, ap=points_y, ax=wide * columns + 2, al=block)
     ak = Axis("ak", points_y, reduce=True)
-    half = _intermediate("input.half", axes)
-    row, packing, data = ay * tall + ak.affine, [], known["data"]
-    if blocked := channel_block(workload.text("layout"), all_ci) is not None:
+    row = ay * tall + ak.affine
+    if packed is None:
         y, x = row + Affine(constant=-top), ax - left
+        data = tensors(workload)["data"]
         pixel: Scalar = Inside(((y, workload.size("h")), (x, workload.size("w"))), data[an, ac, y, x, al])
     else:
-        packing.append(_pack(workload, data, tall * rows + 2, wide * columns + 2))
-        pixel = packing[0].output[an, ac, row, ax, al]
-    input_rows = Stage("input_rows", half, axes, (ak,), rows_in[ap, ak] * pixel)
+        pixel = packed[an, ac, row, ax, al]
+    half = _intermediate("input.half", axes)
+    along_columns = Stage("input_rows", half, axes, (ak,), by_rows[ap, ak] * pixel)
 
     # The points of each tile: (point, point, n, block of channels, row, column, channel).
     axes = bp, bq, bn, bc, by, bx, bl = _axes(
-        bp=points_y, bq=points_x, bn=n, bc=blocks_ci, by=rows, bx=columns, bl=block_ci
+        bp=points_y, bq=points_x, bn=n, bc=channels, by=rows, bx=columns, bl=block
     )
     bk = Axis("bk", points_x, reduce=True)
-    tiles = _intermediate("input.tiles", axes)
-    body = columns_in[bq, bk] * half[bn, bc, by, bp, bx * wide + bk.affine, bl]
-    input_tiles = Stage("input_tiles", tiles, axes, (bk,), body)
+    body = by_columns[bq, bk] * half[bn, bc, by, bp, bx * wide + bk.affine, bl]
+    return along_columns, Stage("input_tiles", _intermediate("input.tiles", axes), axes, (bk,), body)
 
-    # At each point a matrix product over the channels.
+
+def _product_of_points(workload: Workload, tile: tuple[int, int], tiles: Tensor) -> Stage:
+    """At each point a matrix product over the channels: (point, point, n, block of channels, row, column, channel)."""
+    (rows, columns), (block_ci, block_co) = tile_counts(workload, tile), blocks(workload)
+    ci, co, points_y, points_x = workload.size("ci"), workload.size("co"), *(size + _WINDOW - 1 for size in tile)
     axes = mp, mq, mn, mo, my, mx, ml = _axes(
-        mp=points_y, mq=points_x, mn=n, mo=blocks_co, my=rows, mx=columns, ml=block_co
+        mp=points_y, mq=points_x, mn=workload.size("n"), mo=co // block_co, my=rows, mx=columns, ml=block_co
     )
-    mc, mk = Axis("mc", blocks_ci, reduce=True), Axis("mk", block_ci, reduce=True)
-    transform = ((2, by_rows.weight), (3, by_columns.weight))
-    weight = Tensor("weight", (all_co, all_ci, points_y, points_x), "constant", maps=transform)
-    products = _intermediate("products", axes)
+    mc, mk = Axis("mc", ci // block_ci, reduce=True), Axis("mk", block_ci, reduce=True)
+    transform = ((2, matrices(tile[0]).weight), (3, matrices(tile[1]).weight))
+    weight = Tensor("weight", (co, ci, points_y, points_x), "constant", maps=transform)
     body = tiles[mp, mq, mn, mc, my, mx, mk] * weight[mo * block_co + ml.affine, mc * block_ci + mk.affine, mp, mq]
-    product = Stage("product", products, axes, (mc, mk), body)
+    return Stage("product", _intermediate("products", axes), axes, (mc, mk), body)
+
+
+def _from_points(workload: Workload, tile: tuple[int, int], products: Tensor) -> tuple[Stage, Stage]:
+    """The transforms of the output, A^T p A: first along its columns, then along its rows to where it belongs."""
+    (tall, wide), (rows, columns), (_, block) = tile, tile_counts(workload, tile), blocks(workload)
+    n, channels, known = workload.size("n"), workload.size("co") // block, tensors(workload)
+    by_rows, by_columns = _table("output.rows", matrices(tall).output), _table("output.columns", matrices(wide).output)
+    points_y, points_x = tall + _WINDOW - 1, wide + _WINDOW - 1
 
     # Rows of outputs, still in points along the width: (n, block of channels, row, column, output row, point, channel).
-    axes = hn, ho, hy, hx, hi, hq, hl = _axes(
-        hn=n, ho=blocks_co, hy=rows, hx=columns, hi=tall, hq=points_x, hl=block_co
-    )
+    axes = hn, ho, hy, hx, hi, hq, hl = _axes(hn=n, ho=channels, hy=rows, hx=columns, hi=tall, hq=points_x, hl=block)
     hk = Axis("hk", points_y, reduce=True)
-    output_half = _intermediate("output.half", axes)
-    body = rows_out[hi, hk] * products[hk, hq, hn, ho, hy, hx, hl]
-    output_rows = Stage("output_rows", output_half, axes, (hk,), body)
+    half = _intermediate("output.half", axes)
+    body = by_rows[hi, hk] * products[hk, hq, hn, ho, hy, hx, hl]
+    along_columns = Stage("output_rows", half, axes, (hk,), body)
 
     # The outputs of each tile; a partial last tile has some that do not exist.
-    axes = on, cob, ty, tx, i, j, co = _axes(n=n, cob=blocks_co, ty=rows, tx=columns, i=tall, j=wide, co=block_co)
+    axes = on, cob, ty, tx, i, j, co = _axes(n=n, cob=channels, ty=rows, tx=columns, i=tall, j=wide, co=block)
     k = Axis("k", points_x, reduce=True)
     row, column = ty * tall + i.affine, tx * wide + j.affine
+    height, width = output_size(workload)
     reached = ((row, height, tall), (column, width, wide))
     conditions = tuple((index, size) for index, size, step in reached if size % step)
-    channel = cob * block_co + co.affine
+    channel = cob * block + co.affine
+    blocked = channel_block(workload.text("layout"), workload.size("ci")) is not None
     place = (on, cob, row, column, co) if blocked else (on, channel, row, column)
     output = known["output"][place]
     written = Inside(conditions, output) if conditions else output
-    body = columns_out[j, k] * output_half[on, cob, ty, tx, i, k, co]
+    body = by_columns[j, k] * half[on, cob, ty, tx, i, k, co]
     epilogue = epilogue_expression(workload, known, channel, place)
-    main = Stage("conv2d", known["output"], axes, (k,), body, epilogue, written)
-    return Expression((*packing, input_rows, input_tiles, product, output_rows, main))
+    return along_columns, Stage("conv2d", known["output"], axes, (k,), body, epilogue, written)
 
 
-def _pack(workload: Workload, data: Tensor, height: int, width: int) -> Stage:
+def _pack(workload: Workload, height: int, width: int) -> Stage:
     """All pixels under the tiles of images in NCHW, zeros around them: (n, block of channels, row, column, channel)."""
     block, _ = blocks(workload)
     axes = kn, kc, ky, kx, kl = _axes(
@@ -216,7 +230,7 @@ def _pack(workload: Workload, data: Tensor, height: int, width: int) -> Stage:
     )
     top, left, _, _ = workload.sizes("pad")
     y, x = ky - top, kx - left
-    pixel = data[kn, kc * block + kl.affine, y, x]
+    pixel = tensors(workload)["data"][kn, kc * block + kl.affine, y, x]
     body = Inside(((y, workload.size("h")), (x, workload.size("w"))), pixel)
     return Stage("pack", _intermediate("packed", axes), axes, (), body)
 

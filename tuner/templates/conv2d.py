@@ -1,9 +1,7 @@
-"""Convolution on a CPU. Direct: an outer product of output channels by pixels, held in registers.
+"""Convolution on a CPU: the ways there are to choose from, and which of them are likely to be the quickest.
 
-The tile of vectors by scalars (see ``outer_product``) stays in registers for the whole reduction: each step broadcasts
-scalars and multiplies them with vectors. Weights are packed in the order in which the loops read them; of bfloat16
-operands a step takes two channels at a time. Around it: blocks of rows and of channels for the caches, and the task
-space. Where Winograd's algorithm applies, the knob ``algorithm`` chooses between the two: see ``winograd``.
+Most are an outer product of output channels by pixels that is held in registers, as ``outer_product`` counts it and
+``outer_schedule`` writes it. Where Winograd's algorithm applies, the knob ``algorithm`` has that too: see ``winograd``.
 """
 
 from collections.abc import Iterable, Mapping
@@ -15,33 +13,18 @@ import numpy.typing as npt
 from tuner.codegen.instructions import instructions_of
 from tuner.codegen.matrix import LARGEST
 from tuner.operators import split
-from tuner.operators.conv2d import is_flat, is_joined
+from tuner.operators.views import is_flat, is_joined
 from tuner.operators.winograd import applies
-from tuner.schedule import (
-    Algorithm,
-    CacheWrite,
-    ComputeAt,
-    Dot,
-    Fence,
-    Inline,
-    Matrix,
-    Pack,
-    Parallel,
-    Reorder,
-    Schedule,
-    Split,
-    Step,
-    Unroll,
-    Vectorize,
-)
+from tuner.schedule import Schedule
 from tuner.space import Choice, Columns, Config, Flag, Knob, Space
 from tuner.target import Target
-from tuner.templates import outer_product, winograd
+from tuner.templates import outer_product, outer_schedule, winograd
 from tuner.templates.outer_product import LANES, ORDERS, OUTERS, PADS, Shape
 from tuner.templates.template import (
     UNITS,
     UNROLL_LIMIT,
     Template,
+    by_matrices,
     ceil,
     logarithms,
     numeric,
@@ -52,7 +35,6 @@ from tuner.workload import Workload
 
 SPLIT_ERROR = 1e-5  # what the algorithm split keeps within, with room to spare
 RIVALS = 1.25  # times the least estimate: what is estimated to take longer is hardly ever the quickest
-STAGE = "conv2d"
 
 
 def _space(workload: Workload, target: Target) -> Space:
@@ -74,7 +56,7 @@ def _space(workload: Workload, target: Target) -> Space:
     if shape.padded:
         knobs.append(Choice("pad", PADS))
     algorithms = _algorithms(workload, target)
-    if shape.tiles or "split" in algorithms:
+    if any(each.tiles for each in shapes.values()):
         knobs.append(Choice("unit", UNITS))
     if len(algorithms) > 1:
         knobs.append(Choice("algorithm", algorithms, absent="direct"))
@@ -84,9 +66,15 @@ def _space(workload: Workload, target: Target) -> Space:
 
 
 def _depths(shapes: Iterable[Shape]) -> tuple[int, ...]:
-    """Of the channels that are written out, or that a product of matrices takes; a stretch is taken whole."""
-    stretches = {each.stretched // 2 for each in shapes if each.stretched}
-    return tuple(sorted(stretches.union(*(up_to(each.steps_ci, (1, 2, 3, 4, 8, 16)) for each in shapes))))
+    """Of the channels that are written out, or that a product of matrices takes; of columns it may take any number."""
+    columns = {
+        depth
+        for each in shapes
+        if each.tiles and each.pairs == "kw"
+        for depth in range(1, min(each.steps_kw, LARGEST) + 1)
+        if each.steps_kw % depth == 0
+    }
+    return tuple(sorted(columns.union(*(up_to(each.steps_ci, (1, 2, 3, 4, 8, 16)) for each in shapes))))
 
 
 def _algorithms(workload: Workload, target: Target) -> tuple[str, ...]:
@@ -95,7 +83,7 @@ def _algorithms(workload: Workload, target: Target) -> tuple[str, ...]:
         others: tuple[str, ...] = ("flat",)
     else:
         others = winograd.ALGORITHMS[1:] if applies(workload) else ()
-    splits = split.applies(workload) and Shape(workload, target, "split").tiles
+    splits = target.has_tiles and split.applies(workload) and Shape(workload, target, "split").tiles
     return ("direct", *others, *(("joined",) if _joins(workload, target) else ()), *(("split",) if splits else ()))
 
 
@@ -132,121 +120,9 @@ def _pictured(workload: Workload, target: Target, columns: Columns) -> list[tupl
 
 
 def _schedule(workload: Workload, target: Target, config: Config) -> Schedule:
-    algorithm = str(config.get("algorithm", "direct"))
-    if algorithm.startswith("winograd"):
+    if str(config.get("algorithm", "direct")).startswith("winograd"):
         return winograd.schedule(workload, target, config)
-    shape = Shape(workload, target, algorithm, str(config.get("lanes", "channels")))
-    values: dict[str, Any] = dict(config)
-    matrices = config.get("unit") == "matrices"
-    steps: list[Step] = [] if algorithm == "direct" else [Algorithm(STAGE, algorithm)]
-    splits, co, rows, tile, lanes = _cut(shape, values, matrices)
-    steps += splits
-    steps.append(Split(STAGE, "ci", (values["split_ci"], 2) if shape.pairs == "ci" else (values["split_ci"],)))
-    kw, dot = "kw", {"ci": ["ci.2"], "kw": ["kw.1"], "": []}[shape.pairs]
-    if shape.pairs == "kw":
-        steps.append(Split(STAGE, "kw", (2,)))
-        kw = "kw.0"
-
-    channels = ["cib", "ci.0"] if shape.blocked else ["ci.0"]
-    if values["order"] == "ci,kh,kw":
-        reductions = [*channels, "kh", "ci.1", kw]
-    elif values["order"] == "kh,kw,ci":
-        reductions = ["kh", kw, *channels, "ci.1"]
-    else:
-        reductions = ["kh", *channels, kw, "ci.1"]
-    if matrices:
-        reductions.remove("ci.1")
-    products = ["p", "q"] if algorithm == "split" else []
-    tasks = {
-        "co,oh": ["n", co[0], rows[0]],
-        "oh,co": ["n", rows[0], co[0]],
-        "oh": ["n", rows[0]],
-    }[values["outer"]]
-    rest = [] if co[0] in tasks else [co[0]]
-    rest += [*rows[1:], co[1]] if values["co_inside"] else [co[1], *rows[1:]]
-    fenced = [*([] if matrices else ["ci.1"]), *([kw] if values["unroll_kw"] else [])]
-    pixels = "ow.3" if shape.flat else "ow.1"
-    inner = [*([pixels, "ci.1"] if matrices else []), *dot, lanes[-1]]
-    across = [] if shape.pixels else lanes
-    reading = [*reductions, *products, co[2], *across[:-1], *(["ci.1"] if matrices else []), *across[-1:], *dot]
-    steps += [
-        Reorder(STAGE, (*tasks, *rest, *reductions, *products, *tile, *inner)),
-        CacheWrite(STAGE, rest[-1]),
-        Parallel(STAGE, tuple(tasks)),
-        Unroll(STAGE, (*tile, *fenced, *products)),
-        Fence(STAGE, tuple(fenced)),
-        Vectorize(STAGE, lanes[-1]),
-        Pack(STAGE, "weight", (co[0], co[1], *(loop for loop in reading if loop != "p"))),
-    ]
-    steps += [Dot(STAGE, loop) for loop in dot]
-    if matrices:
-        steps.append(Matrix(STAGE, pixels, "ci.1"))
-    if algorithm == "split":
-        steps += _parts(shape, values.get("pad", "first"), tasks[-1])
-    elif shape.padded:
-        steps += _pad(shape, target, values["pad"], tasks[-1])
-    return Schedule(tuple(steps))
-
-
-def _cut(
-    shape: Shape, values: dict[str, Any], matrices: bool
-) -> tuple[list[Step], list[str], list[str], list[str], list[str]]:
-    """The splits of the loops over the output, and these loops by what they are for.
-
-    Over channels: of tasks, blocks and the tile. Over rows and pixels: of tasks, and those around the tile. All of the
-    tile, but for the last: the vectorized one, after the one that cuts a block of the layout into registers.
-    """
-    channel, pixel = ("tile_ow", "tile_co") if shape.pixels else ("tile_co", "tile_ow")
-    lanes = ["co"]
-    if shape.blocked:
-        splits: list[Step] = [Split(STAGE, "cob", (values["block_co"], values[channel]))]
-        co = ["cob.0", "cob.1", "cob.2"]
-        if shape.parts > 1:
-            splits.append(Split(STAGE, "co", (shape.lanes,)))
-            lanes = ["co.0", "co.1"]
-    else:
-        splits = [Split(STAGE, "co", (values["block_co"], values[channel], *([] if shape.pixels else [shape.lanes])))]
-        co = ["co.0", "co.1", "co.2"]
-        lanes = ["co.3"]
-    if shape.flat and matrices:
-        block, rows, pixels, high = [values["block_oh"], values["tile_oh"]], ["ow.0", "oh", "ow.1"], "ow.3", ["ow.2"]
-    elif shape.flat:
-        block, rows, pixels, high = [values["block_oh"]], ["ow.0", "oh", "ow.1"], "ow.2", []
-    else:
-        splits.append(Split(STAGE, "oh", (values["block_oh"], values["tile_oh"])))
-        block, rows, pixels, high = [], ["oh.0", "oh.1", "ow.0"], "ow.1", ["oh.2"]
-    if shape.pixels:
-        splits.append(Split(STAGE, "ow", (*block, values[pixel], shape.lanes)))
-        return splits, co, rows, [co[2], *high, pixels], [f"ow.{3 if shape.flat else 2}"]
-    splits.append(Split(STAGE, "ow", (*block, values[pixel]), "shift"))
-    return splits, co, rows, [*high, *([] if matrices else [pixels]), co[2], *lanes[:-1]], lanes
-
-
-def _pad(shape: Shape, target: Target, how: str, task: str) -> list[Step]:
-    if how == "skip":
-        return [Inline("pad")]
-    at = task if how == "task" else ""
-    steps: list[Step] = []
-    last = "pb"
-    if not shape.blocked or shape.algorithm == "joined":
-        steps.append(Split("pad", "px", (min(target.lanes, shape.width),)))
-        last = "px.1"
-    if shape.algorithm == "joined":
-        steps.append(Reorder("pad", ("pn", "pc", "py", "px.0", "pb", last)))
-    steps += [ComputeAt("pad", at), Vectorize("pad", last)]
-    if not at:
-        steps.append(Parallel("pad", ("pn", "pc", "py")))
-    return steps
-
-
-def _parts(shape: Shape, how: str, task: str) -> list[Step]:
-    """Make the parts of the padded data, before everything or for a task, both of an element together."""
-    at = task if how == "task" else ""
-    steps: list[Step] = [Split("parts", "px", (shape.lanes,))] if shape.stretched else []
-    inner = ("px.0", "pb", "pp", "px.1") if shape.stretched else ("px", "pp", "pb")
-    steps += [ComputeAt("parts", at), Reorder("parts", ("pn", "pc", "py", *inner))]
-    steps += [Unroll("parts", ("pp",)), Vectorize("parts", inner[-1])]
-    return steps if at else [*steps, Parallel("parts", ("pn", "pc", "py"))]
+    return outer_schedule.schedule(workload, target, config)
 
 
 def _illegal(workload: Workload, target: Target, columns: Columns) -> npt.NDArray[np.bool_]:
@@ -260,10 +136,10 @@ def _illegal(workload: Workload, target: Target, columns: Columns) -> npt.NDArra
     algorithms = _algorithms(workload, target)
     if "unit" in columns and len(algorithms) > 1:  # vectors are for Winograd's sums, and never fast enough for split's
         transforms = np.array([name.startswith("winograd") for name in algorithms])
-        result |= (columns["unit"] == UNITS.index("matrices")) & transforms[columns["algorithm"]]
+        result |= by_matrices(columns) & transforms[columns["algorithm"]]
     if "split" in algorithms:
         splits = columns["algorithm"] == algorithms.index("split")
-        result |= splits & (columns["unit"] != UNITS.index("matrices"))
+        result |= splits & ~by_matrices(columns)
         if "pad" in columns:
             result |= splits & (columns["pad"] == PADS.index("skip"))
     return result
@@ -312,7 +188,7 @@ def _ways(workload: Workload, target: Target) -> list[winograd.Way]:
         "block_oh": 1,
         "split_ci": split_ci,
         "unroll_kw": 0,
-        "order": "ci,kh,kw" if shape.kh * shape.kw == 1 or shape.algorithm == "joined" else "kh,ci,kw",
+        "order": _default_order(shape),
         "outer": "oh,co" if shape.flat else "co,oh",
         "co_inside": 0,
     }
@@ -374,9 +250,14 @@ def _matrices(shape: Shape, values: dict[str, Any]) -> dict[str, Any]:
     ow = min((value for value in values["tile_ow"] if value <= LARGEST), key=lambda v: (ceil(shape.ow, v), v))
     rows = shape.ow // ow if shape.flat else shape.oh
     oh = max(value for value in values["tile_oh"] if value <= rows and value * co * shape.parts <= 4)
-    depth = max(value for value in values["split_ci"] if shape.steps_ci % value == 0 and value <= LARGEST)
+    steps = shape.steps_kw if shape.pairs == "kw" else shape.steps_ci
+    depth = max(value for value in values["split_ci"] if steps % value == 0 and value <= LARGEST)
     tile = {"unit": "matrices", "tile_co": co, "tile_oh": oh, "tile_ow": ow, "split_ci": depth, "unroll_kw": 0}
-    return tile | ({"pad": "first"} if shape.padded else {})
+    return tile | {"order": _default_order(shape)} | ({"pad": "first"} if shape.padded else {})
+
+
+def _default_order(shape: Shape) -> str:
+    return "ci,kh,kw" if shape.kh * shape.kw == 1 or shape.joined else "kh,ci,kw"
 
 
 CONV2D = Template("conv2d", 1, _space, _schedule, _illegal, _features, _default, _rivals)

@@ -148,7 +148,7 @@ def _illegal(workload: Workload, target: Target, columns: Columns) -> npt.NDArra
     result |= (columns["block_oh"] > 1) & (smaller * columns["tile_oh"] >= shape.oh)  # that does all rows as well
     result |= (columns["unroll_kw"] == 1) & (shape.kw == 1)
     result |= (columns["fence"] == 1) & (columns["unroll_kw"] == 0)
-    result |= (columns["unroll_kh"] == 1) & ((shape.kh == 1) | (columns["unroll_kw"] == 0))
+    result |= (columns["unroll_kh"] == 1) & ((shape.kh == 1) | (columns["unroll_kw"] == 0) & (shape.kw > 1))
     if shape.padded:
         # The border is decided where the code is written: along rows by unrolling, down the image by whole rows, or
         # by unrolling as well where the loop over the rows is not shared among the tasks.
@@ -173,7 +173,7 @@ def _default(workload: Workload, target: Target) -> dict[str, Any]:
         "tile_oh": 1,
         "tile_ow": tile_ow,
         "block_oh": block_oh,
-        "unroll_kh": int(shape.kh > 1 and shape.kw > 1 and shape.kh * shape.kw * tile_ow * shape.parts <= UNROLL_LIMIT),
+        "unroll_kh": int(shape.kh > 1 and shape.kh * shape.kw * tile_ow * shape.parts <= UNROLL_LIMIT),
         "unroll_kw": int(shape.kw > 1 and shape.kw * tile_ow * shape.parts <= UNROLL_LIMIT),
         "fence": 0,
         "outer": "c,oh",
@@ -202,7 +202,7 @@ def _rows(shape: _Shape, values: dict[str, Any], target: Target) -> dict[str, An
             loads = ((tile_oh - 1) * shape.stride[0] + shape.kh) * shape.kw * tile_ow * min(shape.stride[1], 4)
             tiles = ceil(shape.oh, tile_oh) * ceil(shape.across, tile_ow)
             if (cycles := tiles * (max(sums * window, loads) / 2 + sums)) <= least_cycles:
-                window_unrolled = {"unroll_kh": int(shape.kh > 1 and shape.kw > 1), "unroll_kw": int(shape.kw > 1)}
+                window_unrolled = {"unroll_kh": int(shape.kh > 1), "unroll_kw": int(shape.kw > 1)}
                 best = {"tile_oh": tile_oh, "tile_ow": tile_ow, "block_oh": block, **window_unrolled}
                 least_cycles = cycles
     return best | ({"pad": "skip"} if best and shape.padded else {})

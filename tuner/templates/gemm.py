@@ -28,6 +28,7 @@ from tuner.templates.template import (
     UNROLL_LIMIT,
     Template,
     bodies,
+    by_matrices,
     ceil,
     logarithms,
     register_tile,
@@ -131,13 +132,12 @@ def _quantities(workload: Workload, target: Target, columns: Columns) -> dict[st
     copies = copies * bodies(shape.vectors, columns["block_n"], columns["tile_n"])
     copies = copies * bodies(shape.steps, ceil(columns["chunk_k"], columns["unroll_k"]), columns["unroll_k"])
     registers = (tile_n * tile_m + tile_n + 1) / target.registers
-    if "unit" in columns:
-        registers = np.where(columns["unit"] == 0, (tile_n * columns["block_m"] + 2) / REGISTERS, registers)
+    registers = np.where(by_matrices(columns), (tile_n * columns["block_m"] + 2) / REGISTERS, registers)
     return {
         "sums": tile_n * tile_m,
         "registers": registers,
         "loads": (tile_n + tile_m) / (tile_n * tile_m),
-        "unrolled": tile_n * tile_m * columns["unroll_k"],
+        "unrolled": np.where(by_matrices(columns), tile_n * columns["block_m"], tile_n * tile_m * columns["unroll_k"]),
         "copies": copies.astype(float),
         "tasks": tasks,
         "idle": np.ceil(tasks / target.threads) * target.threads / tasks,
@@ -161,8 +161,8 @@ def _illegal(workload: Workload, target: Target, columns: Columns) -> npt.NDArra
         partial = (shape.m % columns["tile_m"] != 0) | (columns["tile_m"] > LARGEST)
         if not shape.dense:
             partial |= columns["pack_columns"] == 0  # pairs of rows do not lie side by side
-        result |= (columns["unit"] == UNITS.index("matrices")) & partial
-        result |= (columns["unit"] == UNITS.index("vectors")) & (columns["unroll_k"] == LARGEST)
+        result |= by_matrices(columns) & partial
+        result |= ~by_matrices(columns) & (columns["unroll_k"] == LARGEST)
     return np.asarray(result)
 
 

@@ -9,18 +9,18 @@ products are of matrices, whose tiles are of a few pixels each.
 """
 
 from itertools import product
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from tuner.codegen.matrix import LARGEST, REGISTERS
 from tuner.dtype import item_bytes
-from tuner.operators import split
-from tuner.operators.conv2d import is_flat
 from tuner.operators.image import channel_block, output_size
+from tuner.operators.views import is_flat, seen
 from tuner.space import Columns
 from tuner.target import Target
-from tuner.templates.template import CODE_LIMIT, UNITS, UNROLL_LIMIT, WASTE, bodies, ceil
+from tuner.templates.template import CODE_LIMIT, UNROLL_LIMIT, WASTE, bodies, by_matrices, ceil
 from tuner.workload import Workload
 
 ORDERS = ("ci,kh,kw", "kh,kw,ci", "kh,ci,kw")
@@ -34,16 +34,18 @@ _DELAY, _ELSEWHERE, _START, _COPY = 0.1, 0.5, 20, 4
 
 
 class Shape:
-    """The numbers of a workload on a target, by an algorithm that is such a product, with these lanes."""
+    """The numbers of a workload on a target, as an algorithm that is such a product sees it, with these lanes."""
 
     def __init__(self, workload: Workload, target: Target, algorithm: str = "direct", lanes: str = "channels") -> None:
+        view = seen(workload, algorithm)
+        layout, ci = view.text("layout"), view.size("ci")
         self.algorithm, self.pixels = algorithm, lanes == "pixels"
         self.flat = algorithm == "flat" or (algorithm == "split" and is_flat(workload))
-        self.blocked = channel_block(workload.text("layout"), workload.size("co"))
-        self.n, self.co, ci = workload.size("n"), workload.size("co"), workload.size("ci")
-        self.oh, self.ow = output_size(workload)
-        if self.flat:
-            self.oh, self.ow = 1, self.oh * self.ow
+        self.joined = view.sizes("k") != workload.sizes("k")
+        self.padded = any(workload.sizes("pad"))
+        self.blocked = channel_block(layout, view.size("co"))
+        self.n, self.co = view.size("n"), view.size("co")
+        self.oh, self.ow = output_size(view)
         self.lanes = min(target.lanes, self.ow if self.pixels else self.blocked or self.co)
         self.parts = ceil(self.blocked, self.lanes) if self.blocked else 1  # registers for one block of the layout
         if self.pixels:
@@ -51,28 +53,19 @@ class Shape:
         else:
             self.vectors = self.co // self.blocked if self.blocked else ceil(self.co, self.lanes)
             self.others = self.ow
-        self.ci = (channel_block(workload.text("layout"), ci) or ci) if self.blocked else ci
-        self.all_ci = ci
-        self.kh, self.kw = workload.sizes("k")
-        self.stride = workload.sizes("stride")
-        self.dilation = workload.sizes("dilation")
-        self.padded = any(workload.sizes("pad"))
-        self.width = workload.size("w") + workload.sizes("pad")[1] + workload.sizes("pad")[3]
-        if algorithm == "joined":  # columns of one channel
-            self.kw, self.width, self.stride = self.kw * ci, self.width * ci, (self.stride[0], self.stride[1] * ci)
-            self.ci = self.all_ci = 1
-        self.stretched = split.stretch(workload) if algorithm == "split" else 0
-        if self.stretched:  # columns are channels
-            self.kw, self.ci, self.all_ci = 1, self.stretched, self.stretched
+        self.ci, self.all_ci = channel_block(layout, ci) or ci, ci
+        self.kh, self.kw = view.sizes("k")
+        self.stride, self.dilation = view.sizes("stride"), view.sizes("dilation")
+        self.width = view.size("w") + view.sizes("pad")[1] + view.sizes("pad")[3]
         narrow = workload.text("dtype") == "bfloat16" or algorithm == "split"
         self.bytes = item_bytes("bfloat16" if narrow else "float32")
         # The axis that dot products of two are taken along, and the steps that remain of channels and columns.
         self.pairs = "" if not narrow else "ci" if self.ci > 1 else "kw" if self.kw > 1 else ""
         self.steps_ci = ceil(self.ci, 2) if self.pairs == "ci" else self.ci
-        # Products of matrices are of whole tiles: rows of pixels, pairs of channels, 16 output channels.
-        even = bool(self.blocked) and self.ci % 2 == 0 and (self.blocked or 0) % self.lanes == 0
-        self.tiles = target.has_tiles and self.pairs == "ci" and even
         self.steps_kw = ceil(self.kw, 2) if self.pairs == "kw" else self.kw
+        # Products of matrices are of whole tiles: rows of pixels, neighbouring pairs, 16 output channels.
+        whole = {"ci": self.ci % 2 == 0, "kw": self.kw % 2 == 0 and self.dilation[1] == 1, "": False}[self.pairs]
+        self.tiles = target.has_tiles and whole and bool(self.blocked) and (self.blocked or 0) % self.lanes == 0
 
     @property
     def depth(self) -> int:
@@ -101,14 +94,15 @@ def quantities(shape: Shape, target: Target, columns: Columns) -> dict[str, npt.
         copies = copies * bodies(shape.ow, columns["block_oh"] if shape.flat else 1, pixels.astype(np.int64))
     if shape.padded:  # what is left out at the border makes three kinds of tiles in a row
         copies = copies * np.where(columns["pad"] == PADS.index("skip"), np.minimum(ceil(shape.ow, pixels), 3), 1)
-    unrolled = vectors * scalars * columns["split_ci"] * np.where(columns["unroll_kw"] == 1, shape.steps_kw, 1)
+    # A product of matrices is one instruction for a register of sums.
+    written = np.where(by_matrices(columns), wide * shape.parts * rows, vectors * scalars * columns["split_ci"])
+    unrolled = written * np.where(columns["unroll_kw"] == 1, _steps(shape, columns)[1], 1)
     reach = (block_rows * rows - 1) * shape.stride[0] + (shape.kh - 1) * shape.dilation[0] + 1
     width = columns["block_oh"] * pixels if shape.flat else shape.width
     weights_tile = channels * (1 if shape.pixels else shape.parts * shape.lanes) * shape.bytes
     weights_tile = weights_tile * shape.all_ci * shape.kh * shape.kw
     registers = (vectors * scalars + vectors + 1) / target.registers
-    if "unit" in columns:
-        registers = np.where(columns["unit"] == 0, (vectors * rows + 2) / REGISTERS, registers)
+    registers = np.where(by_matrices(columns), (vectors * rows + 2) / REGISTERS, registers)
     return {
         "accumulators": vectors * scalars,
         "registers": registers,
@@ -125,6 +119,17 @@ def quantities(shape: Shape, target: Target, columns: Columns) -> dict[str, npt.
     }
 
 
+def _steps(shape: Shape, columns: Columns) -> tuple[Any, Any]:
+    """The steps of the reduction that ``split_ci`` cuts, and the turns of the loop over columns of the kernel.
+
+    Products of matrices take several pairs at a time, which may be of columns. Integers, or columns of N candidates.
+    """
+    if shape.pairs != "kw":
+        return shape.steps_ci, shape.steps_kw
+    turns = np.where(by_matrices(columns), shape.steps_kw // columns["split_ci"], shape.steps_kw)
+    return np.where(by_matrices(columns), shape.steps_kw, shape.steps_ci), turns
+
+
 def cycles(shape: Shape, columns: Columns) -> npt.NDArray[np.float64]:
     """An estimate by counting what the tiles of N candidates do, partial ones as they are. To choose a default by.
 
@@ -138,7 +143,7 @@ def cycles(shape: Shape, columns: Columns) -> npt.NDArray[np.float64]:
     narrow = _pieces(shape.others, columns["tile_ow"], shifted=not shape.pixels)
     loads = min(shape.stride[1], 4) if shape.pixels else 1  # for a vector of pixels
     store = 2 if shape.pixels or shape.blocked else 5
-    copied = shape.oh * shape.stride[0] * shape.width if shape.padded and shape.algorithm == "joined" else 0
+    copied = shape.oh * shape.stride[0] * shape.width if shape.padded and shape.joined else 0
     total = np.full(len(columns["tile_co"]), _COPY * copied / shape.lanes)
     for (n_wide, v), (n_rows, r), (n_narrow, s) in product(wide, rows, narrow):
         vectors, scalars = (v * r * loads, s) if shape.pixels else (v * shape.parts, s * r)
@@ -166,7 +171,7 @@ def illegal(shape: Shape, target: Target, columns: Columns) -> npt.NDArray[np.bo
     result = (known["registers"] > 1) & (known["accumulators"] > shape.parts) | (known["unrolled"] > UNROLL_LIMIT)
     result |= known["unrolled"] * known["copies"] > CODE_LIMIT
     channels = ceil(shape.co, columns["tile_ow"]) if shape.pixels else ceil(shape.vectors, columns["tile_co"])
-    matrices = columns["unit"] == UNITS.index("matrices") if "unit" in columns else np.zeros(len(result), np.bool_)
+    matrices, (steps, turns) = by_matrices(columns), _steps(shape, columns)
     rows, high = ceil(shape.oh, columns["tile_oh"]), np.full(len(result), shape.oh)
     if shape.flat:
         tiles = ceil(shape.ow, columns["tile_co"] * shape.lanes if shape.pixels else columns["tile_ow"])
@@ -178,11 +183,11 @@ def illegal(shape: Shape, target: Target, columns: Columns) -> npt.NDArray[np.bo
     result |= (columns["tile_co"] > shape.vectors) | (columns["tile_oh"] > high)
     result |= columns["tile_ow"] > shape.others
     result |= ceil(shape.others, columns["tile_ow"]) * columns["tile_ow"] > shape.others * (1 + WASTE)
-    result |= shape.steps_ci % columns["split_ci"] != 0
+    result |= steps % columns["split_ci"] != 0
     # Blocks of one are walked through in the same order either way.
     result |= (columns["co_inside"] == 1) & (columns["block_co"] == 1)
-    result |= (columns["unroll_kw"] == 1) & (shape.kw == 1)
-    if shape.kh * shape.kw == 1 or shape.algorithm == "joined":
+    result |= (columns["unroll_kw"] == 1) & (turns == 1)
+    if shape.kh * shape.kw == 1 or shape.joined:
         result |= columns["order"] != 0
     if shape.padded:
         result |= (columns["pad"] == PADS.index("task")) & (columns["outer"] != OUTERS.index("oh"))

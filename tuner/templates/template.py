@@ -98,6 +98,13 @@ def register_tile(candidates: Iterable[tuple[int, int]], vectors: int, rows: int
     return min(legal or [(1, 1)], key=lambda tile: (cycles(tile), -tile[0] * tile[1]))
 
 
+def by_matrices(columns: Columns) -> npt.NDArray[np.bool_]:
+    """Which of N candidates multiply in matrix registers (bool, N)."""
+    if "unit" not in columns:
+        return np.zeros(len(next(iter(columns.values()))), np.bool_)
+    return np.asarray(columns["unit"] == UNITS.index("matrices"))
+
+
 def logarithms(known: Mapping[str, npt.NDArray[Any]], columns: Columns) -> npt.NDArray[np.float32]:
     """Features (N, F) of N candidates: what is ``known`` of them, above zero, and their knobs, all as logarithms."""
     derived = [np.log2(value) for value in known.values()]
