@@ -8,10 +8,10 @@ again together, in turn.
 
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from multiprocessing import get_context
+from multiprocessing.connection import Connection
 from pathlib import Path
 from shutil import copyfile
 from statistics import median
@@ -31,6 +31,7 @@ from tuner.build import build
 from tuner.canonical import fingerprint
 from tuner.cost_model.global_model import Settings
 from tuner.environment import detect
+from tuner.errors import TunedbError
 from tuner.experiment.pool import Pool, noise
 from tuner.experiment.replay import Run
 from tuner.experiment.sources import drawn
@@ -140,11 +141,38 @@ def _session(
         lesson, training = _taught(place.parents[2], sources_of(data, experiment, arm, label, here), seed)
         copyfile(lesson, database)
     order = Order(label, tuner, experiment.trials, seed, experiment.threads, experiment.starts, database, training)
-    # A process of its own for each; it ends what it has begun when somebody presses Ctrl-C.
-    with ProcessPoolExecutor(1, mp_context=get_context("spawn"), initializer=ignore_interrupts) as process:
-        session = process.submit(hold, order).result()
+    session = _apart(order)
     stored.write_json(kept, {"digest": digest, **session.to_json()})
     return session
+
+
+def _apart(order: Order) -> Session:
+    """Hold a session in a process of its own. Raises TunedbError, as the session did, or when the process dies."""
+    context = get_context("spawn")
+    mine, others = context.Pipe(duplex=False)
+    process = context.Process(target=_answer, args=(others, order))
+    process.start()
+    others.close()
+    try:
+        answer = mine.recv()
+    except EOFError as error:
+        raise ExperimentError(f"the process that tuned {order.label} with seed {order.seed} has died") from error
+    finally:
+        process.terminate()
+        process.join()
+    if isinstance(answer, TunedbError):
+        raise answer
+    assert isinstance(answer, Session)
+    return answer
+
+
+def _answer(connection: Connection, order: Order) -> None:
+    """What the other process does: the one that started it ends it when somebody presses Ctrl-C."""
+    ignore_interrupts()
+    try:
+        connection.send(hold(order))
+    except TunedbError as error:
+        connection.send(error)
 
 
 def hold(order: Order) -> Session:
