@@ -14,11 +14,10 @@ from tunedb.experiments import real, stored
 from tunedb.experiments.data import Data, load, setup_of
 from tunedb.experiments.declared import Experiment, read
 from tunedb.experiments.processes import ignore_interrupts
+from tunedb.experiments.summary import SHARES
 from tuner.experiment.arms import Arm
 from tuner.experiment.baselines import expected_best, random_reaches
 from tuner.experiment.replay import replay
-
-SHARES = (0.95, 0.99)
 
 
 @dataclass(frozen=True)
