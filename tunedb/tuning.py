@@ -30,6 +30,7 @@ def tune(
     tuner: str = "model",
     cold: bool = False,
     pins: Mapping[str, object] = MappingProxyType({}),
+    starts: bool = True,
     on_warm: Callable[["Report"], None] | None = None,
     on_start: Callable[[Sequence[Trial]], None] | None = None,
     on_trial: Callable[[Trial], None] | None = None,
@@ -40,8 +41,9 @@ def tune(
     one stopped, for whatever reason it stopped, and measures nothing twice. ``db`` defaults to ``tunedb.open()``,
     ``threads`` to one a core, and ``isa`` limits the vectors as in ``Target.host``. ``pins`` are knobs of the template
     and the one value that each may have: ``{"algorithm": "direct"}``. The tuner "model" starts with what all trials in
-    ``db`` teach, unless ``cold``; ``on_warm`` is told what that is worth. ``on_start`` is told the trials that the
-    session has already, ``on_trial`` each new one after it was stored.
+    ``db`` teach, unless ``cold``; ``on_warm`` is told what that is worth. Without ``starts`` the session does not begin
+    with the default schedule and its rivals. ``on_start`` is told the trials that the session has already, ``on_trial``
+    each new one after it was stored.
 
     Raises:
         ScheduleError: no template can tune this workload, or no schedule is legal with these ``pins``.
@@ -56,12 +58,17 @@ def tune(
     from tunedb.prior import warm_start
     from tuner.measure import Measurer
     from tuner.templates import template_for
+    from tuner.tune import Settings
     from tuner.tune import tune as search
 
     target = Target.host(threads, isa)
     template = template_for(workload, target)
     space = template.space(workload, target).pinned(pins)
-    settings = {PINS: " ".join(f"{name}={value_text(pins[name])}" for name in sorted(pins))} if pins else {}
+    settings: dict[str, bool | int | float | str | None] = {}
+    if pins:
+        settings[PINS] = " ".join(f"{name}={value_text(pins[name])}" for name in sorted(pins))
+    if not starts:
+        settings["starts"] = False
     arguments = SessionArguments(workload, target, template.key, tuner, seed, settings)
     with contextlib.ExitStack() as stack:
         database = db or stack.enter_context(open_database())
@@ -89,4 +96,5 @@ def tune(
             template=template,
             prior=prior,
             pins=pins,
+            settings=Settings(starts=starts),
         )

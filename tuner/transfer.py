@@ -47,11 +47,11 @@ class GlobalPrior:
     trust: float
     best_elsewhere: tuple[Config, ...] = ()
 
-    def scores(self, columns: Columns) -> npt.NDArray[np.float64]:
-        """Predicted log speed of N legal configurations, (N,); only differences mean something."""
+    def scores(self, columns: Columns) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.int64]]:
+        """Predicted log speed of N legal configurations, of which only differences mean something; their schedules."""
         described = representation(self.model.representation)
         features, places = described.distinct(self.template, self.workload, self.target, self.space, columns)
-        return self.model.predict(features)[places]
+        return self.model.predict(features)[places], places
 
     def examples(self) -> Sequence[Config]:
         return self.best_elsewhere

@@ -47,6 +47,7 @@ class Settings:
     """How the search works; the defaults suit one machine that measures serially."""
 
     search: tuners.Settings = field(default_factory=tuners.Settings)
+    starts: bool = True  # the default schedule and its rivals come first; an experiment may leave them to the search
     confirm: int = 3  # this many of the best are measured again at the end
     rounds: int = 10  # repeats that confirm
 
@@ -57,7 +58,7 @@ class Result:
 
     trials: tuple[Trial, ...]  # all of the session, by sequence
     best: Trial | None  # the fastest correct one, by the median of all its repeats
-    default: Trial | None  # the default schedule of the template: the first trial
+    default: Trial | None  # the default schedule of the template: the first trial, where sessions start with it
     measured: int  # trials that this call added
     failed: int  # trials of the session that are not correct
     confirmed: int  # trials that were measured again at the end
@@ -87,9 +88,10 @@ def tune(
     """Search for a fast schedule of ``workload`` on ``target`` until the session has ``trials`` trials.
 
     The trials that ``history`` already has count and are learned from, not measured again. The first candidate is
-    always the default schedule, and the template's rivals of it come next. ``prior`` is what other workloads teach
-    about this one; only the tuner "model" asks it. ``pins`` are values of knobs, or their texts: all candidates have
-    these; if the default and its rivals do not, the first is the one most like the default.
+    the default schedule, and the template's rivals of it come next, unless ``settings`` leave them to the search.
+    ``prior`` is what other workloads teach about this one; only the tuner "model" asks it. ``pins`` are values of
+    knobs, or their texts: all candidates have these; if the default and its rivals do not, the first is the one most
+    like the default.
     No schedule is measured twice. The session ends early when the space is used up. At the end the best few are
     measured again, if there was a new trial. A KeyboardInterrupt leaves the history complete up to the last finished
     trial.
@@ -139,7 +141,7 @@ def tune(
     return Result(
         trials=tuple(session),
         best=next(iter(_ranking(session)), None),
-        default=session[0] if session else None,
+        default=session[0] if session and settings.starts else None,
         measured=len(session) - known,
         failed=sum(trial.status is not Status.CORRECT for trial in session),
         confirmed=confirmed,
@@ -181,7 +183,9 @@ def _confirm(session: list[Trial], history: History, measurer: Measuring, settin
     while (ranking := _ranking(session)) and ranking[0].sequence not in asked:
         # The default schedule is what the best one is compared with, so it is measured with it.
         default = [
-            trial for trial in session[:1] if trial.seconds is not None and trial not in ranking[: settings.confirm]
+            trial
+            for trial in session[: int(settings.starts)]
+            if trial.seconds is not None and trial not in ranking[: settings.confirm]
         ]
         chosen = [trial for trial in (*ranking[: settings.confirm], *default) if trial.sequence not in asked]
         programs = [build(trial.workload, trial.schedule, trial.target) for trial in chosen]
@@ -233,8 +237,11 @@ class _Search:
                     f"the history was made with template {trial.template}, not {template.key}: start a new session"
                 )
             self.learn(self.space.index(trial.config), trial)
-        starts = _starts(candidates, [template.default(workload, target), *template.rivals(workload, target)], pins)
-        self.starts = [start for start in starts if candidates.unseen(np.array([start]))[0]]
+        self.starts: list[int] = []
+        if settings.starts:
+            known = [template.default(workload, target), *template.rivals(workload, target)]
+            starts = _starts(candidates, known, pins)
+            self.starts = [start for start in starts if candidates.unseen(np.array([start]))[0]]
 
     def next(self) -> tuple[int, dict[str, Value], Schedule] | None:
         """A candidate whose schedule was not tried yet and may be exact enough, or None when there are no more."""

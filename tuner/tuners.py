@@ -93,7 +93,7 @@ def _based(
     based = replace(learner, prior="margin" if settings.correction == "margin" else "feature")
 
     def with_prior(columns: Columns) -> npt.NDArray[np.float32]:
-        return np.column_stack([features(columns), prior.scores(columns)]).astype(np.float32)
+        return np.column_stack([features(columns), prior.scores(columns)[0]]).astype(np.float32)
 
     model = create(replace(settings.model, learner=based), seed)
     return ModelGuided(candidates, rng, model, with_prior, replace(settings.plan, warmup=0))

@@ -21,8 +21,8 @@ from tunedb.cli import main
 from tunedb.cli.common import Exit
 from tunedb.errors import DatabaseError, NewerDatabaseError, NotFoundError, OutdatedDatabaseError
 from tunedb.layers import base_urls
-from tunedb.prior import training
 from tunedb.tables import VERSION_TABLE
+from tunedb.training import training
 from tunedb.verifications import Verdict
 from tunedb.verify import verify
 from tuner.target import Target

@@ -6,7 +6,7 @@ import orjson
 import pytest
 
 from tests.tunedb.test_prior import NEW, SOURCES, arguments, fill
-from tunedb import Database, prior
+from tunedb import Database, prior, training
 from tunedb.foreign import ForeignTarget
 from tunedb.lessons import Lesson, target_of
 from tuner.templates import template_for
@@ -44,15 +44,15 @@ def log(path: Path, sizes: tuple[int, ...] = (16, 32), task: str = CONV2D, repea
     return path
 
 
-def training(db: Database) -> prior.Training:
+def taught(db: Database) -> training.Training:
     with db.read() as connection:
-        return prior.training([connection])
+        return training.training([connection])
 
 
 def test_records_of_another_machine_are_lessons_whatever_network_they_are_from(db: Database, tmp_path: Path) -> None:
     for network in ("a", "b"):
         db.import_log(str(log(tmp_path / "x.log")), machine="ryzen", labels={"network": network})
-    known = training(db)
+    known = taught(db)
     assert len(known.examples) == 2 * 27  # each configuration once, though two networks have the layer
     assert all(isinstance(example, Lesson) for example in known.examples.values())
     assert set(known.data.workloads) == {parse(f"conv2d(ci={c},h=14,w=14,co={c},k=3,pad=1)").key for c in (16, 32)}
@@ -61,14 +61,14 @@ def test_records_of_another_machine_are_lessons_whatever_network_they_are_from(d
 
 def test_of_several_records_of_a_configuration_the_median_stands(db: Database, tmp_path: Path) -> None:
     db.import_log(str(log(tmp_path / "x.log", sizes=(16,), repeats=3)), machine="ryzen")
-    times = sorted(example.seconds or 0.0 for example in training(db).examples.values())
+    times = sorted(example.seconds or 0.0 for example in taught(db).examples.values())
     assert len(times) == 27
     assert times[0] == pytest.approx(1e-4 * 16 * (1 + 1 / 16 + 1 / 14 + 0.1 / 16) * 1.01)
 
 
 def test_records_of_unknown_templates_are_counted_as_left_out(db: Database, tmp_path: Path) -> None:
     db.import_log(str(log(tmp_path / "x.log", sizes=(16,), task="conv2d_nchw.cuda")))
-    known = training(db)
+    known = taught(db)
     assert known.examples == {}
     assert known.left_out == {"of other tools, in templates that cannot be lowered": 27}
 
@@ -88,7 +88,7 @@ def test_imported_records_are_left_out_where_own_trials_do_better_alone(db: Data
     report = prior.warm_start(db, TEMPLATE, TEMPLATE.space(NEW, arguments().target), arguments()).report
     own = arguments().target.name
     assert report.machines[own] == 120
-    assert ("cpu-x86-64-sse2-8t" in report.machines) == (prior.ELSEWHERE not in report.left_out)
+    assert ("cpu-x86-64-sse2-8t" in report.machines) == (training.ELSEWHERE not in report.left_out)
     assert report.verdict == "use"
 
 
@@ -97,7 +97,7 @@ def test_beside_enough_own_workloads_imported_records_are_not_even_read(db: Data
         fill(db, source, seed=number)
     db.import_log(str(log(tmp_path / "x.log")), machine="ryzen")
     report = prior.warm_start(db, TEMPLATE, TEMPLATE.space(NEW, arguments().target), arguments()).report
-    assert report.left_out == {prior.BESIDE: 54}
+    assert report.left_out == {training.BESIDE: 54}
     assert report.machines == {arguments().target.name: 160}
 
 

@@ -17,7 +17,8 @@ from tunedb import Database, prior, registry
 from tunedb.cli.common import Exit
 from tunedb.cli.model import KINDS
 from tunedb.sessions import SessionArguments
-from tunedb.tables import SCHEDULE
+from tunedb.tables import SCHEDULE, TRIAL
+from tunedb.training import training
 from tuner.cost_model import global_model
 from tuner.cost_model.global_model import ModelError, Settings
 from tuner.features.invariant import VERSION
@@ -147,10 +148,9 @@ def test_older_trials_that_come_in_begin_a_new_session_once_its_model_is_gone(fi
     with filled.session(replace(arguments(), settings=first.identity)):
         pass
     fill(filled, matmul(m=48, k=80, n=112), seed=9)
-    trial = prior.TRIAL
     with filled.write() as connection:  # as an import would
-        oldest = connection.scalar(prior.select(trial.c.created).order_by(trial.c.created).limit(1))
-        connection.execute(update(trial).values(created=oldest - timedelta(days=1)))
+        oldest = connection.scalar(select(TRIAL.c.created).order_by(TRIAL.c.created).limit(1))
+        connection.execute(update(TRIAL).values(created=oldest - timedelta(days=1)))
     assert start(filled).identity["trained_on"] == first.identity["trained_on"]
     with filled.write() as connection:
         connection.execute(delete(registry.MODEL))
@@ -168,7 +168,7 @@ def test_training_again_gives_the_same_model(filled: Database) -> None:
 def test_a_stored_model_of_the_same_trials_is_used(filled: Database) -> None:
     stored = prior.train(filled, "mine", Settings())
     with filled.read() as connection:
-        known = prior.training([connection])
+        known = training([connection])
         found = registry.of_training(connection, known.choice.digest, Settings())
         assert registry.of_training(connection, known.choice.digest, SETTINGS) is None
     assert found is not None

@@ -124,6 +124,15 @@ def test_the_grid_goes_through_the_numbers_in_order() -> None:
     assert grid.propose(5) == [7, 8, 9, 20, 21]
 
 
+def test_a_space_can_be_sampled_without_being_listed() -> None:
+    candidates = Candidates(LARGE, too_big)
+    first = candidates.take(candidates.sampled(np.random.default_rng(0), 300))
+    second = candidates.sampled(np.random.default_rng(0), 300).tolist()
+    assert "listed" not in vars(candidates)
+    assert len({*first, *second}) == 600
+    assert not too_big(LARGE.columns(np.array([*first, *second]))).any()
+
+
 @pytest.mark.parametrize("objective", ["rank", "regression"])
 def test_the_model_guided_tuner_beats_random_and_genetic_search(objective: str) -> None:
     def best(make: Callable[..., Tuner], seed: int) -> float:

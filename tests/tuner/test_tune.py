@@ -291,6 +291,12 @@ def test_a_session_begins_with_the_default_and_its_rivals(tuner: str) -> None:
     assert result.default == result.trials[0]
 
 
+def test_the_default_and_its_rivals_can_be_left_to_the_search() -> None:
+    left = run(tuner="random", trials=4, settings=Settings(starts=False))
+    assert left.default is None
+    assert left.trials[0].config != DEFAULT
+
+
 def test_a_session_that_was_stopped_goes_on_with_the_rivals_that_are_left() -> None:
     history = ListHistory()
     run(history, template=WITH_RIVALS, trials=2)

@@ -36,8 +36,9 @@ class Told:
     def __init__(self, weight: float = 1.0) -> None:
         self.weight = weight
 
-    def scores(self, columns: Columns) -> npt.NDArray[np.float64]:
-        return self.weight * np.log(speed(columns))
+    def scores(self, columns: Columns) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.int64]]:
+        scores = self.weight * np.log(speed(columns))
+        return scores, np.arange(len(scores))
 
     def examples(self) -> Sequence[Config]:
         return ()

@@ -71,7 +71,7 @@ def list_(folder: Path, as_json: bool) -> None:
 @click.option(
     "--data",
     metavar="FILE|URL",
-    help="Replay these trials, an exported log or a database; else what the file names. In real mode: the database.",
+    help="The trials, an exported log or a database, to replay or to learn from; else what the file names.",
 )
 @click.option("--jobs", type=click.IntRange(min=1), metavar="N", help="Processes; else one a processor.")
 @click.option("--mode", type=click.Choice(["replay", "real"]), help="Without NAMES: only experiments of this mode.")
@@ -89,7 +89,7 @@ def run(
 ) -> None:
     """Run the experiments NAMES, or all replays. What was run before is not run again, so a stopped one goes on."""
     from tunedb.experiments.declared import ExperimentError
-    from tunedb.experiments.runner import processes
+    from tunedb.experiments.processes import available
     from tunedb.experiments.runner import run as run_experiments
     from tuner.experiment.arms import missing
 
@@ -106,7 +106,7 @@ def run(
     console = Console(stderr=True)
     with Progress(*columns, console=console, disable=not console.is_terminal) as bar:
         tasks = {name: bar.add_task(name, total=total) for name, total in done.items()}
-        run_experiments(chosen, results, data, jobs or processes(), lambda name, count: bar.advance(tasks[name], count))
+        run_experiments(chosen, results, data, jobs or available(), lambda name, count: bar.advance(tasks[name], count))
     if not as_json:
         for name, count in done.items():
             click.echo(f"{name}: {count} runs")

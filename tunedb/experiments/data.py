@@ -95,6 +95,11 @@ def _of_database(url: str) -> tuple[list[Trial], str]:
 def setup_of(data: Data, experiment: Experiment, arm: Arm, label: str, seed: int) -> Setup:
     """What a run of ``arm`` on a workload has: its pool, and those of the other workloads that it learns from."""
     pool = data.pool(label, experiment.target, experiment.knobs)
-    elsewhere = experiment.source_targets.get(arm.name, experiment.target or pool.target.name)
+    return Setup(pool, sources_of(data, experiment, arm, label, pool.target.name), seed)
+
+
+def sources_of(data: Data, experiment: Experiment, arm: Arm, label: str, here: str) -> tuple[Pool, ...]:
+    """What ``arm`` learns from before it tunes a workload on the target of the name ``here``."""
+    elsewhere = experiment.source_targets.get(arm.name, experiment.target or here)
     names = experiment.sources_of(label) if arm.way.sourced else ()
-    return Setup(pool, tuple(data.pool(name, elsewhere, experiment.knobs) for name in names), seed)
+    return tuple(data.pool(name, elsewhere, experiment.knobs) for name in names)

@@ -54,7 +54,7 @@ class Experiment:
     title: str
     question: str
     mode: Literal["replay", "real"]
-    data: Path | None  # exported trials; replay only
+    data: Path | None  # exported trials, to replay or to learn from
     workloads: tuple[str, ...]
     sources: tuple[str, ...]
     folds: int  # of the sources; a workload learns from those of the other folds, of all others when there are none
@@ -62,6 +62,7 @@ class Experiment:
     source_targets: Mapping[str, str]  # the target of the sources, by arm, when it is another one
     knobs: Mapping[str, Any]  # only configurations with these values
     threads: int  # of a kernel; real only
+    starts: bool  # whether sessions begin with the default schedule and its rivals; real only
     trials: int
     seeds: int
     figures: tuple[str, ...]
@@ -94,6 +95,7 @@ _FIELDS: Mapping[str, type] = {
     "target": str,
     "knobs": dict,
     "threads": int,
+    "starts": bool,
     "trials": int,
     "seeds": int,
     "figures": list,
@@ -139,8 +141,8 @@ def _experiment(path: Path, data: Mapping[str, Any]) -> Experiment:
     mode = data["mode"]
     if mode not in ("replay", "real"):
         raise ExperimentError(f"mode is {mode!r}: it has to be replay or real")
-    if mode == "replay" and not data.get("data"):
-        raise ExperimentError("data is missing: the file of exported trials to replay")
+    if not data.get("data") and (mode == "replay" or data.get("sources")):
+        raise ExperimentError("data is missing: the file of exported trials to replay, or to learn from")
     figures = tuple(data.get("figures", ["trials"]))
     if unknown := [name for name in figures if name not in FIGURES]:
         raise ExperimentError(f"there is no figure {unknown[0]!r}: use {', '.join(FIGURES)}")
@@ -166,6 +168,7 @@ def _experiment(path: Path, data: Mapping[str, Any]) -> Experiment:
         source_targets={entry["name"]: entry["source_target"] for entry in declared if "source_target" in entry},
         knobs=data.get("knobs", {}),
         threads=data.get("threads", 1),
+        starts=data.get("starts", True),
         trials=_positive(data, "trials", 1),
         seeds=_positive(data, "seeds", 5),
         figures=figures,
@@ -183,7 +186,7 @@ def _arm(entry: Any, mode: str, sources: bool) -> Arm:
     made = arm(entry["name"], entry["tuner"], options, entry.get("stretch", 1))
     if mode == "real" and (entry["tuner"] not in REAL or len(entry) > 2):
         raise ExperimentError(f"arm {made.name!r}: in real mode an arm is one of {', '.join(REAL)}, without options")
-    if mode == "replay" and made.way.sourced and not sources:
+    if made.way.sourced and not sources:
         raise ExperimentError(f"arm {made.name!r} learns from other workloads, and there are no sources")
     return made
 

@@ -44,7 +44,7 @@ def speedups(results: Results, goal: Goal, label: str) -> Floats:
     over those that ``arm`` needs to what differs from their best by no more than the noise of a timing, where that is
     more than 1 %. 0 where the arm never got there. Training on other workloads is not counted: it is done once for all.
     """
-    noise = results.data["workloads"][label].get("noise", 0.0)  # no schedule of a real session is timed by itself again
+    noise = results.data["workloads"][label]["noise"]
     found = []
     for mine, other in zip(results.runs[goal.arm][label], results.runs[goal.than][label], strict=True):
         last = min(goal.at, len(other.speeds)) - 1

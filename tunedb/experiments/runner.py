@@ -1,9 +1,7 @@
 """Runs what of an experiment was not run yet: replays in several processes, real ones one after another."""
 
-import os
-import signal
 from collections import Counter
-from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass
 from multiprocessing import get_context
@@ -12,17 +10,14 @@ from typing import TypeAlias
 
 import numpy as np
 
-import tunedb
-from tunedb.experiments import stored
+from tunedb.experiments import real, stored
 from tunedb.experiments.data import Data, load, setup_of
-from tunedb.experiments.declared import REAL, Experiment, ExperimentError, read
-from tunedb.tuning import tune
+from tunedb.experiments.declared import Experiment, read
+from tunedb.experiments.processes import ignore_interrupts
+from tunedb.experiments.summary import SHARES
 from tuner.experiment.arms import Arm
 from tuner.experiment.baselines import expected_best, random_reaches
-from tuner.experiment.replay import Run, replay
-from tuner.trial import Trial
-
-SHARES = (0.95, 0.99)
+from tuner.experiment.replay import replay
 
 
 @dataclass(frozen=True)
@@ -49,17 +44,16 @@ def run(
 ) -> None:
     """Run what is missing of the experiments at these paths and keep it under ``folder``.
 
-    ``source`` replaces the data that the files name; in real mode it is the URL of the database that keeps the trials.
-    ``progress`` is told how many runs of which experiment were finished or found, as they come.
+    ``source`` replaces the data that the files name. ``progress`` is told how many runs of which
+    experiment were finished or found, as they come.
     """
     lots: dict[Hashable, list[Unit]] = {}
     for path, experiment in experiments.items():
+        chosen = source or (str(experiment.data) if experiment.data else "")
         if experiment.mode == "real":
-            url = source or f"sqlite:///{_made(folder / experiment.name) / 'trials.sqlite'}"
-            for _ in _real(experiment, folder, url):
+            for _ in real.run(experiment, folder, chosen):
                 progress(experiment.name, 1)
             continue
-        chosen = source or str(experiment.data)
         data = load(chosen)  # in this process first, so that what is wrong with it is said at once
         _describe(experiment, folder, data)
         for arm in experiment.arms:
@@ -93,7 +87,7 @@ def _run(lots: Sequence[Lot], jobs: int, progress: Callable[[str, int], None]) -
         return
     # Spawned, not forked: XGBoost's threads do not survive a fork.
     context = get_context("spawn")
-    with ProcessPoolExecutor(min(jobs, len(lots)), mp_context=context, initializer=_ignore_interrupts) as pool:
+    with ProcessPoolExecutor(min(jobs, len(lots)), mp_context=context, initializer=ignore_interrupts) as pool:
         waiting = [pool.submit(work, lot) for lot in lots]
         try:
             for done in as_completed(waiting):
@@ -101,11 +95,6 @@ def _run(lots: Sequence[Lot], jobs: int, progress: Callable[[str, int], None]) -
         except BaseException:
             pool.shutdown(wait=True, cancel_futures=True)
             raise
-
-
-def _ignore_interrupts() -> None:
-    """Ctrl-C reaches every process of a terminal; the one that started the others decides."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
 def work(lot: Lot) -> dict[str, int]:
@@ -154,57 +143,3 @@ def _describe(experiment: Experiment, folder: Path, data: Data) -> None:
         }
     about = {"digest": data.digest, "trials": data.trials, "environment": dict(data.facts), "workloads": described}
     stored.write_json(folder / experiment.name / "data.json", about)
-
-
-def _real(experiment: Experiment, folder: Path, url: str) -> Iterator[None]:
-    """Tune on this machine. The trials are in a database as always, so a stopped session goes on where it was."""
-    declared = {entry["name"]: entry["tuner"] for entry in experiment.declared}
-    found: dict[str, tuple[str, float]] = {}
-    with tunedb.open(url) as db:
-        for label in experiment.workloads:
-            for seed in range(experiment.seeds):
-                for name, way in declared.items():
-                    place = stored.place(folder, experiment.name, name, label, seed)
-                    digest = stored.digest_of(experiment, name, url)
-                    result = stored.load(place, digest)
-                    if result is None:
-                        trials = tune(
-                            tunedb.workload(label),
-                            db=db,
-                            trials=experiment.trials,
-                            seed=seed,
-                            threads=experiment.threads,
-                            tuner=REAL[way],
-                            cold=way == "model",
-                        ).trials
-                        result = of_session(trials)
-                        facts = {"experiment": experiment.name, "arm": name, "workload": label, "seed": seed}
-                        stored.save(place, digest, result, {**facts, "target": trials[0].target.name})
-                    best = float(result.best()[-1]) if result.speeds else 0.0
-                    found[label] = (url, max(best, found.get(label, ("", 0.0))[1]))
-                    yield
-    if not any(best for _, best in found.values()):
-        raise ExperimentError(f"{experiment.name}: no schedule gave a correct result")
-    about = {label: {"best_gflops": best} for label, (_, best) in found.items()}
-    stored.write_json(folder / experiment.name / "data.json", {"workloads": about})
-
-
-def of_session(trials: tuple[Trial, ...]) -> Run:
-    """A real session as a run: a trial's choice took what its measurement leaves of the time to the next one."""
-    costs = [(trial.compile_seconds or 0.0) + (trial.run_seconds or 0.0) for trial in trials]
-    begun = [trial.created.timestamp() for trial in trials]
-    between = [max(later - earlier - cost, 0.0) for earlier, later, cost in zip(begun, begun[1:], costs, strict=False)]
-    # A pause between two parts of a session is no choosing.
-    usual = float(np.median(between)) if between else 0.0
-    choosing = [min(seconds, 10 * usual) for seconds in between]
-    return Run(tuple(trial.gflops or 0.0 for trial in trials), tuple(costs), (*choosing, usual), 0.0, 0.0)
-
-
-def _made(folder: Path) -> Path:
-    folder.mkdir(parents=True, exist_ok=True)
-    return folder
-
-
-def processes() -> int:
-    """Processors that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

@@ -27,6 +27,8 @@ def digest_of(experiment: Experiment, arm: str, data: str) -> str:
             "knobs": {name: str(value) for name, value in experiment.knobs.items()},
             "mode": experiment.mode,
             "sources": list(experiment.sources),
+            "starts": experiment.starts,
+            "threads": experiment.threads,
             "folds": experiment.folds,
             "target": experiment.target,
             "trials": experiment.trials,
@@ -51,11 +53,17 @@ def save(path: Path, digest: str, run: Run, facts: Mapping[str, Any]) -> None:
 
 def load(path: Path, digest: str) -> Run | None:
     """The result with that digest; None when there is none."""
+    data = read_json(path, digest)
+    return Run.from_json(data) if data else None
+
+
+def read_json(path: Path, digest: str) -> Mapping[str, Any] | None:
+    """What ``write_json`` has written with that digest; None when there is no such file."""
     try:
         data = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):  # not there, or not JSON: then it is run again
+    except (OSError, ValueError):  # not there, or not JSON: then it is made again
         return None
-    return Run.from_json(data) if isinstance(data, dict) and data.get("digest") == digest else None
+    return data if isinstance(data, dict) and data.get("digest") == digest else None
 
 
 def write_json(path: Path, data: Mapping[str, Any]) -> None:

@@ -82,14 +82,8 @@ class Pool:
 
     @cached_property
     def noise(self) -> float:
-        """How much two timings of one schedule usually differ, as a share: the median over pairs of its repeats.
-
-        Of the schedules within 10 % of the fastest, which are those that are compared. 0 without repeats.
-        """
-        best = self.seconds.min()
-        top = [trial.times for trial, seconds in zip(self.trials, self.seconds, strict=True) if seconds <= 1.1 * best]
-        pairs = [abs(log(one / other)) for times in top for one, other in combinations(times, 2)]
-        return float(np.median(pairs)) if pairs else 0.0
+        """How much two timings of one schedule usually differ, as a share."""
+        return noise([trial.times for trial in self.trials])
 
     @cached_property
     def speeds(self) -> Floats:
@@ -108,6 +102,17 @@ class Pool:
     def candidates(self) -> "Recorded":
         """What a tuner may choose from."""
         return Recorded(self)
+
+
+def noise(times: Sequence[Sequence[float]]) -> float:
+    """How much two of the times of one schedule usually differ, as a share: the median over pairs of its repeats.
+
+    Of the schedules within 10 % of the fastest, which are those that are compared. 0 without repeats.
+    """
+    medians = [float(np.median(each)) if each else np.inf for each in times]
+    top = [each for each, middle in zip(times, medians, strict=True) if middle <= 1.1 * min(medians)]
+    pairs = [abs(log(one / other)) for each in top for one, other in combinations(each, 2)]
+    return float(np.median(pairs)) if pairs else 0.0
 
 
 def pools(trials: Iterable[Trial]) -> dict[tuple[str, str], Pool]:

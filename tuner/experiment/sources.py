@@ -49,8 +49,9 @@ class KnownPrior:
     known: Lookup
     best_elsewhere: tuple[Config, ...]
 
-    def scores(self, columns: Columns) -> npt.NDArray[np.float64]:
-        return np.asarray(self.known(columns), dtype=np.float64)
+    def scores(self, columns: Columns) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.int64]]:
+        scores = np.asarray(self.known(columns), dtype=np.float64)
+        return scores, np.arange(len(scores))
 
     def examples(self) -> Sequence[Config]:
         return self.best_elsewhere

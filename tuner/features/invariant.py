@@ -42,7 +42,9 @@ def invariant_features(
     rows = stacked([values[column] for column in own])
     result = np.empty((rows.shape[1], len(values)), dtype=np.float32)
     for columns, numbers in ((own, rows), (same, stacked([values[column] for column in same]))):
-        result[:, columns] = np.log2(np.maximum(numbers, _TINY)).T
+        np.maximum(numbers, _TINY, out=numbers)  # in place: new memory of this size costs more than the logarithms
+        np.log2(numbers, out=numbers)
+        result[:, columns] = numbers.T
     return result
 
 

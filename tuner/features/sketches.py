@@ -29,7 +29,7 @@ Places: TypeAlias = npt.NDArray[np.int64]
 # Of the N candidates that a nest stands for; the expressions at the end are those of all algorithms.
 OfNest: TypeAlias = Callable[[Nest, Expression, Target, Sequence[Expression]], Rows]
 
-CHUNK = 4096  # candidates that are lowered together: what is known of their loops stays in a cache
+CHUNK = 8192  # at most so many candidates are lowered together: what is known of their loops stays in a cache
 
 
 def distinct_features(
@@ -146,9 +146,10 @@ def _config(space: Space, columns: Columns, members: Places) -> dict[str, Any]:
 def _features(workload: Workload, target: Target, schedule: Schedule, count: int, of_nest: OfNest) -> Rows:
     """Those of the ``count`` candidates that a schedule stands for. Raises ScheduleError when it is not legal."""
     expression, known = expression_by(workload, schedule), algorithms_of(workload)
-    parts = [slice(start, start + CHUNK) for start in range(0, count, CHUNK)]
+    number = -(-count // CHUNK)
+    parts = [slice(count * part // number, count * (part + 1) // number) for part in range(number)]
     found = [of_nest(nest_of(workload, _cut(schedule, part)), expression, target, known) for part in parts]
-    sizes = [len(range(count)[part]) for part in parts]
+    sizes = [part.stop - part.start for part in parts]
     blocks = [np.broadcast_to(block, (size, *block.shape[1:])) for block, size in zip(found, sizes, strict=True)]
     return blocks[0] if len(blocks) == 1 else np.concatenate(blocks)
 

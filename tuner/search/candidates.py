@@ -77,10 +77,14 @@ class Candidates:
 
     def random(self, rng: np.random.Generator, count: int) -> Indices:
         """``count`` distinct random legal ones that were not proposed; fewer when there are not, or hardly, as many."""
-        if self.listed is not None:
-            left = np.flatnonzero(self.remaining(self.listed))
-            chosen: Indices = self.listed[rng.choice(left, size=min(count, len(left)), replace=False)]
-            return chosen
+        if self.listed is None:
+            return self.sampled(rng, count)
+        left = np.flatnonzero(self.remaining(self.listed))
+        chosen: Indices = self.listed[rng.choice(left, size=min(count, len(left)), replace=False)]
+        return chosen
+
+    def sampled(self, rng: np.random.Generator, count: int) -> Indices:
+        """The same without listing a space: so less certain to find them, and quicker where the space is large."""
         found = np.empty(0, dtype=np.int64)
         for _ in range(_ROUNDS):
             drawn = self.space.sample(rng, max(4 * count, 1024))

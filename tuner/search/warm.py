@@ -20,7 +20,8 @@ from tuner.search.nearest import nearest
 from tuner.search.prior import Prior
 from tuner.space import Indices
 
-POOL = 50_000  # random candidates that stand for a space too large to list: four times as many cost a second and more
+POOL = 50_000  # random candidates that stand for a larger space: four times as many cost a second, which is ten trials
+LISTED = 2**20  # configurations of a space that is listed at once; a larger one when the tuner without a prior needs it
 SHORTLIST = 4096  # of them the prior's best, on which the posterior is computed
 EXAMPLES = 1  # copies of other workloads' best among the first candidates
 COPIED = 8  # trials after which they come: on held-out layers the model does better without, but it may fail
@@ -46,8 +47,10 @@ class WarmStarted:
         self.cold = cold
         self.kernel = kernel
         self.pool = self._pool(rng)
-        scores = prior.scores(candidates.space.columns(self.pool)) if len(self.pool) else np.empty(0)
-        best = np.argsort(-scores, kind="stable")[:SHORTLIST]
+        scores, schedules = prior.scores(candidates.space.columns(self.pool)) if len(self.pool) else (np.empty(0),) * 2
+        best = np.argsort(-scores, kind="stable")
+        _, first = np.unique(schedules[best], return_index=True)  # two that make the same schedule are one
+        best = best[np.sort(first)[:SHORTLIST]]
         self.indices, self.scores = self.pool[best], scores[best]
         self.knobs = self._standardised(self.indices)
         copies = prior.examples()[:EXAMPLES] if len(self.pool) else ()
@@ -101,15 +104,15 @@ class WarmStarted:
     def _believe(self, indices: Indices) -> npt.NDArray[np.float64]:
         """What the prior says of these candidates; each is asked about once."""
         if unknown := [index for index in indices.tolist() if index not in self.believed]:
-            scores = self.prior.scores(self.candidates.space.columns(np.array(unknown)))
+            scores, _ = self.prior.scores(self.candidates.space.columns(np.array(unknown)))
             self.believed.update(zip(unknown, scores.tolist(), strict=True))
         return np.array([self.believed[index] for index in indices.tolist()])
 
     def _pool(self, rng: np.random.Generator) -> Indices:
-        listed = self.candidates.listed
-        if listed is not None and len(listed) <= self.cold.plan.exhaustive:
-            return listed
-        return np.sort(self.candidates.random(rng, POOL))
+        if self.candidates.space.size <= LISTED:
+            listed = self.candidates.listed
+            return listed if listed is not None and len(listed) <= POOL else np.sort(self.candidates.random(rng, POOL))
+        return np.sort(self.candidates.sampled(rng, POOL))
 
     def _standardised(self, indices: Indices) -> npt.NDArray[np.float64]:
         """Positions of the knobs' values, each knob from 0 to 1 times the root of 12: deviation one when uniform."""

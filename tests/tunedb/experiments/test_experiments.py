@@ -15,7 +15,6 @@ from tunedb.cli import main
 from tunedb.experiments.declared import ExperimentError, find, read
 from tunedb.experiments.goals import judge
 from tunedb.experiments.results import collect, quantiles
-from tunedb.experiments.runner import of_session
 from tunedb.experiments.runner import run as run_experiments
 from tunedb.experiments.summary import random_trials
 from tuner.experiment.replay import Run
@@ -277,10 +276,3 @@ def test_a_workload_learns_from_other_folds_and_never_from_itself(folder: Path) 
     folded = read(folder / "question.toml")
     assert folded.sources_of(first) == folded.sources_of(third) == (second, fourth)
     assert folded.sources_of("matmul(m=2,k=2,n=2)") == folded.sources
-
-
-def test_a_session_is_a_run_whose_pauses_are_no_choosing() -> None:
-    session = tuple(trials(WORKLOADS[0], 5))
-    run = of_session(session)
-    assert run.costs == pytest.approx((0.05,) * 5)
-    assert run.choosing == pytest.approx((0.95,) * 5)
