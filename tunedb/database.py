@@ -291,10 +291,8 @@ class Database:
             return lookup.stats(connection)
 
 
-def open(url: str | None = None, *, bases: Sequence[str] | None = None, existing: bool = False) -> Database:
-    """The database at ``url``, else at ``TUNEDB_URL``, else a file in the user's data folder.
-
-    One without our tables is set up, unless it has to be an ``existing`` one.
+def open(url: str | None = None, *, bases: Sequence[str] | None = None) -> Database:
+    """The database at ``url``, else at ``TUNEDB_URL``, else a file in the user's data folder. An empty one is set up.
 
     ``bases``, else those of ``TUNEDB_BASE_URLS``, are databases that answers come from too, and that nothing is ever
     written to. Raises DatabaseError, with what to do, when it cannot be used.
@@ -304,9 +302,24 @@ def open(url: str | None = None, *, bases: Sequence[str] | None = None, existing
     engine = make_engine(url or default_url())
     try:
         with plain_errors(engine.url):
-            migrate.prepare(engine, existing=existing)
+            migrate.prepare(engine)
     except BaseException:
         engine.dispose()
         raise
     places = base_urls() if bases is None else tuple(bases)
     return Layered(engine, places) if places else Database(engine)
+
+
+def open_to_read(url: str) -> Database:
+    """A database of this program's revision, which is only read and which nobody can write to through what this gives.
+
+    Raises UnreachableDatabaseError when there is no way to it, and DatabaseError for any other.
+    """
+    engine = make_engine(url, read_only=True)
+    try:
+        with plain_errors(engine.url):
+            migrate.require(engine)
+    except BaseException:
+        engine.dispose()
+        raise
+    return Database(engine)

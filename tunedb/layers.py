@@ -12,11 +12,9 @@ from typing import Any, Literal, TypeVar, overload
 
 from sqlalchemy import Engine, select
 
-from tunedb import migrate
 from tunedb.compare import Measured
 from tunedb.confidence import judge
-from tunedb.database import Database
-from tunedb.engine import make_engine, plain_errors
+from tunedb.database import Database, open_to_read
 from tunedb.errors import AmbiguousError, DatabaseError, NotFoundError, UnreachableDatabaseError
 from tunedb.explain import Explanation
 from tunedb.fallback import SOURCES, Fallback, Source
@@ -204,16 +202,9 @@ def _risk(answer: Best | Fallback) -> tuple[int, float]:
 def _open(url: str) -> Database | None:
     """A base; None, with a warning, when there is no way to it now."""
     try:
-        engine = make_engine(url, read_only=True)
-        try:
-            with plain_errors(engine.url):
-                migrate.require(engine)
-        except BaseException:
-            engine.dispose()
-            raise
+        return open_to_read(url)
     except UnreachableDatabaseError as error:
         _LOG.warning("a base of TUNEDB_BASE_URLS is left out: %s", error)
         return None
     except DatabaseError as error:
         raise type(error)(f"a base of TUNEDB_BASE_URLS: {error}") from error
-    return Database(engine)

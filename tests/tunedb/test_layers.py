@@ -221,7 +221,7 @@ def test_a_server_that_does_not_answer_is_a_warning(top_url: str, monkeypatch: p
 
 @pytest.mark.parametrize(
     ("revision", "error"),
-    [("0001", OutdatedDatabaseError), ("9999", NewerDatabaseError), (None, OutdatedDatabaseError)],
+    [("0001", OutdatedDatabaseError), ("9999", NewerDatabaseError), (None, DatabaseError)],
 )
 def test_a_base_of_another_revision_is_refused_and_left_alone(
     tmp_path: Path, top_url: str, revision: str | None, error: type[DatabaseError], monkeypatch: pytest.MonkeyPatch
@@ -237,7 +237,7 @@ def test_a_base_of_another_revision_is_refused_and_left_alone(
     before = path.read_bytes()
     with (
         tunedb.open(top_url, bases=[f"sqlite:///{path}"]) as layered,
-        pytest.raises(error, match="is at revision"),
+        pytest.raises(error, match="is at revision" if revision else "has no tables of tunedb"),
     ):
         layered.best(*QUESTION)
     assert path.read_bytes() == before
