@@ -66,6 +66,10 @@ class Database:
         """The databases that answers come from, this one first; see docs/layers.md."""
         return (self,)
 
+    def _home(self, best: Best) -> "Database":
+        """The database that gave an answer."""
+        return self
+
     def close(self) -> None:
         self._engine.dispose()
 
@@ -147,7 +151,7 @@ class Database:
 
     def freshness(self, best: Best) -> Freshness:
         """How the environment in which an answer was measured differs from this one."""
-        with self.read() as connection:
+        with self._home(best).read() as connection:
             return freshness_of(connection, best.trial, best.fingerprint)
 
     def stale(self, freshness: Level = "strict") -> tuple[Stale, ...]:
@@ -252,8 +256,14 @@ class Database:
 
     def explain(self, workload: Workload, target: Target | None = None, *, freshness: Level = "any") -> Explanation:
         """``best``, and what stands behind it: the runner-up, all trials, and the command that finds it again."""
-        with self.read() as connection:
-            return explain(connection, workload, target, freshness)
+        best = self.best(workload, target, freshness=freshness)
+        others = [
+            other
+            for other in self.top(workload, 2, best.target, freshness=freshness)
+            if other.fingerprint != best.fingerprint
+        ]
+        with self._home(best).read() as connection:
+            return explain(connection, best, others[0] if others else None)
 
     def retract(self, trial: str, reason: str) -> str:
         """Mark a trial, by 8 or more characters of its fingerprint, as not to be used: ``best`` forgets it.
