@@ -4,6 +4,7 @@ Every answer but the exact one is a Fallback: labelled, without a time, unverifi
 by answering in the same way for workloads that were measured, as if they had not been (docs/fallback.md).
 """
 
+import logging
 from collections.abc import Sequence, Set
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
@@ -24,6 +25,8 @@ from tuner.space import Config
 from tuner.target import Target
 from tuner.templates import Template, template_for
 from tuner.workload import Workload
+
+_LOG = logging.getLogger("tunedb")
 
 HELD_OUT = 12  # workloads and targets, the nearest ones, on which the loss of an answer is estimated
 FEWEST = 8  # configurations that must have been measured of one of them
@@ -75,7 +78,7 @@ class _Question:
     target: Target
     template: Template
     wanted: Demand | None
-    withdrawn: Set[str]
+    withdrawn: Set[str] = frozenset()
 
     @cached_property
     def neighbours(self) -> Sequence[Place]:
@@ -189,7 +192,13 @@ def _loss(known: Sequence[tuple[Config, float]], wanted: Config) -> float | None
 
 
 def _predicted(question: _Question) -> Fallback | None:
+    """A damaged model is no answer, with a warning."""
     from tunedb import prior, registry
+    from tuner.cost_model.global_model import ModelError
 
-    stored = registry.newest(question.connection)  # a lookup trains none: that writes, and may take long
-    return prior.predict_with(stored, question.workload, question.target) if stored else None
+    try:
+        stored = registry.newest(question.connection)  # a lookup trains none: that writes, and may take long
+        return prior.predict_with(stored, question.workload, question.target) if stored else None
+    except ModelError as error:
+        _LOG.warning("no prediction: %s", error)
+        return None
