@@ -71,7 +71,8 @@ class Database:
         return self
 
     def close(self) -> None:
-        self._engine.dispose()
+        with interrupts.held_back():  # the last one to close a SQLite file tidies it up
+            self._engine.dispose()
 
     @contextlib.contextmanager
     def read(self) -> Iterator[Connection]:

@@ -2,6 +2,7 @@
 
 import json
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -95,6 +96,23 @@ def test_a_reader_who_has_enough_is_no_error() -> None:
         assert running.stderr is not None
         running.stdout.close()
         assert running.stderr.read() == ""
+
+
+def test_an_interrupt_before_anything_is_begun_is_no_traceback() -> None:
+    program = """if True:
+        import os, signal, sys
+
+        class Interrupting:
+            def find_spec(self, name, *rest):
+                if name == "sqlalchemy":
+                    os.kill(os.getpid(), signal.SIGINT)
+
+        sys.meta_path.insert(0, Interrupting())
+        sys.argv[1:] = ["stats"]
+        from tunedb.__main__ import run
+        run()"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert (done.returncode, done.stdout, done.stderr) == (-signal.SIGINT, "", "")
 
 
 @pytest.mark.parametrize("command", [("merge",), ("compare", "--with")])
