@@ -4,6 +4,7 @@ Content is identity, so merging is adding what the other one has and this one la
 """
 
 import json
+import sqlite3
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -99,9 +100,14 @@ def backup(database: "Database", path: Path) -> None:
     if not path.absolute().parent.is_dir():
         raise DatabaseError(f"the folder {path.absolute().parent} does not exist: make it, or name another file")
     unfinished = path.with_name(path.name + ".unfinished")
-    with database.read() as connection:
-        dialect.back_up(connection, unfinished)
-    unfinished.rename(path)
+    try:
+        with database.read() as connection:
+            dialect.back_up(connection, unfinished)
+        unfinished.rename(path)
+    except sqlite3.OperationalError as error:  # it cannot even be made
+        raise DatabaseError(f"{path} cannot be written: {error}") from error
+    finally:
+        unfinished.unlink(missing_ok=True)
 
 
 def _copy(into: "Database", source: Connection, table: Table, replaced: Mapping[str, Any]) -> None:

@@ -72,7 +72,9 @@ class Pair:
 
     @property
     def verdict(self) -> Verdict:
-        """Who is faster beyond the noise; "same" is within 1 %."""
+        """Who is faster beyond the noise; "same" is within 1 %, or one and the same trial."""
+        if self.a.fingerprint == self.b.fingerprint:
+            return "same"
         if self.ratio.different == "yes":
             return "a" if self.ratio.value > 1 else "b"
         return "same" if self.ratio.different == "no" else "undecided"

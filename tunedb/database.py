@@ -66,8 +66,13 @@ class Database:
         """The databases that answers come from, this one first; see docs/layers.md."""
         return (self,)
 
+    def _home(self, best: Best) -> "Database":
+        """The database that gave an answer."""
+        return self
+
     def close(self) -> None:
-        self._engine.dispose()
+        with interrupts.held_back():  # the last one to close a SQLite file tidies it up
+            self._engine.dispose()
 
     @contextlib.contextmanager
     def read(self) -> Iterator[Connection]:
@@ -147,7 +152,7 @@ class Database:
 
     def freshness(self, best: Best) -> Freshness:
         """How the environment in which an answer was measured differs from this one."""
-        with self.read() as connection:
+        with self._home(best).read() as connection:
             return freshness_of(connection, best.trial, best.fingerprint)
 
     def stale(self, freshness: Level = "strict") -> tuple[Stale, ...]:
@@ -252,8 +257,14 @@ class Database:
 
     def explain(self, workload: Workload, target: Target | None = None, *, freshness: Level = "any") -> Explanation:
         """``best``, and what stands behind it: the runner-up, all trials, and the command that finds it again."""
-        with self.read() as connection:
-            return explain(connection, workload, target, freshness)
+        best = self.best(workload, target, freshness=freshness)
+        others = [
+            other
+            for other in self.top(workload, 2, best.target, freshness=freshness)
+            if other.fingerprint != best.fingerprint
+        ]
+        with self._home(best).read() as connection:
+            return explain(connection, best, others[0] if others else None)
 
     def retract(self, trial: str, reason: str) -> str:
         """Mark a trial, by 8 or more characters of its fingerprint, as not to be used: ``best`` forgets it.
@@ -291,10 +302,8 @@ class Database:
             return lookup.stats(connection)
 
 
-def open(url: str | None = None, *, bases: Sequence[str] | None = None, existing: bool = False) -> Database:
-    """The database at ``url``, else at ``TUNEDB_URL``, else a file in the user's data folder.
-
-    One without our tables is set up, unless it has to be an ``existing`` one.
+def open(url: str | None = None, *, bases: Sequence[str] | None = None) -> Database:
+    """The database at ``url``, else at ``TUNEDB_URL``, else a file in the user's data folder. An empty one is set up.
 
     ``bases``, else those of ``TUNEDB_BASE_URLS``, are databases that answers come from too, and that nothing is ever
     written to. Raises DatabaseError, with what to do, when it cannot be used.
@@ -304,9 +313,24 @@ def open(url: str | None = None, *, bases: Sequence[str] | None = None, existing
     engine = make_engine(url or default_url())
     try:
         with plain_errors(engine.url):
-            migrate.prepare(engine, existing=existing)
+            migrate.prepare(engine)
     except BaseException:
         engine.dispose()
         raise
     places = base_urls() if bases is None else tuple(bases)
     return Layered(engine, places) if places else Database(engine)
+
+
+def open_to_read(url: str) -> Database:
+    """A database of this program's revision, which is only read and which nobody can write to through what this gives.
+
+    Raises UnreachableDatabaseError when there is no way to it, and DatabaseError for any other.
+    """
+    engine = make_engine(url, read_only=True)
+    try:
+        with plain_errors(engine.url):
+            migrate.require(engine)
+    except BaseException:
+        engine.dispose()
+        raise
+    return Database(engine)

@@ -11,7 +11,7 @@ from typing import Any
 
 import platformdirs
 from sqlalchemy import URL, Engine, create_engine, make_url
-from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError, OperationalError
+from sqlalchemy.exc import ArgumentError, DBAPIError, OperationalError
 
 from tunedb import dialect
 from tunedb.errors import DatabaseError, UnreachableDatabaseError
@@ -20,8 +20,11 @@ _NETWORK_FILE_SYSTEMS = frozenset(
     ("afs", "beegfs", "ceph", "cifs", "fuse.sshfs", "glusterfs", "gpfs", "lustre", "nfs", "nfs4", "smb3", "smbfs")
 )
 
-_PASSWORD = re.compile(r"(\w:/*[^\s:/@]*:)\S*@")
-_QUERY_PASSWORD = re.compile(r"([?&][a-z]*password=)[^&\s]*")
+_DRIVERS = ("sqlite", "sqlite+pysqlite", "postgresql", "postgresql+psycopg")
+
+_PASSWORD = re.compile(r"(\w://[^\s:/@]*:).*@", re.DOTALL)
+_MALFORMED_PASSWORD = re.compile(r"(\w:/*[^\s:/@]*:)\S*@")
+_QUERY_PASSWORD = re.compile(r"([?&][a-z]*password=)[^&\s]*[^&\s:]")
 
 
 def default_url() -> str:
@@ -49,15 +52,15 @@ def make_engine(url: str, *, read_only: bool = False) -> Engine:
         raise DatabaseError(
             f"{hide_password(url)!r} is not a database URL: write sqlite:///tuning.sqlite or postgresql://user@host/name"
         ) from error
+    if parsed.drivername not in _DRIVERS:
+        raise DatabaseError(f"{parsed.drivername} is not a database tunedb knows: use sqlite or postgresql")
     if parsed.get_backend_name() == "sqlite":
         _check_place(parsed, read_only=read_only)
-    elif parsed.get_backend_name() != "postgresql":
-        raise DatabaseError(f"{parsed.drivername} is not a database tunedb knows: use sqlite or postgresql")
+    elif "@" in (parsed.host or ""):
+        raise DatabaseError(f"{hide_password(url)}: its password seems to have an @: write %40 for it")
     options = dialect.read_only_options(parsed) if read_only else {}
     try:
         engine = create_engine(parsed, json_serializer=_dump_json, json_deserializer=json.loads, **options)
-    except NoSuchModuleError as error:
-        raise DatabaseError(f"{parsed.drivername} is not a database tunedb knows: use sqlite or postgresql") from error
     except ModuleNotFoundError as error:
         raise DatabaseError(
             f"the driver for {parsed.drivername} is missing ({error.name}): pip install 'tunedb[postgres]'"
@@ -74,10 +77,12 @@ def describe(url: URL) -> str:
 def hide_password(text: str) -> str:
     """A text with ``***`` for the password of each URL in it, wherever a URL may have one.
 
-    It goes as far as the last @ of the URL: a password that should have been written in per cent escapes and was not
+    It goes as far as the last @ there is: a password that should have been written in per cent escapes and was not
     would otherwise be taken for a host, and shown.
     """
-    return _QUERY_PASSWORD.sub(r"\1***", _PASSWORD.sub(r"\1***@", text))
+    for pattern in (_PASSWORD, _MALFORMED_PASSWORD):
+        text = pattern.sub(r"\1***@", text)
+    return _QUERY_PASSWORD.sub(r"\1***", text)
 
 
 @contextlib.contextmanager
@@ -96,7 +101,11 @@ def _dump_json(value: Any) -> str:
 
 def _check_place(url: URL, *, read_only: bool) -> None:
     """Refuse what is known to go wrong before SQLite says only "unable to open database file"."""
+    if url.query:
+        raise DatabaseError(f"{describe(url)}: a file takes no options: leave out what comes after the question mark")
     if not url.database or url.database == ":memory:":
+        if read_only:
+            raise DatabaseError(f"{describe(url)} is a new database in memory, with nothing to read: name a file")
         return
     path = Path(url.database).absolute()
     if read_only and not path.exists():
@@ -106,9 +115,12 @@ def _check_place(url: URL, *, read_only: bool) -> None:
     if path.is_dir():
         raise DatabaseError(f"{path} is a folder: name a file in it")
     if not read_only and not os.access(path.parent, os.W_OK):
-        raise DatabaseError(f"the folder {path.parent} is read-only: copy the database to one you may write in")
+        raise DatabaseError(
+            f"the folder {path.parent} is read-only: copy the database to one you may write in, or name it in "
+            "TUNEDB_BASE_URLS to ask it"
+        )
     if not read_only and path.exists() and not os.access(path, os.W_OK):
-        raise DatabaseError(f"{path} is read-only: make it writable or copy it")
+        raise DatabaseError(f"{path} is read-only: make it writable, or name it in TUNEDB_BASE_URLS to ask it")
     kind = _file_system(path.parent)
     if kind in _NETWORK_FILE_SYSTEMS:
         raise DatabaseError(

@@ -7,14 +7,13 @@ from typing import Any
 
 from sqlalchemy import Connection, func, select
 
-from tunedb import lookup
-from tunedb.freshness import Freshness, Level, freshness
+from tunedb.freshness import Freshness, freshness
 from tunedb.lookup import Best
 from tunedb.records import is_in_session
 from tunedb.sessions import PINS
 from tunedb.tables import SESSION, TARGET, TRIAL, WORKLOAD
 from tunedb.verifications import Verification, of_trial
-from tuner.target import Target, narrower
+from tuner.target import narrower
 from tuner.workload import Workload
 
 
@@ -47,15 +46,13 @@ class Explanation:
         }
 
 
-def explain(connection: Connection, workload: Workload, target: Target | None, level: Level = "any") -> Explanation:
-    """The explanation of ``best``. Raises NotFoundError as it does."""
-    best = lookup.best(connection, workload, target, level)
-    _, *others = lookup.top(connection, workload, 2, best.target, level)
+def explain(connection: Connection, best: Best, runner_up: Best | None) -> Explanation:
+    """The explanation of an answer of this database, beside the fastest other schedule."""
     here = (
         select(TRIAL.c.status, func.count().label("number"), func.count(TRIAL.c.retracted).label("retracted"))
         .add_columns(func.min(TRIAL.c.created).label("first"), func.max(TRIAL.c.created).label("last"))
         .select_from(TRIAL.join(WORKLOAD).join(TARGET))
-        .where(WORKLOAD.c.problem == workload.problem.fingerprint, TARGET.c.fingerprint == best.target.fingerprint)
+        .where(WORKLOAD.c.problem == best.workload.problem.fingerprint, TARGET.c.fingerprint == best.target.fingerprint)
         .group_by(TRIAL.c.status)
     )
     rows = connection.execute(here).all()
@@ -64,7 +61,7 @@ def explain(connection: Connection, workload: Workload, target: Target | None, l
     size = connection.execute(select(func.count()).where(is_in_session(session.id))).scalar_one()
     return Explanation(
         best=best,
-        runner_up=others[0] if others else None,
+        runner_up=runner_up,
         statuses={row.status: row.number for row in rows},
         retracted=sum(row.retracted for row in rows),
         first=min(row.first for row in rows),

@@ -4,7 +4,8 @@ Every answer but the exact one is a Fallback: labelled, without a time, unverifi
 by answering in the same way for workloads that were measured, as if they had not been (docs/fallback.md).
 """
 
-from collections.abc import Sequence
+import logging
+from collections.abc import Sequence, Set
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from statistics import fmean
@@ -25,6 +26,8 @@ from tuner.target import Target
 from tuner.templates import Template, template_for
 from tuner.workload import Workload
 
+_LOG = logging.getLogger("tunedb")
+
 HELD_OUT = 12  # workloads and targets, the nearest ones, on which the loss of an answer is estimated
 FEWEST = 8  # configurations that must have been measured of one of them
 
@@ -40,14 +43,32 @@ def answer(
     try:
         return lookup.best(connection, workload, target, level)
     except NotFoundError as missing:
-        place = target or Target.host()
-        wanted = demand(connection, level, workload, place)
-        question = _Question(connection, workload, place, template_for(workload, place), wanted)
-        for source in SOURCES[1 : SOURCES.index(lowest) + 1]:
-            found = _predicted(question) if source == "predicted" else _proposed(question, source)
-            if found is not None:
-                return found
-        raise NotFoundError(f"{missing}; there is no answer of --source {lowest} either") from missing
+        found = fallback(connection, workload, target, level, lowest)
+        if found is None:
+            raise NotFoundError(f"{missing}; there is no answer of --source {lowest} either") from missing
+        return found
+
+
+def fallback(
+    connection: Connection,
+    workload: Workload,
+    target: Target | None,
+    level: Level,
+    lowest: Source,
+    withdrawn: Set[str] = frozenset(),
+) -> Fallback | None:
+    """The answer of the first rung below the exact one that has one, down to ``lowest``; None when none has.
+
+    Nothing is taken from the trials whose fingerprints are ``withdrawn``.
+    """
+    place = target or Target.host()
+    wanted = demand(connection, level, workload, place)
+    question = _Question(connection, workload, place, template_for(workload, place), wanted, withdrawn)
+    for source in SOURCES[1 : SOURCES.index(lowest) + 1]:
+        found = _predicted(question) if source == "predicted" else _proposed(question, source)
+        if found is not None:
+            return found
+    return None
 
 
 @dataclass(frozen=True)
@@ -57,6 +78,7 @@ class _Question:
     target: Target
     template: Template
     wanted: Demand | None
+    withdrawn: Set[str] = frozenset()
 
     @cached_property
     def neighbours(self) -> Sequence[Place]:
@@ -90,7 +112,13 @@ def _propose(question: _Question, source: Source, workload: Workload, target: Ta
     )
     for place in others:
         best = fastest(
-            question.connection, place, question.template.key, algorithms, workload.tolerance, question.wanted
+            question.connection,
+            place,
+            question.template.key,
+            algorithms,
+            workload.tolerance,
+            question.wanted,
+            question.withdrawn,
         )
         if best is not None:
             return _Proposal(best.trial.config, best, apart_from(place, workload, target))
@@ -164,7 +192,13 @@ def _loss(known: Sequence[tuple[Config, float]], wanted: Config) -> float | None
 
 
 def _predicted(question: _Question) -> Fallback | None:
+    """A damaged model is no answer, with a warning."""
     from tunedb import prior, registry
+    from tuner.cost_model.global_model import ModelError
 
-    stored = registry.newest(question.connection)  # a lookup trains none: that writes, and may take long
-    return prior.predict_with(stored, question.workload, question.target) if stored else None
+    try:
+        stored = registry.newest(question.connection)  # a lookup trains none: that writes, and may take long
+        return prior.predict_with(stored, question.workload, question.target) if stored else None
+    except ModelError as error:
+        _LOG.warning("no prediction: %s", error)
+        return None

@@ -12,16 +12,13 @@ from typing import Any, Literal, TypeVar, overload
 
 from sqlalchemy import Engine, select
 
-from tunedb import migrate
 from tunedb.compare import Measured
 from tunedb.confidence import judge
-from tunedb.database import Database
-from tunedb.engine import make_engine, plain_errors
+from tunedb.database import Database, open_to_read
 from tunedb.errors import AmbiguousError, DatabaseError, NotFoundError, UnreachableDatabaseError
-from tunedb.explain import Explanation
 from tunedb.fallback import SOURCES, Fallback, Source
 from tunedb.foreign import ForeignTrial, ForeignWorkload
-from tunedb.freshness import Freshness, Level
+from tunedb.freshness import Level
 from tunedb.lookup import Best
 from tunedb.tables import TRIAL
 from tunedb.verifications import Verification
@@ -88,13 +85,32 @@ class Layered(Database):
     ) -> Best | Fallback:
         """As of a single database; an exact answer of any layer goes before all others."""
         try:
-            return self.top(workload, 1, target, freshness=freshness)[0]
-        except NotFoundError:
+            (fastest,) = self.top(workload, 1, target, freshness=freshness)
+            if target is None:  # the runner-up is that of its number of threads
+                (fastest,) = self.top(workload, 1, fastest.target, freshness=freshness)
+            return fastest
+        except NotFoundError as missing:
             if source == "exact":
                 raise
-        answers = self._ask(lambda layer: layer.best(workload, target, freshness=freshness, source=source))
-        _, found = min(answers, key=lambda each: _risk(each[1]))
-        return found
+            answers = [self._fallback(layer, workload, target, freshness, source) for layer in self.layers]
+            found = min((answer for answer in answers if answer), key=_risk, default=None)
+            if found is None:
+                raise NotFoundError(f"{missing}; there is no answer of --source {source} either") from missing
+            return found
+
+    def _fallback(
+        self, layer: Database, workload: Workload, target: Target | None, freshness: Level, source: Source
+    ) -> Fallback | None:
+        """What the layer answers without what is retracted in another one."""
+        from tunedb.ladder import fallback  # as for ``Database.best``
+
+        withdrawn: set[str] = set()
+        while True:
+            with layer.read() as connection:
+                found = fallback(connection, workload, target, freshness, source, withdrawn)
+            if found is None or found.origin is None or not self._retracted({found.origin.fingerprint}):
+                return found
+            withdrawn.add(found.origin.fingerprint)
 
     def top(
         self, workload: Workload, n: int = 10, target: Target | None = None, *, freshness: Level = "any"
@@ -124,16 +140,6 @@ class Layered(Database):
                 fastest.setdefault((best.schedule.fingerprint, best.target.fingerprint), best)
         return list(fastest.values()), all(len(listed) < of_each for _, listed in answers)
 
-    def freshness(self, best: Best) -> Freshness:
-        """How the environment in which an answer was measured differs from this one."""
-        return self._layer_of(best).freshness(best)
-
-    def explain(self, workload: Workload, target: Target | None = None, *, freshness: Level = "any") -> Explanation:
-        """``best``, and what stands behind it in the layer that it is from."""
-        best = self.best(workload, target, freshness=freshness)
-        there = self._layer_of(best).explain(workload, best.target, freshness=freshness)
-        return replace(there, best=best)
-
     def history(self, workload: Workload, target: Target | str | None = None) -> tuple[Trial, ...]:
         """All trials of ``workload`` in any layer, oldest first; one that several have, with the most repeats."""
         found: dict[tuple[Any, ...], Trial] = {}
@@ -158,12 +164,21 @@ class Layered(Database):
         self, workload: Workload | ForeignWorkload, target: str | None = None, n: int = 1
     ) -> tuple[ForeignTrial, ...]:
         """As of a single database."""
-        answers = self._ask(lambda layer: layer.imported(workload, target, n))
-        found = {trial.fingerprint: trial for _, trials in reversed(answers) for trial in trials}
-        names = sorted({trial.target.name for trial in found.values()})
-        if len(names) > 1:
-            raise AmbiguousError(f"{len(names)} targets in the layers: name one with --target: {', '.join(names)}")
-        return tuple(sorted(found.values(), key=lambda trial: (trial.seconds or 0.0, trial.fingerprint))[:n])
+        of_each = n
+        while True:
+            answers = self._ask(lambda layer: layer.imported(workload, target, of_each))  # noqa: B023  # at once
+            found = {trial.fingerprint: trial for _, trials in reversed(answers) for trial in trials}
+            names = sorted({trial.target.name for trial in found.values()})
+            if len(names) > 1:
+                raise AmbiguousError(f"{len(names)} targets in the layers: name one with --target: {', '.join(names)}")
+            withdrawn = self._retracted(set(found))
+            left = [trial for name, trial in found.items() if name not in withdrawn]
+            if len(left) >= n or all(len(trials) < of_each for _, trials in answers):
+                break
+            of_each *= 4
+        if not left:
+            raise NotFoundError(f"every record of {workload.label} is retracted in one of the layers")
+        return tuple(sorted(left, key=lambda trial: (trial.seconds or 0.0, trial.fingerprint))[:n])
 
     def _ask(self, question: Callable[[Database], T]) -> list[tuple[Database, T]]:
         """The answers of the layers that have one. Raises AmbiguousError, and the top's NotFoundError when none has."""
@@ -181,7 +196,7 @@ class Layered(Database):
             raise NotFoundError(f"{missing[0]}; nor is there an answer in {more} base{'s' * (more != 1)}")
         return answers
 
-    def _layer_of(self, best: Best) -> Database:
+    def _home(self, best: Best) -> Database:
         return next(layer for layer in self.layers if layer.url == best.layer)
 
     def _retracted(self, trials: set[str]) -> set[str]:
@@ -194,26 +209,17 @@ class Layered(Database):
         return found
 
 
-def _risk(answer: Best | Fallback) -> tuple[int, float]:
+def _risk(answer: Fallback) -> tuple[int, float]:
     """The surer way to answer first, then the smaller expected loss; an unknown one is the largest."""
-    if isinstance(answer, Best):
-        return 0, 0.0
     return SOURCES.index(answer.source), 1.0 if answer.expected_loss is None else answer.expected_loss
 
 
 def _open(url: str) -> Database | None:
     """A base; None, with a warning, when there is no way to it now."""
     try:
-        engine = make_engine(url, read_only=True)
-        try:
-            with plain_errors(engine.url):
-                migrate.require(engine)
-        except BaseException:
-            engine.dispose()
-            raise
+        return open_to_read(url)
     except UnreachableDatabaseError as error:
         _LOG.warning("a base of TUNEDB_BASE_URLS is left out: %s", error)
         return None
     except DatabaseError as error:
         raise type(error)(f"a base of TUNEDB_BASE_URLS: {error}") from error
-    return Database(engine)

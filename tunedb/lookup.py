@@ -265,13 +265,22 @@ def _best_statement(where: str, fresh: bool) -> Select[Any]:
     of those; its runner-up. The index alone gives the times, and one trial is read.
     """
     each, place, same = TRIAL.alias("each"), TARGET.alias("place"), WORKLOAD.alias("same")
+    asked = and_(same.c.problem == bindparam("problem"), place.c[where] == bindparam("where"))
     shortest = (
         select(func.min(_first("seconds", each, _on(each, same, place.c.id, fresh))))
-        .select_from(place.join(same, same.c.problem == bindparam("problem")))
-        .where(place.c[where] == bindparam("where"))
+        .select_from(place.join(same, asked))
+        .correlate(None)
+        .scalar_subquery()
     )
-    following, next_ = TRIAL.alias("following"), WORKLOAD.alias("next")
-    other = TRIAL.alias("other")
+    fastest = (
+        select(each.c.id)
+        .select_from(place.join(same, asked).join(each, _on(each, same, place.c.id, fresh)))
+        .where(each.c.seconds == shortest)
+        .order_by(each.c.created.desc(), each.c.fingerprint)
+        .limit(1)
+        .scalar_subquery()
+    )
+    following, next_, other = TRIAL.alias("following"), WORKLOAD.alias("next"), TRIAL.alias("other")
     on_same_target = _on(other, next_, TRIAL.c.target_id, fresh)
     runner_up = (
         select(following.c.times)
@@ -287,17 +296,7 @@ def _best_statement(where: str, fresh: bool) -> Select[Any]:
         .correlate(TRIAL)
         .scalar_subquery()
     )
-    return (
-        select_trials(runner_up.label("runner_up"))
-        .where(
-            TRIAL.c.workload_id.in_(select(same.c.id).where(same.c.problem == bindparam("problem"))),
-            TRIAL.c.target_id.in_(select(place.c.id).where(place.c[where] == bindparam("where"))),
-            _counts(TRIAL, fresh),
-            TRIAL.c.seconds == shortest.scalar_subquery(),
-        )
-        .order_by(TRIAL.c.created.desc(), TRIAL.c.fingerprint)
-        .limit(1)
-    )
+    return select_trials(runner_up.label("runner_up")).where(TRIAL.c.id == fastest)
 
 
 def _top_statement(where: str, fresh: bool) -> Select[Any]:

@@ -26,15 +26,21 @@ def current(connection: Connection) -> str | None:
     return revision
 
 
-def prepare(engine: Engine, *, existing: bool = False) -> None:
-    """Make an empty database ready, unless it has to be an ``existing`` one; refuse one of another age.
+def prepare(engine: Engine) -> None:
+    """Make an empty database ready; refuse one of another age, and one that has only tables of another program.
 
     Raises NewerDatabaseError or OutdatedDatabaseError with what to do about it, and DatabaseError.
     """
     with engine.connect() as connection:
         found = current(connection)
-    if found is None and existing:
-        raise DatabaseError(f"{describe(engine.url)} has no tables of tunedb: is it another program's database?")
+        others = inspect(connection).get_table_names() if found is None else []
+        if others:
+            found = current(connection)  # another process may have made our tables meanwhile
+    if found is None and others:
+        raise DatabaseError(
+            f"{describe(engine.url)} has tables of another program, such as {min(others)}, and none of tunedb: name "
+            "another database, or put ours beside them with `tunedb db upgrade`"
+        )
     if found is None:
         upgrade(engine)
     elif found != REVISION:
@@ -47,16 +53,17 @@ def prepare(engine: Engine, *, existing: bool = False) -> None:
 def require(engine: Engine) -> None:
     """Refuse a database that is not at this program's revision, and leave it as it is.
 
-    Raises NewerDatabaseError or OutdatedDatabaseError, also for one without tables.
+    Raises NewerDatabaseError or OutdatedDatabaseError, and DatabaseError for one without our tables.
     """
     with engine.connect() as connection:
         found = current(connection)
-    if found is not None:
-        _refuse_newer(engine, found)
+    if found is None:
+        raise DatabaseError(f"{describe(engine.url)} has no tables of tunedb: is it another program's database?")
     if found != REVISION:
+        _refuse_newer(engine, found)
         raise OutdatedDatabaseError(
-            f"{describe(engine.url)} is at revision {found or 'none'}, this tunedb needs {REVISION}: have who keeps it "
-            "run `tunedb db upgrade`, or leave it out"
+            f"{describe(engine.url)} is at revision {found}, this tunedb needs {REVISION}: have who keeps it run "
+            "`tunedb db upgrade`, or leave it out"
         )
 
 
@@ -84,12 +91,17 @@ def check(engine: Engine) -> None:
         found = current(connection)
         if found is not None:
             _refuse_newer(engine, found)
+        if found != REVISION:
+            raise OutdatedDatabaseError(
+                f"{describe(engine.url)} is at revision {found or 'none'}, this tunedb needs {REVISION}: run "
+                "`tunedb db upgrade`"
+            )
         config = _config()
         config.attributes["connection"] = connection
         try:
             command.check(config)
         except CommandError as error:
-            raise OutdatedDatabaseError(f"{describe(engine.url)}: {error}: run `tunedb db upgrade`") from error
+            raise OutdatedDatabaseError(f"{describe(engine.url)}: {error}: restore a backup") from error
 
 
 def script_location() -> Path:

@@ -4,7 +4,7 @@ Distances are octaves between sizes and one for each different word, summed over
 (``tuner.neighbours.distance``) and over what a target's schedules depend on.
 """
 
-from collections.abc import Sequence
+from collections.abc import Sequence, Set
 from typing import Any
 
 from sqlalchemy import Connection, bindparam, select
@@ -55,12 +55,18 @@ def fastest(
     algorithms: Sequence[str],
     tolerance: float,
     wanted: Demand | None,
+    withdrawn: Set[str],
 ) -> Best | None:
-    """The fastest verified trial there of that template, by those algorithms, so exact, that meets the demand."""
+    """The fastest verified trial there of that template, by those algorithms, so exact, that meets the demand.
+
+    None of those with the ``withdrawn`` fingerprints.
+    """
     values = {**_there(place, template), **(wanted.parameters() if wanted else {})}
     statement = (_FASTEST_FRESH if wanted else _FASTEST).execution_options(yield_per=20)
     with connection.execute(statement, values) as rows:
         for row in rows:
+            if row.fingerprint in withdrawn:
+                continue
             if row.config.get("algorithm", "direct") in algorithms and row.error <= tolerance:
                 trial = read_trial(row)
                 return Best(trial, row.fingerprint, judge(trial.times, None), "exact")

@@ -155,8 +155,10 @@ def read_file(name: str, data: bytes) -> StoredModel:
             blob=blob,
             created=datetime.fromisoformat(about["created"]),
         )
-    except (ValueError, KeyError, TypeError) as error:
-        raise ModelError(f"{name} is no model that `tunedb model export` has written, or is damaged") from error
+        if missing := {"trials", "workloads", "objective", "used_rounds"} - stored.parameters.keys():
+            raise ValueError(f"parameters lack {missing}")
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        raise ModelError("it is no model that `tunedb model export` has written, or a damaged one") from error
     if stored.kind == "gbt":
         stored.model()
     return stored

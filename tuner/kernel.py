@@ -108,9 +108,12 @@ def compile_kernel(workload: Workload, schedule: Schedule, target: Target) -> Ke
 
 
 def aligned(size: int, dtype: np.dtype[Any] = DTYPES["float32"]) -> npt.NDArray[Any]:
-    """An uninitialised array of ``size`` elements that begins at a cache line."""
+    """An uninitialised array of ``size`` elements that begins at a cache line. Raises MemoryError."""
     count = dtype.itemsize * size
-    raw = np.empty(count + ALIGNMENT, np.uint8)
+    try:
+        raw = np.empty(count + ALIGNMENT, np.uint8)
+    except ValueError as error:  # more than NumPy can count
+        raise MemoryError(f"{count} bytes in one array: {error}") from error
     start = -raw.ctypes.data % ALIGNMENT
     return raw[start : start + count].view(dtype)
 

@@ -102,6 +102,36 @@ def test_tune_is_quiet_in_a_pipe(tuned: dict[str, Any], url: str) -> None:
     assert result.stderr == ""
 
 
+@pytest.mark.skipif(sys.platform == "win32", reason="there is no terminal to be had")
+def test_tune_draws_its_progress_on_a_terminal(url: str, tmp_path: Path) -> None:
+    ours, theirs = os.openpty()
+    command = [sys.executable, "-m", "tunedb", "tune", WORKLOAD, "--trials", "2", "--threads", "1", "--tuner", "random"]
+    environment = {**os.environ, "TERM": "xterm", "COLUMNS": "200"}
+    subprocess.run(command, stdout=subprocess.DEVNULL, stderr=theirs, env=environment, check=True)
+    os.close(theirs)
+    drawn = os.read(ours, 1 << 16).decode()
+    os.close(ours)
+    assert "2/2" in drawn
+    assert re.search(r"best [\d.]+ GFLOP/s, 0 failed, [\d.]+ s/trial", drawn)
+
+
+def test_the_commands_say_what_python_says(tuned: dict[str, Any], url: str) -> None:
+    def said(*arguments: str) -> Any:
+        return json.loads(call(*arguments, "--db", url, "--json").stdout)
+
+    with tunedb.open(url) as db:
+        workload = tunedb.workload(WORKLOAD)
+        best = db.best(workload)
+        fresh = {"freshness": db.freshness(best).to_json()}
+        assert said("best", WORKLOAD) == json.loads(json.dumps({**best.to_json(), **fresh}))
+        assert said("best", WORKLOAD, "--explain") == json.loads(json.dumps(db.explain(workload).to_json()))
+        assert said("top", WORKLOAD)["schedules"] == json.loads(
+            json.dumps([each.to_json() for each in db.top(workload)])
+        )
+        assert said("stats")["statuses"] == dict(db.stats().statuses)
+        assert said("history", WORKLOAD)["stored"] == len(db.history(workload))
+
+
 def test_the_command_line_offers_the_tuners_there_are() -> None:
     assert sorted(TUNERS) == sorted(tuners.TUNERS)
 

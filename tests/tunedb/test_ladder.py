@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from sqlalchemy import update
 
 from tests.tunedb.test_cli import call, error_line
 from tests.tunedb.test_lookup import statements
@@ -18,6 +19,7 @@ from tunedb.freshness import Level
 from tunedb.lookup import Best
 from tunedb.neighbours import targets_apart
 from tunedb.sessions import SessionArguments
+from tunedb.tables import MODEL
 from tuner.environment import detect
 from tuner.neighbours import distance
 from tuner.target import Target
@@ -98,6 +100,16 @@ def test_the_surest_rung_that_is_allowed_answers(db: Database, monkeypatch: pyte
     assert fallback(db, "default").source == "nearest"
     fill(db, WORKLOAD, replace(TARGET, threads=2))
     assert fallback(db, "default").source == fallback(db, "related").source == "related"
+
+
+def test_a_damaged_model_is_passed_over_with_a_warning(db: Database, caplog: pytest.LogCaptureFixture) -> None:
+    fill(db, batch_matmul(b=2, m=64, k=64, n=64))
+    prior.train(db, "mine", SETTINGS)
+    with db.write() as connection:
+        connection.execute(update(MODEL).values(blob=b"nonsense"))
+    assert fallback(db, "default").source == "default"
+    (said,) = caplog.messages
+    assert said.startswith("no prediction: model mine ")
 
 
 @pytest.mark.parametrize("source", ["exact", "related", "nearest", "predicted"])

@@ -35,11 +35,15 @@ def test_a_difference_from_the_declared_tables_is_found(url: str) -> None:
             migrate.check(db.engine)
 
 
-def test_the_tables_of_other_programs_are_left_alone(url: str) -> None:
+def test_tables_are_put_beside_those_of_another_program_only_when_asked_and_leave_them_alone(url: str) -> None:
     engine = make_engine(url)
     with engine.begin() as connection:
         connection.execute(text("CREATE TABLE alembic_version (version_num VARCHAR(32))"))
         connection.execute(text("INSERT INTO alembic_version VALUES ('theirs')"))
+    with pytest.raises(DatabaseError, match="has tables of another program, such as alembic_version"):
+        tunedb.open(url)
+    assert inspect(engine).get_table_names() == ["alembic_version"]
+    migrate.upgrade(engine)
     engine.dispose()
     with tunedb.open(url) as db:
         migrate.check(db.engine)

@@ -124,6 +124,8 @@ PASSWORD = "s3cret"
 PLACES = [
     f"postgresql+psycopg://tunedb:{PASSWORD}@127.0.0.1:1/x",
     f"postgresql+psycopg://tunedb:{PASSWORD}/1@2@127.0.0.1:1/x",
+    f"postgresql+psycopg://tunedb:a {PASSWORD}@127.0.0.1:1/x",
+    f"postgresql+psycopg://tunedb:a@{PASSWORD}@127.0.0.1:1/x",
     f"postgresql+psycopg://tunedb@127.0.0.1:1/x?password={PASSWORD}",
     f"postgresql+psycopg:/tunedb:{PASSWORD}@127.0.0.1:1/x",
     f"postgresql+psycopg://tunedb:{PASSWORD}@127.0.0.1:port/x",

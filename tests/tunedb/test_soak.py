@@ -75,5 +75,5 @@ def test_a_file_that_may_not_be_written_to_is_explained_and_left_alone(tmp_path:
     with tunedb.open(f"sqlite:///{tmp_path / 't.sqlite'}") as db, db.session(samples.arguments()) as session:
         session.add(samples.trial(0))
     (tmp_path / "t.sqlite").chmod(0o444)
-    with pytest.raises(DatabaseError, match="is read-only: make it writable or copy it"):
+    with pytest.raises(DatabaseError, match="is read-only: make it writable"):
         tunedb.open(f"sqlite:///{tmp_path / 't.sqlite'}")

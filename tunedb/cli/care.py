@@ -8,6 +8,7 @@ import click
 import tunedb
 from tunedb.cli.common import (
     Exit,
+    count_option,
     database_of,
     database_option,
     duration,
@@ -16,8 +17,10 @@ from tunedb.cli.common import (
     print_facts,
     print_json,
     print_table,
+    say,
     workload_argument,
 )
+from tunedb.database import open_to_read
 from tunedb.verifications import Verification
 from tuner.trial import Trial, describe
 from tuner.workload import Workload
@@ -25,9 +28,7 @@ from tuner.workload import Workload
 
 @click.command()
 @workload_argument
-@click.option(
-    "--count", "-n", type=click.IntRange(min=1), default=20, show_default=True, metavar="N", help="How many to list."
-)
+@count_option(20)
 @click.option("--target", metavar="TARGET", help="Only those on this target: its name, machine or fingerprint.")
 @database_option
 @json_option
@@ -85,7 +86,7 @@ def _verification_line(found: Verification) -> tuple[str, ...]:
 @json_option
 def merge(other: str, url: str | None, as_json: bool) -> None:
     """Add what OTHER, a database's URL or a SQLite file, has and this database lacks."""
-    with tunedb.open(url) as db, tunedb.open(database_of(other), existing=True) as there:
+    with tunedb.open(url) as db, open_to_read(database_of(other)) as there:
         done = db.merge(there)
     if as_json:
         print_json(asdict(done))
@@ -122,7 +123,7 @@ def check(url: str | None, as_json: bool) -> None:
         print_json(asdict(found))
     else:
         for problem in found.problems:
-            click.echo(problem)
+            say(problem)
     if found.problems:
         fail(f"{len(found.problems)} problems in {found.rows} rows", Exit.FAILED)
     if not as_json:
@@ -154,4 +155,4 @@ def backup(file: Path, url: str | None, as_json: bool) -> None:
     if as_json:
         print_json({"written": str(file)})
     else:
-        click.echo(f"wrote {file}")
+        say(f"wrote {file}")

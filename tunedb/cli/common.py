@@ -1,5 +1,6 @@
 """What the commands share: their options, how an error ends the program, and how numbers are printed."""
 
+import errno
 import functools
 import json
 import logging
@@ -39,7 +40,17 @@ def fail(message: str, code: Exit) -> NoReturn:
 
 def complain(message: str) -> None:
     """Print an error as one line on standard error."""
-    click.echo("Error: " + hide_password(" ".join(message.split())), err=True)
+    click.echo("Error: " + printable(hide_password(" ".join(message.split()))), err=True)
+
+
+def say(text: str, *, err: bool = False) -> None:
+    """Print lines that may hold names and texts from elsewhere."""
+    click.echo("\n".join(map(printable, text.split("\n"))), err=err)
+
+
+def printable(text: str) -> str:
+    """A text with its control characters as escapes: a name in somebody's log must not give a terminal commands."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
 class Commands(click.Group):
@@ -54,6 +65,15 @@ class Commands(click.Group):
             raise click.UsageError(hide_password(error.format_message()), error.ctx) from None  # it says what was typed
         except TunedbError as error:
             fail(str(error), _exit(error))
+        except MemoryError as error:
+            fail(f"there is not enough memory. {error}", Exit.FAILED)
+        except UnicodeEncodeError as error:
+            what = error.object[error.start : error.end]
+            fail(f"{what!a} cannot be written as {error.encoding}: names, texts and terminals are UTF-8", Exit.USAGE)
+        except OSError as error:
+            if error.errno == errno.EPIPE:
+                raise  # who reads has enough, and click ends the program without a word
+            fail(f"{error.filename or 'the output'}: {error.strerror or error}", Exit.FAILED)
         except KeyboardInterrupt:
             fail("interrupted", Exit.INTERRUPTED)
 
@@ -62,7 +82,7 @@ class _Warnings(logging.Handler):
     """A warning of the library is one line on standard error."""
 
     def emit(self, record: logging.LogRecord) -> None:
-        click.echo("Warning: " + hide_password(" ".join(record.getMessage().split())), err=True)
+        click.echo("Warning: " + printable(hide_password(" ".join(record.getMessage().split()))), err=True)
 
 
 def _exit(error: TunedbError) -> Exit:
@@ -96,6 +116,17 @@ class WorkloadOrTrial(click.ParamType[Workload | str]):
         return value if re.fullmatch("[0-9a-f]{8,64}", value) else tunedb.workload(value)
 
 
+class NameType(click.ParamType[str]):
+    """A name that something stored is asked for by."""
+
+    name = "name"
+
+    def convert(self, value: str, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        if not value.strip() or not value.isprintable():
+            self.fail(f"{value!a} is no name: give signs that can be seen", param, ctx)
+        return value
+
+
 workload_argument = click.argument("workload", type=tunedb.workload)
 database_option = click.option(
     "--db",
@@ -104,9 +135,8 @@ database_option = click.option(
     help="The database, such as sqlite:///tuning.sqlite; else $TUNEDB_URL, else a file in your data folder.",
 )
 json_option = click.option("--json", "as_json", is_flag=True, help="Print one JSON object, for programs.")
-threads_option = click.option(
-    "--threads", type=click.IntRange(min=1), metavar="N", help="The threads of a kernel; else one a core."
-)
+_THREADS = click.IntRange(1, 1024)
+threads_option = click.option("--threads", type=_THREADS, metavar="N", help="The threads of a kernel; else one a core.")
 target_option = click.option(
     "--target",
     "isa",
@@ -114,20 +144,23 @@ target_option = click.option(
     help="This machine as if it had no wider vectors than these; else all that it has.",
 )
 any_threads_option = click.option(
-    "--threads",
-    type=click.IntRange(min=1),
-    metavar="N",
-    help="Only kernels with so many threads; else with any number.",
+    "--threads", type=_THREADS, metavar="N", help="Only kernels with so many threads; else with any number."
 )
 
 
+def count_option(default: int, help: str = "How many to list.") -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """The option ``--count``."""
+    number = click.IntRange(1, 1_000_000)
+    return click.option("--count", "-n", type=number, default=default, show_default=True, metavar="N", help=help)
+
+
 def database_of(place: str) -> str:
-    """The URL of a database that has to be there: ``place`` is one, or a SQLite file. Opening it must not make it."""
+    """The URL of a database that has to be there: ``place`` is one, or a SQLite file."""
     if "://" in place:
         return place
     if not Path(place).is_file():
         raise click.UsageError(
-            f"{place} is no file: give a SQLite file or a URL such as postgresql+psycopg://host/name"
+            f"{place!r} is no file: give a SQLite file or a URL such as postgresql+psycopg://host/name"
         )
     return f"sqlite:///{place}"
 
@@ -179,12 +212,12 @@ def print_facts(facts: Mapping[str, str]) -> None:
     """Names and what there is to say about each, aligned."""
     width = max(map(len, facts))
     for name, text in facts.items():
-        click.echo(f"  {name:<{width}}  {text}")
+        click.echo(f"  {name:<{width}}  {printable(text)}")
 
 
 def print_table(rows: Iterable[tuple[str, ...]]) -> None:
     """Rows of as many cells each, in columns: all but the last one aligned to the right."""
-    cells = list(rows)
+    cells = [tuple(map(printable, row)) for row in rows]
     widths = [max(map(len, column)) for column in zip(*cells, strict=True)][:-1]
     for row in cells:
         click.echo("  " + "  ".join([*(cell.rjust(width) for cell, width in zip(row, widths, strict=False)), row[-1]]))

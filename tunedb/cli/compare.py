@@ -17,6 +17,7 @@ from tunedb.cli.common import (
     print_table,
 )
 from tunedb.compare import Comparison, Side, Verdict, compare, compare_trials
+from tunedb.database import open_to_read
 from tuner.workload import Workload
 
 _WORDS: dict[Verdict, str] = {"a": "A is faster", "b": "B is faster", "same": "the same", "undecided": "undecided"}
@@ -50,7 +51,7 @@ def compare_(
         raise click.UsageError("what is B? Give --with URL, or --target twice, or two trials")
     with contextlib.ExitStack() as stack:
         here = stack.enter_context(tunedb.open(url))
-        there = stack.enter_context(tunedb.open(database_of(other))) if other else here
+        there = stack.enter_context(open_to_read(database_of(other))) if other else here
         places = [(here, targets[:1]), (there, targets[-1:])]
         a, b = (Side(db, db.target_named(target[0]) if target else None) for db, target in places)
         found = compare_trials(a, trials[0], b, trials[1]) if trials else compare(a, b, workloads)

@@ -7,7 +7,7 @@ import click
 from sqlalchemy import Engine
 
 from tunedb import migrate
-from tunedb.cli.common import database_option, json_option, print_json
+from tunedb.cli.common import database_option, json_option, print_json, say
 from tunedb.engine import default_url, describe, make_engine, plain_errors
 from tunedb.tables import REVISION
 
@@ -27,9 +27,9 @@ def upgrade(url: str | None, as_json: bool) -> None:
     if as_json:
         print_json({"database": describe(engine.url), "before": before, "revision": REVISION})
     elif before == REVISION:
-        click.echo(f"{describe(engine.url)} is at revision {REVISION} already")
+        say(f"{describe(engine.url)} is at revision {REVISION} already")
     else:
-        click.echo(f"{describe(engine.url)}: {before or 'empty'} -> {REVISION}")
+        say(f"{describe(engine.url)}: {before or 'empty'} -> {REVISION}")
 
 
 @database.command()
@@ -42,7 +42,7 @@ def current(url: str | None, as_json: bool) -> None:
     if as_json:
         print_json({"database": describe(engine.url), "revision": revision, "needed": REVISION})
     else:
-        click.echo(f"{describe(engine.url)} is at revision {revision or 'none'}; this program needs {REVISION}")
+        say(f"{describe(engine.url)} is at revision {revision or 'none'}; this program needs {REVISION}")
 
 
 @database.command()
@@ -55,7 +55,7 @@ def check(url: str | None, as_json: bool) -> None:
     if as_json:
         print_json({"database": describe(engine.url), "revision": REVISION, "matches": True})
     else:
-        click.echo(f"{describe(engine.url)} is as this program expects it (revision {REVISION})")
+        say(f"{describe(engine.url)} is as this program expects it (revision {REVISION})")
 
 
 @contextmanager

@@ -73,7 +73,7 @@ def list_(folder: Path, as_json: bool) -> None:
     metavar="FILE|URL",
     help="The trials, an exported log or a database, to replay or to learn from; else what the file names.",
 )
-@click.option("--jobs", type=click.IntRange(min=1), metavar="N", help="Processes; else one a processor.")
+@click.option("--jobs", type=click.IntRange(1, 1024), metavar="N", help="Processes; else one a processor.")
 @click.option("--mode", type=click.Choice(["replay", "real"]), help="Without NAMES: only experiments of this mode.")
 @folder_option
 @results_option
@@ -245,6 +245,7 @@ def _chosen(folder: Path, names: tuple[str, ...], mode: str) -> "list[Experiment
     if names:
         known = sorted(path.stem for path in folder.glob("*.toml"))
         if unknown := [name for name in names if name not in known]:
-            raise UnknownNameError(f"there is no experiment {unknown[0]!r} in {folder}; there are {', '.join(known)}")
+            there = f"there are {', '.join(known)}" if known else "name the folder of the TOML files with --folder"
+            raise UnknownNameError(f"there is no experiment {unknown[0]!r} in {folder}: {there}")
         return [read(folder / f"{name}.toml") for name in names]
     return [each for each in find(folder) if mode in ("", each.mode)]

@@ -12,6 +12,7 @@ from tunedb.cli.common import (
     WorkloadType,
     accuracy,
     any_threads_option,
+    count_option,
     database_option,
     duration,
     json_option,
@@ -19,6 +20,7 @@ from tunedb.cli.common import (
     print_facts,
     print_json,
     print_table,
+    say,
     speed,
     target_option,
     tolerance_option,
@@ -118,7 +120,7 @@ def best(
     if as_json:
         print_json({**found.to_json(), "freshness": fresh.to_json()})
         return
-    click.echo(f"{workload.label} on {found.target.name}")
+    say(f"{workload.label} on {found.target.name}")
     print_facts(
         {
             "time": f"{duration(found.seconds)}, {speed(found.gflops)}",
@@ -130,7 +132,7 @@ def best(
             "template": found.trial.template,
         }
     )
-    click.echo(f"\n{found.schedule}")
+    say(f"\n{found.schedule}")
 
 
 def _print_explanation(found: Explanation, as_json: bool) -> None:
@@ -138,7 +140,7 @@ def _print_explanation(found: Explanation, as_json: bool) -> None:
         print_json(found.to_json())
         return
     best, other = found.best, found.runner_up
-    click.echo(f"{best.workload.label} on {best.target.name}")
+    say(f"{best.workload.label} on {best.target.name}")
     statuses = ", ".join(f"{number} {status}" for status, number in found.statuses.items())
     print_facts(
         {
@@ -175,7 +177,7 @@ def _print_imported(workload: Workload | ForeignWorkload, target: str | None, ur
         print_json(found.to_json())
         return
     assert found.seconds is not None  # else it would be no answer
-    click.echo(f"{workload.label} on {found.target.name}")
+    say(f"{workload.label} on {found.target.name}")
     print_facts(
         {
             "time": duration(found.seconds) + (f", {speed(found.gflops)}" if found.gflops else ""),
@@ -200,7 +202,7 @@ def _print_fallback(found: Fallback, as_json: bool) -> None:
     if as_json:
         print_json(found.to_json())
         return
-    click.echo(f"{found.workload.label} on {found.target.name}: {found.source}, not measured")
+    say(f"{found.workload.label} on {found.target.name}: {found.source}, not measured")
     loss = "unknown: nothing comparable was measured"
     if found.expected_loss is not None:
         loss = f"{found.expected_loss:.1%} of the best speed, the mean over {found.held_out} held-out workloads"
@@ -213,14 +215,12 @@ def _print_fallback(found: Fallback, as_json: bool) -> None:
         facts["there"] = f"{duration(origin.seconds)}, {speed(origin.gflops)}"
         facts["distance"] = f"{found.distance:.1f} (octaves between sizes, one for each different word)"
     print_facts({**facts, "better": f"`tunedb tune '{found.workload.label}'` measures"})
-    click.echo(f"\n{found.schedule}")
+    say(f"\n{found.schedule}")
 
 
 @click.command()
 @workload_argument
-@click.option(
-    "--count", "-n", type=click.IntRange(min=1), default=10, show_default=True, metavar="N", help="How many to list."
-)
+@count_option(10)
 @freshness_option
 @tolerance_option
 @target_option

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 import click
 
 import tunedb
-from tunedb.cli.common import database_option, json_option, print_facts, print_json, print_table
+from tunedb.cli.common import NameType, database_option, json_option, print_facts, print_json, print_table, say
 from tunedb.errors import FormatError
 from tuner.cost_model.objectives import OBJECTIVES, Objective
 
@@ -26,7 +26,14 @@ def model() -> None:
 
 
 @model.command()
-@click.option("--name", default="default", show_default=True, metavar="NAME", help="What to call the model.")
+@click.option(
+    "--name",
+    type=NameType(),
+    default="default",
+    show_default=True,
+    metavar="NAME",
+    help="What to call the model.",
+)
 @click.option(
     "--model",
     "kind",
@@ -136,29 +143,33 @@ def export(name: str, output: Path, url: str | None, as_json: bool) -> None:
     if as_json:
         print_json({"model": stored.fingerprint, "sha256": stored.sha256, "bytes": len(stored.blob)})
     else:
-        click.echo(f"{output}: model {stored.name}, {len(stored.blob)} bytes, SHA-256 {stored.sha256}")
+        say(f"{output}: model {stored.name}, {len(stored.blob)} bytes, SHA-256 {stored.sha256}")
 
 
 @model.command("import")
 @click.argument("file", type=click.Path(dir_okay=False, path_type=Path))
-@click.option("--name", metavar="NAME", help="What to call the model; else the name of the file.")
+@click.option("--name", type=NameType(), metavar="NAME", help="What to call the model; else the name of the file.")
 @database_option
 @json_option
 def import_(file: Path, name: str | None, url: str | None, as_json: bool) -> None:
     """Store a model that `tunedb model export` has written."""
     from tunedb import registry
+    from tuner.cost_model.global_model import ModelError
 
     try:
         data = file.read_bytes()
     except OSError as error:
         raise FormatError(f"{file} cannot be read: {error.strerror}") from error
-    stored = registry.read_file(name or file.stem, data)
+    try:
+        stored = registry.read_file(file.stem if name is None else name, data)
+    except ModelError as error:
+        raise FormatError(f"{file}: {error}") from error
     with tunedb.open(url) as db, db.write() as connection:
         new = registry.save(connection, stored)
     if as_json:
         print_json({**stored.to_json(), "new": new})
     else:
-        click.echo(f"model {stored.name}: {'stored' if new else 'it was stored already'}")
+        say(f"model {stored.name}: {'stored' if new else 'it was stored already'}")
 
 
 def _print_model(stored: "StoredModel", as_json: bool) -> None:
@@ -166,7 +177,7 @@ def _print_model(stored: "StoredModel", as_json: bool) -> None:
         print_json(stored.to_json())
         return
     parameters = stored.parameters
-    click.echo(f"model {stored.name}")
+    say(f"model {stored.name}")
     print_facts(
         {
             "fingerprint": stored.fingerprint,

@@ -4,16 +4,23 @@ import click
 
 import tunedb
 from tunedb import networks
-from tunedb.cli.common import database_option, duration, json_option, print_json, print_table, threads_option
+from tunedb.cli.common import (
+    count_option,
+    database_option,
+    duration,
+    json_option,
+    print_json,
+    print_table,
+    say,
+    threads_option,
+)
 from tunedb.priorities import TRIALS, agenda
 from tuner.target import Target
 
 
 @click.command("next")
 @click.argument("network")
-@click.option(
-    "--count", "-n", type=click.IntRange(min=1), default=10, show_default=True, metavar="N", help="How many to list."
-)
+@count_option(10)
 @threads_option
 @database_option
 @json_option
@@ -30,7 +37,7 @@ def next_(network: str, count: int, threads: int | None, url: str | None, as_jso
         listed = found.to_json()
         print_json({**listed, "priorities": listed["priorities"][:count]})
         return
-    click.echo(f"{network} on {found.target.name}: {duration(found.seconds)} a pass, as far as it is known")
+    say(f"{network} on {found.target.name}: {duration(found.seconds)} a pass, as far as it is known")
     rows = [
         (
             str(place),

@@ -3,7 +3,7 @@
 import click
 
 import tunedb
-from tunedb.cli.common import database_option, duration, json_option, print_json, print_table
+from tunedb.cli.common import count_option, database_option, duration, json_option, print_json, print_table
 from tunedb.freshness import Level
 
 
@@ -16,9 +16,7 @@ from tunedb.freshness import Level
     help="What to call stale: a time that was taken with anything else that may change it, or only with another "
     "processor, protocol or major version of LLVM.",
 )
-@click.option(
-    "--count", "-n", type=click.IntRange(min=1), default=20, show_default=True, metavar="N", help="How many to list."
-)
+@count_option(20)
 @database_option
 @json_option
 def stale(freshness: Level, count: int, url: str | None, as_json: bool) -> None:

@@ -11,7 +11,19 @@ from rich.console import Console
 from rich.progress import Progress
 
 import tunedb
-from tunedb.cli.common import Exit, WorkloadType, complain, database_option, json_option, name_values, print_json
+from tunedb.cli.common import (
+    Exit,
+    NameType,
+    WorkloadType,
+    complain,
+    count_option,
+    database_option,
+    json_option,
+    name_values,
+    print_json,
+    printable,
+    say,
+)
 from tunedb.foreign import ForeignWorkload
 from tunedb.formats.common import Imported
 from tunedb.formats.registry import FORMATS
@@ -32,7 +44,9 @@ _WRITABLE = [name for name, each in FORMATS.items() if each.write or each.write_
     show_default=True,
     help="The format of FILE; auto tells it from its beginning.",
 )
-@click.option("--machine", metavar="NAME", help="The machine that FILE is about; part of its targets' identity.")
+@click.option(
+    "--machine", type=NameType(), metavar="NAME", help="The machine that FILE is about; part of its targets' identity."
+)
 @click.option(
     "--label",
     "labels",
@@ -68,20 +82,19 @@ def import_(
 
 def _report(done: Imported, *, dry_run: bool, as_json: bool, named: bool) -> bool:
     """Say what became of a log, and whether that is good."""
-    nothing_read = done.read == 0 and done.error is not None
-    if as_json and not nothing_read:
+    if as_json:
         report = asdict(done)
         reasons = [{"line": item.line, "reason": item.reason} for item in report.pop("rejected")]
         print_json({**report, "dry_run": dry_run, "reasons": reasons})
-    elif not nothing_read:
+    elif done.read or done.error is None:
         would = "would be: " if dry_run else ""
         name = f"{done.file}: " if named else ""
-        click.echo(
+        say(
             f"{name}read {done.read} in format {done.format}: {would}{done.new} new, {done.duplicate} duplicate, "
             f"{done.quarantined} quarantined"
         )
         for item in done.rejected:
-            click.echo(f"  line {item.line}: {item.reason}", err=True)
+            say(f"  line {item.line}: {item.reason}", err=True)
         if done.quarantined > len(done.rejected):
             click.echo(f"  and {done.quarantined - len(done.rejected)} more: tunedb quarantine", err=True)
     if done.error is not None:
@@ -137,13 +150,11 @@ def export(
     if as_json:
         print_json({"written": written})
     elif file != "-":
-        click.echo(f"wrote {written} trials to {file}")
+        say(f"wrote {written} trials to {file}")
 
 
 @click.command()
-@click.option(
-    "--count", "-n", type=click.IntRange(min=1), default=20, show_default=True, metavar="N", help="How many to list."
-)
+@count_option(20)
 @click.option("--clear", is_flag=True, help="Forget all of them.")
 @database_option
 @json_option
@@ -158,7 +169,7 @@ def quarantine(count: int, clear: bool, url: str | None, as_json: bool) -> None:
         print_json({"quarantined": number, "cleared": clear, "records": items})
         return
     for each in records:
-        click.echo(f"{each.file}:{each.line}: {each.reason}\n  {each.raw[:100]}")
+        say(f"{each.file}:{each.line}: {each.reason}\n  {printable(each.raw[:100])}")
     more = f", {number - len(records)} of them not listed" if number > len(records) else ""
     click.echo(f"{number} {'forgotten' if clear else 'in quarantine'}{more}")
 

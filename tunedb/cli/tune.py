@@ -20,6 +20,7 @@ from tunedb.cli.common import (
     print_facts,
     print_json,
     print_table,
+    say,
     speed,
     target_option,
     threads_option,
@@ -224,7 +225,7 @@ def _summary(result: "Result", confidence: Confidence | None, peak: float) -> di
 def _report(
     workload: Workload, target: Target, result: "Result", confidence: Confidence | None, peak: float, place: str
 ) -> None:
-    click.echo(f"{workload.label} on {target.name}")
+    say(f"{workload.label} on {target.name}")
     rows = [
         (f"{name} schedule", duration(trial.seconds), speed(trial.gflops), f"{trial.gflops / peak:.0%} of the peak")
         for name, trial in (("default", result.default), ("best", result.best))

@@ -9,6 +9,7 @@ from tunedb.cli.common import (
     Exit,
     WorkloadOrTrial,
     any_threads_option,
+    count_option,
     database_option,
     duration,
     fail,
@@ -24,15 +25,7 @@ from tuner.workload import Workload
 
 @click.command()
 @click.argument("what", nargs=-1, required=True, type=WorkloadOrTrial())
-@click.option(
-    "--count",
-    "-n",
-    type=click.IntRange(min=1),
-    metavar="N",
-    default=1,
-    show_default=True,
-    help="How many of the best schedules of each workload.",
-)
+@count_option(1, "How many of the best schedules of each workload.")
 @any_threads_option
 @database_option
 @json_option

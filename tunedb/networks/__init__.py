@@ -5,7 +5,6 @@ other positive number. A key with parentheses is quoted; a table's name goes bef
 ``[resnet18]`` is ``resnet18.C2``.
 """
 
-import math
 import tomllib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -17,6 +16,7 @@ from tuner.workload import Workload, parse
 
 _FOLDER = Path(__file__).parent
 _LARGEST = 1 << 20  # bytes of a file: no network has so many layers
+_HEAVIEST = 1e12  # weight: sums of times stay finite
 
 
 class NetworkError(TunedbError):
@@ -44,11 +44,11 @@ def load(name: str) -> Mapping[Workload, float]:
     if len(text) > _LARGEST:
         raise NetworkError(f"{path}: larger than {_LARGEST >> 20} MiB, so no list of layers")
     try:
-        data = tomllib.loads(text.decode())
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:
+        layers = list(_flat(tomllib.loads(text.decode())))
+    except (ValueError, RecursionError) as error:
         raise NetworkError(f"{path}: no TOML: {error}") from error
     weights: dict[Workload, float] = {}
-    for key, weight in _flat(data):
+    for key, weight in layers:
         try:
             workload = parse(key)
         except WorkloadError as error:
@@ -69,6 +69,6 @@ def _flat(data: Mapping[str, Any], before: str = "") -> Iterator[tuple[str, Any]
 
 
 def _weight(path: Path, key: str, value: Any) -> float:
-    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < math.inf:
-        raise NetworkError(f"{path}: the weight of {key} must be a positive number, not {value!r:.40}")
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value <= _HEAVIEST:
+        raise NetworkError(f"{path}: the weight of {key} must be a number above 0 and at most 1e12, not {value!r:.40}")
     return float(value)

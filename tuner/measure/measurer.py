@@ -147,10 +147,12 @@ class Measurer:
         if child.workload != workload.key:
             try:
                 child.send({"request": "prepare", "workload": workload.key}, _PREPARE_SECONDS)
-                child.receive(_PREPARE_SECONDS)
+                answer = child.receive(_PREPARE_SECONDS)
             except ChildLostError as loss:
                 self._discard()
                 raise MeasureError(f"cannot compute the reference of {workload.label}: {loss}") from loss
+            if answer["answer"] != "prepared":
+                raise MeasureError(f"cannot compute the reference of {workload.label}: {answer['message']}")
             child.workload = workload.key
         return child
 

@@ -116,7 +116,10 @@ class Worker:
 
     def _prepare(self, request: Mapping[str, Any]) -> dict[str, Any]:
         self._inputs = None  # freed before the next ones are made
-        self._inputs = Inputs(parse(request["workload"]), self._protocol.seed)
+        try:
+            self._inputs = Inputs(parse(request["workload"]), self._protocol.seed)
+        except (MemoryError, OSError, ValueError) as error:  # of mmap; of NumPy, for more than it can count
+            raise CandidateError(Status.RUNTIME, f"not enough memory: {error}") from error
         return {"answer": "prepared"}
 
     def _measure(self, request: Mapping[str, Any]) -> dict[str, Any]:
