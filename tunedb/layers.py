@@ -5,6 +5,7 @@ it is from. What is new goes into the top. A retraction in any layer counts in a
 """
 
 import logging
+import math
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -130,7 +131,7 @@ class Layered(Database):
     def _fastest(
         self, workload: Workload, of_each: int, target: Target | None, freshness: Level
     ) -> tuple[list[Best], bool]:
-        """So many schedules of each layer without retracted ones, fastest first; and whether there are no more."""
+        """The fastest schedules, from so many of each layer without retracted ones; and whether there are no more."""
         answers = self._ask(lambda layer: layer.top(workload, of_each, target, freshness=freshness))
         found = [replace(best, layer=layer.url) for layer, listed in answers for best in listed]
         withdrawn = self._retracted({best.fingerprint for best in found})
@@ -138,7 +139,9 @@ class Layered(Database):
         for best in sorted(found, key=lambda best: best.seconds):  # of equal ones, the upper layer's stays first
             if best.fingerprint not in withdrawn:
                 fastest.setdefault((best.schedule.fingerprint, best.target.fingerprint), best)
-        return list(fastest.values()), all(len(listed) < of_each for _, listed in answers)
+        # What is slower than the last one that a layer listed may be slower than its next one.
+        last = min((listed[-1].seconds for _, listed in answers if len(listed) == of_each), default=math.inf)
+        return [best for best in fastest.values() if best.seconds <= last], last == math.inf
 
     def history(self, workload: Workload, target: Target | str | None = None) -> tuple[Trial, ...]:
         """All trials of ``workload`` in any layer, oldest first; one that several have, with the most repeats."""
@@ -172,8 +175,11 @@ class Layered(Database):
             if len(names) > 1:
                 raise AmbiguousError(f"{len(names)} targets in the layers: name one with --target: {', '.join(names)}")
             withdrawn = self._retracted(set(found))
-            left = [trial for name, trial in found.items() if name not in withdrawn]
-            if len(left) >= n or all(len(trials) < of_each for _, trials in answers):
+            last = min((trials[-1].seconds or 0.0 for _, trials in answers if len(trials) == of_each), default=math.inf)
+            left = [
+                trial for name, trial in found.items() if name not in withdrawn and (trial.seconds or 0.0) <= last
+            ]
+            if len(left) >= n or last == math.inf:
                 break
             of_each *= 4
         if not left:
