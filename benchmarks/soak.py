@@ -26,6 +26,7 @@ from typing import Any
 
 import tunedb
 from tunedb import importing, migrate, reader
+from tunedb.database import open_to_read
 from tunedb.engine import make_engine
 from tunedb.errors import NotFoundError
 from tunedb.sessions import SessionArguments
@@ -163,7 +164,7 @@ def do_tune(folder: Path, seed: int, pipe: Connection) -> None:
 def do_merge(folder: Path, seed: int, pipe: Connection) -> None:
     with (
         tunedb.open(f"sqlite:///{folder}/trials.sqlite") as db,
-        tunedb.open(f"sqlite:///{folder}/other.sqlite", existing=True) as other,
+        open_to_read(f"sqlite:///{folder}/other.sqlite") as other,
     ):
         pipe.send("ready")
         pipe.send(db.merge(other).new)

@@ -5,10 +5,11 @@ it is from. What is new goes into the top. A retraction in any layer counts in a
 """
 
 import logging
+import math
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from typing import Any, Literal, TypeVar, overload
+from typing import Any, Literal, NamedTuple, TypeVar, overload
 
 from sqlalchemy import Engine, select
 
@@ -34,6 +35,13 @@ def base_urls() -> tuple[str, ...]:
     """The URLs in ``TUNEDB_BASE_URLS``, which semicolons separate; the upper layer first."""
     urls = os.environ.get("TUNEDB_BASE_URLS", "").split(";")
     return tuple(url.strip() for url in urls if url.strip())
+
+
+class _Known(NamedTuple):
+    """Of a trial: the most repeats that a layer has of it, and whether one has retracted it."""
+
+    repeats: int
+    retracted: bool
 
 
 class Layered(Database):
@@ -108,9 +116,12 @@ class Layered(Database):
         while True:
             with layer.read() as connection:
                 found = fallback(connection, workload, target, freshness, source, withdrawn)
-            if found is None or found.origin is None or not self._retracted({found.origin.fingerprint}):
+            if found is None or found.origin is None:
                 return found
-            withdrawn.add(found.origin.fingerprint)
+            name = found.origin.fingerprint
+            if not self._known({name})[name].retracted:
+                return found
+            withdrawn.add(name)
 
     def top(
         self, workload: Workload, n: int = 10, target: Target | None = None, *, freshness: Level = "any"
@@ -130,15 +141,20 @@ class Layered(Database):
     def _fastest(
         self, workload: Workload, of_each: int, target: Target | None, freshness: Level
     ) -> tuple[list[Best], bool]:
-        """So many schedules of each layer without retracted ones, fastest first; and whether there are no more."""
+        """The fastest schedules, from so many of each layer; and whether there are no more.
+
+        As after a merge, what a layer has retracted does not count, and of copies that with the most repeats does.
+        """
         answers = self._ask(lambda layer: layer.top(workload, of_each, target, freshness=freshness))
         found = [replace(best, layer=layer.url) for layer, listed in answers for best in listed]
-        withdrawn = self._retracted({best.fingerprint for best in found})
+        known = self._known({best.fingerprint for best in found})
         fastest: dict[tuple[str, str], Best] = {}
         for best in sorted(found, key=lambda best: best.seconds):  # of equal ones, the upper layer's stays first
-            if best.fingerprint not in withdrawn:
+            if known[best.fingerprint] == _Known(len(best.trial.times), retracted=False):
                 fastest.setdefault((best.schedule.fingerprint, best.target.fingerprint), best)
-        return list(fastest.values()), all(len(listed) < of_each for _, listed in answers)
+        # What is slower than the last one that a layer listed may be slower than its next one.
+        last = min((listed[-1].seconds for _, listed in answers if len(listed) == of_each), default=math.inf)
+        return [best for best in fastest.values() if best.seconds <= last], last == math.inf
 
     def history(self, workload: Workload, target: Target | str | None = None) -> tuple[Trial, ...]:
         """All trials of ``workload`` in any layer, oldest first; one that several have, with the most repeats."""
@@ -171,9 +187,12 @@ class Layered(Database):
             names = sorted({trial.target.name for trial in found.values()})
             if len(names) > 1:
                 raise AmbiguousError(f"{len(names)} targets in the layers: name one with --target: {', '.join(names)}")
-            withdrawn = self._retracted(set(found))
-            left = [trial for name, trial in found.items() if name not in withdrawn]
-            if len(left) >= n or all(len(trials) < of_each for _, trials in answers):
+            known = self._known(set(found))
+            last = min((trials[-1].seconds or 0.0 for _, trials in answers if len(trials) == of_each), default=math.inf)
+            left = [
+                trial for name, trial in found.items() if not known[name].retracted and (trial.seconds or 0.0) <= last
+            ]
+            if len(left) >= n or last == math.inf:
                 break
             of_each *= 4
         if not left:
@@ -199,13 +218,15 @@ class Layered(Database):
     def _home(self, best: Best) -> Database:
         return next(layer for layer in self.layers if layer.url == best.layer)
 
-    def _retracted(self, trials: set[str]) -> set[str]:
-        """Those of the trials with these fingerprints that any layer has retracted."""
-        retracted = select(TRIAL.c.fingerprint).where(TRIAL.c.fingerprint.in_(trials), TRIAL.c.retracted.is_not(None))
-        found: set[str] = set()
+    def _known(self, trials: set[str]) -> dict[str, _Known]:
+        """What all layers together know of the trials with these fingerprints."""
+        columns = (TRIAL.c.fingerprint, TRIAL.c.repeats, TRIAL.c.retracted)
+        found: dict[str, _Known] = {}
         for layer in self.layers:
             with layer.read() as connection:
-                found.update(connection.scalars(retracted))
+                for name, repeats, retracted in connection.execute(select(*columns).where(columns[0].in_(trials))):
+                    known = found.get(name, _Known(0, False))
+                    found[name] = _Known(max(known.repeats, repeats), known.retracted or retracted is not None)
         return found
 
 

@@ -2,10 +2,11 @@
 
 import itertools
 import shutil
+import statistics
 import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
@@ -17,7 +18,7 @@ from tests.tunedb import samples
 from tunedb import Database
 from tunedb.errors import NotFoundError
 from tunedb.lookup import Best
-from tunedb.records import Writer, trial_fingerprint
+from tunedb.records import Writer, flatten, trial_fingerprint
 from tuner.target import Target
 from tuner.trial import Trial
 
@@ -33,6 +34,17 @@ class Stored:
     trial: Trial
     where: frozenset[int]
     retracted: frozenset[int]
+    confirmed: tuple[int, ...]  # in each database, how many slower repeats were added
+
+    def rounds(self, number: int) -> list[tuple[float, ...]]:
+        """The repeats that a database has of it."""
+        assert self.trial.seconds is not None
+        return [self.trial.times, (1.37 * self.trial.seconds,) * self.confirmed[number]]
+
+    @property
+    def seconds(self) -> float:
+        """The median of the most repeats that any database has."""
+        return statistics.median(max((flatten(self.rounds(number)) for number in self.where), key=len))
 
     @property
     def counts(self) -> bool:
@@ -58,6 +70,7 @@ def stored(draw: st.DrawFn) -> list[Stored]:
             ),
             draw(place.filter(bool)),
             draw(place),
+            tuple(draw(st.lists(st.integers(0, 2), min_size=LAYERS, max_size=LAYERS))),
         )
         for sequence in range(count)
     ]
@@ -81,18 +94,18 @@ def databases(empty: Path, given: Sequence[Stored], more: int = 0) -> Iterator[l
             opened.append(stack.enter_context(tunedb.open(f"sqlite:///{path}", bases=[])))
         for number, each in itertools.product(range(LAYERS), given):
             if number in each.where:
-                name = store(opened[number], each.trial)
+                name = store(opened[number], each.trial, each.rounds(number))
                 if number in each.retracted:
                     opened[number].retract(name, "no")
         yield opened
 
 
-def store(db: Database, trial: Trial) -> str:
+def store(db: Database, trial: Trial, rounds: list[tuple[float, ...]]) -> str:
     """Keep a trial of the one session that all databases share; its fingerprint."""
     with db.write() as connection:
         writer = Writer(connection)
         session, session_id = writer.session(samples.arguments().to_json(), samples.EPOCH)
-        writer.trial(trial, session, session_id, [trial.times])
+        writer.trial(replace(trial, times=flatten(rounds)), session, session_id, rounds)
     return trial_fingerprint(trial, session)
 
 
@@ -158,7 +171,7 @@ def test_the_answer_is_the_fastest_trial_that_counts_and_is_right_enough(empty: 
             first.merge(one)
         for workload, target in itertools.product((EXACT, LOOSE), TARGETS):
             good = [
-                each.trial.seconds
+                each.seconds
                 for each in given
                 if each.counts
                 and each.trial.target == target
@@ -168,4 +181,4 @@ def test_the_answer_is_the_fastest_trial_that_counts_and_is_right_enough(empty: 
                 answer = first.best(workload, target).seconds
             except NotFoundError:
                 answer = None
-            assert answer == min((seconds for seconds in good if seconds), default=None)
+            assert answer == min(good, default=None)

@@ -150,6 +150,23 @@ def test_a_record_that_a_layer_has_retracted_answers_no_more(db: Database, layer
         layered.imported(workload)
 
 
+def test_what_one_layer_lists_does_not_hide_what_comes_after_the_retracted_ones_of_another(
+    db: Database, layered: Database, tmp_path: Path
+) -> None:
+    store(db, timed(0, 0.25), timed(1, 1.25))
+    layered.merge(db)
+    for best in db.top(samples.WORKLOAD, 2, samples.TARGET):
+        layered.retract(best.fingerprint, "throttled")
+    store(db, timed(2, 2.25))
+    slow = f"sqlite:///{tmp_path / 'slow.sqlite'}"
+    with tunedb.open(slow) as other:
+        store(other, timed(3, 8.0), timed(4, 9.0), seed=1)
+    place = db.engine.url.render_as_string(hide_password=False)
+    with tunedb.open(layered.url, bases=[place, slow]) as all_three:
+        assert [best.seconds for best in all_three.top(samples.WORKLOAD, 2, samples.TARGET)] == [2.25, 8.0]
+        assert all_three.best(*QUESTION).seconds == 2.25
+
+
 def test_nothing_is_ever_written_to_a_base(db: Database, layered: Database) -> None:
     store(db, timed(0, 0.25))
     base = layered.layers[1]

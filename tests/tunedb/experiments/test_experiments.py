@@ -216,7 +216,7 @@ def test_data_that_do_not_answer_are_said_in_one_line(folder: Path, change: tupl
 def test_there_has_to_be_such_an_experiment(folder: Path) -> None:
     unknown = call("run", "x", "--folder", str(folder))
     assert unknown.exit_code == 2
-    assert unknown.stderr == f"Error: there is no experiment 'x' in {folder}; there are question\n"
+    assert unknown.stderr == f"Error: there is no experiment 'x' in {folder}: there are question\n"
     assert "there is no experiment in" in call("list", "--folder", str(folder / "none")).stderr
 
 
