@@ -148,6 +148,10 @@ class Recorded(Candidates):
     def listed(self) -> Indices:
         return self._recorded
 
+    @property
+    def quickly_listed(self) -> bool:
+        return True
+
     def legal(self, indices: Indices) -> npt.NDArray[np.bool_]:
         return np.isin(indices, self._recorded)
 

@@ -11,6 +11,7 @@ from tuner.space import Columns, Indices, Space
 
 Illegal: TypeAlias = Callable[[Columns], npt.NDArray[np.bool_]]
 
+QUICKLY = 2**20  # spaces up to this size take a tenth of a second to list
 LISTABLE = 2**22  # spaces up to this size are listed, once, to find the legal configurations: half a second
 _CHUNK = 2**16  # configurations whose columns stay in a cache
 _ROUNDS = 64
@@ -44,6 +45,11 @@ class Candidates:
             return None
         chunks = [np.arange(start, min(start + _CHUNK, self.space.size)) for start in range(0, self.space.size, _CHUNK)]
         return np.concatenate([chunk[self.legal(chunk)] for chunk in chunks])
+
+    @property
+    def quickly_listed(self) -> bool:
+        """Whether ``listed`` costs next to nothing."""
+        return self.space.size <= QUICKLY
 
     def legal(self, indices: Indices) -> npt.NDArray[np.bool_]:
         """Which of these configurations can be built."""

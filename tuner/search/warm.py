@@ -21,7 +21,6 @@ from tuner.search.prior import Prior
 from tuner.space import Indices
 
 POOL = 50_000  # random candidates that stand for a larger space: four times as many cost a second, which is ten trials
-LISTED = 2**20  # configurations of a space that is listed at once; a larger one when the tuner without a prior needs it
 SHORTLIST = 4096  # of them the prior's best, on which the posterior is computed
 EXAMPLES = 1  # copies of other workloads' best among the first candidates
 COPIED = 8  # trials after which they come: on held-out layers the model does better without, but it may fail
@@ -109,10 +108,11 @@ class WarmStarted:
         return np.array([self.believed[index] for index in indices.tolist()])
 
     def _pool(self, rng: np.random.Generator) -> Indices:
-        if self.candidates.space.size <= LISTED:
-            listed = self.candidates.listed
-            return listed if listed is not None and len(listed) <= POOL else np.sort(self.candidates.random(rng, POOL))
-        return np.sort(self.candidates.sampled(rng, POOL))
+        """A larger space is listed when the tuner without a prior needs that."""
+        if not self.candidates.quickly_listed:
+            return np.sort(self.candidates.sampled(rng, POOL))
+        listed = self.candidates.listed
+        return listed if listed is not None and len(listed) <= POOL else np.sort(self.candidates.random(rng, POOL))
 
     def _standardised(self, indices: Indices) -> npt.NDArray[np.float64]:
         """Positions of the knobs' values, each knob from 0 to 1 times the root of 12: deviation one when uniform."""

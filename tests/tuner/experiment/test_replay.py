@@ -10,6 +10,8 @@ from tuner.errors import ScheduleError
 from tuner.experiment.arms import WAYS, ArmError, Setup, arm
 from tuner.experiment.pool import Pool, pools
 from tuner.experiment.replay import Run, replay
+from tuner.experiment.sources import Lesson, learn, learned_prior
+from tuner.search.candidates import QUICKLY
 from tuner.search.genetic import Genetic
 
 AIM = pool("matmul(m=64,k=64,n=64)")
@@ -65,6 +67,15 @@ def test_every_way_to_search_meets_the_whole_pool_once(way: str) -> None:
     assert sorted(run.speeds) == pytest.approx(sorted(AIM.speeds))
     assert sum(run.costs) == pytest.approx(0.05 * len(AIM.indices))
     assert run.best()[-1] == AIM.speeds.max()
+
+
+def test_a_warm_start_knows_the_whole_pool_of_a_space_too_large_to_list() -> None:
+    large = pool("resnet18.C1(layout=NCHW16c)")
+    assert large.space.size > QUICKLY
+    run = replay(arm("warm", "transfer", {}), Setup(large, SOURCES, 0), 1)
+    learned = learned_prior(large, learn(SOURCES, 0, Lesson()))
+    scores, _ = learned.scores(large.space.columns(large.indices))
+    assert run.speeds[0] == large.speeds[np.argmax(scores)]
 
 
 @pytest.mark.parametrize("way", sorted(WAYS))
