@@ -13,7 +13,7 @@ Illegal: TypeAlias = Callable[[Columns], npt.NDArray[np.bool_]]
 
 QUICKLY = 2**20  # spaces up to this size take a tenth of a second to list
 LISTABLE = 2**22  # spaces up to this size are listed, once, to find the legal configurations: half a second
-_CHUNK = 2**16  # configurations whose columns stay in a cache
+_CHUNK = 2**14  # configurations whose columns stay in a cache
 _ROUNDS = 64
 
 
@@ -43,8 +43,8 @@ class Candidates:
         """All legal configurations in order, or None when the space is too large to list."""
         if self.space.size > LISTABLE:
             return None
-        chunks = [np.arange(start, min(start + _CHUNK, self.space.size)) for start in range(0, self.space.size, _CHUNK)]
-        return np.concatenate([chunk[self.legal(chunk)] for chunk in chunks])
+        everything = np.arange(self.space.size)
+        return everything[self.legal(everything)]
 
     @property
     def quickly_listed(self) -> bool:
@@ -53,7 +53,8 @@ class Candidates:
 
     def legal(self, indices: Indices) -> npt.NDArray[np.bool_]:
         """Which of these configurations can be built."""
-        return ~np.asarray(self.illegal(self.space.columns(indices)), dtype=np.bool_)
+        parts = [indices[start : start + _CHUNK] for start in range(0, max(len(indices), 1), _CHUNK)]
+        return ~np.concatenate([np.asarray(self.illegal(self.space.columns(part)), dtype=np.bool_) for part in parts])
 
     def unseen(self, indices: Indices) -> npt.NDArray[np.bool_]:
         """Which of these configurations were not proposed yet."""
