@@ -46,6 +46,8 @@ def make_engine(url: str, *, read_only: bool = False) -> Engine:
 
     Through a ``read_only`` one nothing can be written, and no file comes into being.
     """
+    if not url.isprintable():
+        raise DatabaseError(f"{hide_password(url)!a} has signs that cannot be shown: give the database another name")
     try:
         parsed = make_url(url)
     except (ArgumentError, ValueError) as error:  # a port that is no number is the latter

@@ -75,10 +75,17 @@ def test_a_text_that_is_not_utf8_is_refused_and_changes_nothing() -> None:
         session.add(samples.trial())
     with tunedb.open() as db:
         name = fingerprint(db)
-    for arguments in (["retract", name, "--reason", "caf\udce9"], ["stats", "--db", "sqlite:///caf\udce9.sqlite"]):
-        assert "'\\udce9' cannot be written as utf-8" in refused(Exit.USAGE, *arguments)
+    assert "'\\udce9' cannot be written as utf-8" in refused(Exit.USAGE, "retract", name, "--reason", "caf\udce9")
     with tunedb.open() as db:
         assert fingerprint(db) == name
+
+
+@pytest.mark.parametrize("name", ["caf\udce9", "two\nlines"])
+def test_a_database_whose_name_cannot_be_shown_is_refused_and_not_made(tmp_path: Path, name: str) -> None:
+    folder = tmp_path / "empty"
+    folder.mkdir()
+    assert "signs that cannot be shown" in refused(Exit.DATABASE, "stats", "--db", f"sqlite:///{folder}/{name}.sqlite")
+    assert list(folder.iterdir()) == []
 
 
 @pytest.mark.skipif(not FULL.exists(), reason="there is no full device to write to")
