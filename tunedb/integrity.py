@@ -1,7 +1,7 @@
 """Whether a database holds what it says: every fingerprint, median and verdict is worked out anew from its content."""
 
 import statistics
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -59,6 +59,11 @@ def _same(row: Row[Any], content: str) -> Iterator[str]:
         yield "its content has another fingerprint"
 
 
+def _median(seconds: float | None, times: Sequence[float]) -> Iterator[str]:
+    if seconds != (statistics.median(times) if times else None):
+        yield f"{seconds} is not the median of its times"
+
+
 def _workload(row: Row[Any]) -> Iterator[str]:
     workload = any_workload(row.operator, row.key)
     yield from _same(row, workload.fingerprint)
@@ -110,8 +115,7 @@ def _imported(row: Row[Any]) -> Iterator[str]:
     assert make is not None
     content = make(trial.times, trial.status, trial.run_seconds, trial.details)
     yield from _same(row, record_fingerprint(origin, row.schedule, content))
-    if trial.seconds != (statistics.median(trial.times) if trial.times else None):
-        yield f"{trial.seconds} is not the median of its times"
+    yield from _median(trial.seconds, trial.times)
     if row.verified:
         yield "it counts as verified, and nobody has verified it here"
 
@@ -119,8 +123,7 @@ def _imported(row: Row[Any]) -> Iterator[str]:
 def _verification(row: Row[Any]) -> Iterator[str]:
     environment = Environment(tuple(sorted(row.facts.items())))
     yield from _same(row, verification_fingerprint(row.trial, environment, row.created))
-    if row.seconds != (statistics.median(row.times) if row.times else None):
-        yield f"{row.seconds} is not the median of its times"
+    yield from _median(row.seconds, row.times)
 
 
 _Check = tuple[str, Select[Any], Callable[[Row[Any]], Iterator[str]]]
