@@ -16,7 +16,7 @@ from sqlalchemy import cast as sql_cast
 from tunedb import dialect
 from tunedb.errors import DatabaseError, NotFoundError
 from tunedb.preparation import stored_date
-from tunedb.records import is_right, read_trial, select_trials
+from tunedb.records import STANDING, Standing, is_right, read_trial, select_trials
 from tunedb.tables import (
     ENVIRONMENT,
     QUARANTINE,
@@ -173,20 +173,21 @@ def _merge_verifications(into: "Database", source: Connection) -> None:
                 dialect.insert_many(connection, VERIFICATION, columns, ready, fingerprints)
 
 
-def _known(connection: Connection, fingerprints: Sequence[str]) -> dict[str, tuple[int, str | None]]:
-    """Of the trials that are stored: the number of repeats, and why they were retracted."""
-    known: dict[str, tuple[int, str | None]] = {}
+def _known(connection: Connection, fingerprints: Sequence[str]) -> dict[str, tuple[Standing, str | None]]:
+    """Of the trials that are stored: what their copies here weigh, and why they were retracted."""
+    known: dict[str, tuple[Standing, str | None]] = {}
     for start in range(0, len(fingerprints), 500):
         some = TRIAL.c.fingerprint.in_(fingerprints[start : start + 500])
-        for row in connection.execute(select(TRIAL.c.fingerprint, TRIAL.c.repeats, TRIAL.c.retracted).where(some)):
-            known[row.fingerprint] = row.repeats, row.retracted
+        stored = select(TRIAL.c.fingerprint, TRIAL.c.retracted, *STANDING).where(some)
+        for name, retracted, *copy in connection.execute(stored):
+            known[name] = Standing.read(*copy), retracted
     return known
 
 
-def _update(connection: Connection, row: Any, repeats: int, retracted: str | None) -> tuple[bool, bool]:
-    """Take over what the other database knows more of a trial; whether it had more repeats, and a retraction."""
+def _update(connection: Connection, row: Any, copy: Standing, retracted: str | None) -> tuple[bool, bool]:
+    """Take over what the other database knows more of a trial; whether its copy stands, and it has a retraction."""
     mine = update(TRIAL).where(TRIAL.c.fingerprint == row.fingerprint)
-    more = row.repeats > repeats
+    more = Standing.read(row.repeats, row.seconds, json.loads(row.times)) > copy
     withdrawn = row.retracted is not None and retracted is None
     if more:
         columns = {name: getattr(row, name) for name in _MEASURED if name not in ("times", "verified")}

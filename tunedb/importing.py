@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from sqlalchemy import Connection
 
@@ -124,9 +124,8 @@ class _Unit:
     def __enter__(self) -> "_Unit":
         return self
 
-    def __exit__(self, *error: Any) -> None:
-        self._connection, self.records = None, 0
-        self._stack.__exit__(*error)
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+        self._leave(error)
 
     @property
     def is_open(self) -> bool:
@@ -139,11 +138,14 @@ class _Unit:
 
     def end(self) -> None:
         """Keep what was written."""
-        self.__exit__(None, None, None)
+        self._leave(None)
 
     def take_back(self) -> None:
-        error = _TakeBack()
-        self.__exit__(type(error), error, None)
+        self._leave(_TakeBack())
+
+    def _leave(self, error: BaseException | None) -> None:
+        self._connection, self.records = None, 0
+        self._stack.__exit__(type(error) if error else None, error, error.__traceback__ if error else None)
 
 
 class _TakeBack(Exception):  # noqa: N818  # nothing went wrong

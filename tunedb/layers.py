@@ -13,6 +13,7 @@ from typing import Any, Literal, NamedTuple, TypeVar, overload
 
 from sqlalchemy import Engine, select
 
+from tunedb import lookup
 from tunedb.compare import Measured
 from tunedb.confidence import judge
 from tunedb.database import Database, open_to_read
@@ -21,6 +22,7 @@ from tunedb.fallback import SOURCES, Fallback, Source
 from tunedb.foreign import ForeignTrial, ForeignWorkload
 from tunedb.freshness import Level
 from tunedb.lookup import Best
+from tunedb.records import STANDING, Standing
 from tunedb.tables import TRIAL
 from tunedb.verifications import Verification
 from tuner.target import Target
@@ -38,9 +40,9 @@ def base_urls() -> tuple[str, ...]:
 
 
 class _Known(NamedTuple):
-    """Of a trial: the most repeats that a layer has of it, and whether one has retracted it."""
+    """Of a trial: its copy that stands, of those that the layers have, and whether one of them has retracted it."""
 
-    repeats: int
+    standing: Standing
     retracted: bool
 
 
@@ -127,43 +129,61 @@ class Layered(Database):
         self, workload: Workload, n: int = 10, target: Target | None = None, *, freshness: Level = "any"
     ) -> tuple[Best, ...]:
         """As of a single database."""
-        of_each = n + 1
-        ranking, all_of_it = self._fastest(workload, of_each, target, freshness)
-        while len(ranking) <= n and not all_of_it:
-            of_each *= 4
-            ranking, all_of_it = self._fastest(workload, of_each, target, freshness)
-        if not ranking:
-            raise NotFoundError(f"every verified trial of {workload.label} is retracted in one of the layers")
+        listed = self._listed(workload, n + 1, target, freshness)
+        # As after a merge, the best of all is among the best of each; of equal ones, the upper layer's stays first.
+        fastest: dict[tuple[str, str], Best] = {}
+        for best in sorted(listed, key=lambda best: best.seconds):
+            fastest.setdefault((best.schedule.fingerprint, best.target.fingerprint), best)
+        ranking = list(fastest.values())
         following = [*(best.trial.times for best in ranking[1:]), None]
         pairs = list(zip(ranking, following, strict=True))[:n]
         return tuple(replace(best, confidence=judge(best.trial.times, times)) for best, times in pairs)
 
-    def _fastest(
-        self, workload: Workload, of_each: int, target: Target | None, freshness: Level
-    ) -> tuple[list[Best], bool]:
-        """The fastest schedules, from so many of each layer; and whether there are no more.
+    def _listed(self, workload: Workload, n: int, target: Target | None, freshness: Level) -> list[Best]:
+        """The ``n`` fastest schedules of each layer, by trials that count in all layers together.
 
-        As after a merge, what a layer has retracted does not count, and of copies that with the most repeats does.
+        As after a merge, what a layer has retracted does not count, and of copies one stands. Which trials these are
+        is known when they are listed; then each layer is asked anew, without those that do not count.
         """
-        answers = self._ask(lambda layer: layer.top(workload, of_each, target, freshness=freshness))
-        found = [replace(best, layer=layer.url) for layer, listed in answers for best in listed]
-        known = self._known({best.fingerprint for best in found})
-        fastest: dict[tuple[str, str], Best] = {}
-        for best in sorted(found, key=lambda best: best.seconds):  # of equal ones, the upper layer's stays first
-            if known[best.fingerprint] == _Known(len(best.trial.times), retracted=False):
-                fastest.setdefault((best.schedule.fingerprint, best.target.fingerprint), best)
-        # What is slower than the last one that a layer listed may be slower than its next one.
-        last = min((listed[-1].seconds for _, listed in answers if len(listed) == of_each), default=math.inf)
-        return [best for best in fastest.values() if best.seconds <= last], last == math.inf
+        aside: dict[str, set[str]] = {layer.url: set() for layer in self.layers}
+
+        def top_of(layer: Database) -> list[Best]:
+            without = aside[layer.url]
+            with layer.read() as connection:
+                # The more are in vain, the more are looked at in one turn.
+                found = lookup.top(connection, workload, n + len(without), target, freshness, without)
+            return [replace(best, layer=layer.url) for best in found]
+
+        while True:
+            try:
+                answers = self._ask(top_of)
+            except NotFoundError as missing:
+                if any(aside.values()):
+                    what = f"every verified trial of {workload.label} is retracted in one of the layers"
+                    raise NotFoundError(what) from missing
+                raise
+            known = self._known({best.fingerprint for _, listed in answers for best in listed})
+            in_vain = {
+                layer.url: {
+                    best.fingerprint
+                    for best in listed
+                    if known[best.fingerprint] != _Known(Standing.of(best.trial), retracted=False)
+                }
+                for layer, listed in answers
+            }
+            if not any(in_vain.values()):
+                return [best for _, listed in answers for best in listed[:n]]
+            for url, names in in_vain.items():
+                aside[url] |= names
 
     def history(self, workload: Workload, target: Target | str | None = None) -> tuple[Trial, ...]:
-        """All trials of ``workload`` in any layer, oldest first; one that several have, with the most repeats."""
+        """All trials of ``workload`` in any layer, oldest first; of one that several have, the copy that stands."""
         found: dict[tuple[Any, ...], Trial] = {}
         for layer in self.layers:
             for trial in layer.history(workload, target):
                 identity = (trial.created, trial.sequence, trial.schedule.fingerprint, trial.target.fingerprint)
                 known = found.get(identity)
-                if known is None or len(known.times) < len(trial.times):
+                if known is None or Standing.of(known) < Standing.of(trial):
                     found[identity] = trial
         return tuple(sorted(found.values(), key=lambda trial: trial.created))
 
@@ -220,13 +240,14 @@ class Layered(Database):
 
     def _known(self, trials: set[str]) -> dict[str, _Known]:
         """What all layers together know of the trials with these fingerprints."""
-        columns = (TRIAL.c.fingerprint, TRIAL.c.repeats, TRIAL.c.retracted)
+        columns = (TRIAL.c.fingerprint, TRIAL.c.retracted, *STANDING)
         found: dict[str, _Known] = {}
         for layer in self.layers:
             with layer.read() as connection:
-                for name, repeats, retracted in connection.execute(select(*columns).where(columns[0].in_(trials))):
-                    known = found.get(name, _Known(0, False))
-                    found[name] = _Known(max(known.repeats, repeats), known.retracted or retracted is not None)
+                for name, retracted, *copy in connection.execute(select(*columns).where(columns[0].in_(trials))):
+                    here = _Known(Standing.read(*copy), retracted is not None)
+                    known = found.get(name, here)
+                    found[name] = _Known(max(known.standing, here.standing), known.retracted or here.retracted)
         return found
 
 

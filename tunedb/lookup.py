@@ -8,7 +8,7 @@ passes over the others.
 """
 
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Set
 from dataclasses import dataclass
 from functools import cache
 from typing import TYPE_CHECKING, Any
@@ -135,12 +135,20 @@ def best(connection: Connection, workload: Workload, target: Target | None, leve
 
 
 def top(
-    connection: Connection, workload: Workload, n: int, target: Target | None, level: Level = "any"
+    connection: Connection,
+    workload: Workload,
+    n: int,
+    target: Target | None,
+    level: Level = "any",
+    without: Set[str] = frozenset(),
 ) -> tuple[Best, ...]:
-    """The ``n`` fastest schedules, each by its best trial and compared with the next one. Otherwise as ``best``."""
+    """The ``n`` fastest schedules, each by its best trial and compared with the next one. Otherwise as ``best``.
+
+    None of the trials ``without``, by their fingerprints, counts.
+    """
     wanted = demand(connection, level, workload, target or Target.host())
-    statement = _top(_where(target), wanted is not None)
-    question = _question(workload, target, wanted)
+    statement = _top(_where(target), wanted is not None, bool(without))
+    question = {**_question(workload, target, wanted), **({"without": tuple(without)} if without else {})}
     among = 2 * n + 8
     rows = statement.all(connection, **question, n=n + 1, others=among - 1)
     while 0 < len(rows) <= n and rows[0].slowest is not None:  # they are of few schedules, and there are more of them
@@ -241,15 +249,19 @@ def _fastest_first(trial: Any) -> tuple[Any, ...]:
     return trial.seconds, trial.created.desc(), trial.fingerprint
 
 
-def _counts(trial: FromClause, fresh: bool) -> ColumnElement[bool]:
+def _counts(trial: FromClause, fresh: bool, without: bool = False) -> ColumnElement[bool]:
     """What a trial must be to answer."""
-    good = and_(trial.c.verified, trial.c.error <= bindparam("tolerance"))
-    return and_(good, is_fresh(trial)) if fresh else good
+    conditions = [trial.c.verified, trial.c.error <= bindparam("tolerance")]
+    if fresh:
+        conditions.append(is_fresh(trial))
+    if without:
+        conditions.append(trial.c.fingerprint.not_in(bindparam("without", expanding=True)))
+    return and_(*conditions)
 
 
-def _on(trial: FromClause, workload: FromClause, target: ColumnElement[int], fresh: bool) -> ColumnElement[bool]:
-    """What counts of one workload on one target."""
-    return and_(trial.c.workload_id == workload.c.id, trial.c.target_id == target, _counts(trial, fresh))
+def _on(trial: FromClause, workload: FromClause, target: ColumnElement[int], *which: bool) -> ColumnElement[bool]:
+    """What counts of one workload on one target; ``which`` as for ``_counts``."""
+    return and_(trial.c.workload_id == workload.c.id, trial.c.target_id == target, _counts(trial, *which))
 
 
 def _first(
@@ -299,14 +311,14 @@ def _best_statement(where: str, fresh: bool) -> Select[Any]:
     return select_trials(runner_up.label("runner_up")).where(TRIAL.c.id == fastest)
 
 
-def _top_statement(where: str, fresh: bool) -> Select[Any]:
+def _top_statement(where: str, *which: bool) -> Select[Any]:
     """The best trial of each schedule that the fastest trials have, in order.
 
     These are all that are as fast as the one after ``others`` on some target, where there are so many: ``slowest`` is
     its time, else null. The index gives it, and no slower trial is read.
     """
     each, place, same = TRIAL.alias("each"), TARGET.alias("place"), WORKLOAD.alias("same")
-    last = _first("seconds", each, _on(each, same, place.c.id, fresh), after=bindparam("others", type_=Integer()))
+    last = _first("seconds", each, _on(each, same, place.c.id, *which), after=bindparam("others", type_=Integer()))
     asked = and_(same.c.problem == bindparam("problem"), place.c[where] == bindparam("where"))
     slowest = select(func.min(last).label("seconds")).select_from(place.join(same, asked)).cte("slowest")
     bound = select(slowest.c.seconds).scalar_subquery()
@@ -314,7 +326,7 @@ def _top_statement(where: str, fresh: bool) -> Select[Any]:
     ranked = (
         select(each.c.id, rank.label("rank"))
         .select_from(each.join(place).join(same))
-        .where(asked, _counts(each, fresh), each.c.seconds <= func.coalesce(bound, sys.float_info.max))
+        .where(asked, _counts(each, *which), each.c.seconds <= func.coalesce(bound, sys.float_info.max))
         .subquery()
     )
     return (
@@ -331,5 +343,5 @@ def _best(where: str, fresh: bool) -> Prepared:
 
 
 @cache
-def _top(where: str, fresh: bool) -> Prepared:
-    return Prepared(_top_statement(where, fresh))
+def _top(where: str, fresh: bool, without: bool) -> Prepared:
+    return Prepared(_top_statement(where, fresh, without))

@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from functools import lru_cache
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 from sqlalchemy import Boolean, ColumnElement, Connection, Row, Select, Table, Text, and_, bindparam, select, update
 from sqlalchemy import cast as sql_cast
@@ -22,6 +22,28 @@ from tuner.workload import Workload, parse
 
 Rounds = Sequence[Sequence[float]]
 Outcome = Literal["new", "duplicate", "conflict"]
+
+
+class Standing(NamedTuple):
+    """Which copy of a trial stands when databases have several: the largest. It has the most repeats; of as many, it
+    is the slower one, so that copies which grew apart say the same wherever they meet.
+    """
+
+    repeats: int
+    seconds: float
+    times: tuple[float, ...]
+
+    @classmethod
+    def of(cls, trial: Trial) -> "Standing":
+        return cls(len(trial.times), trial.seconds or 0.0, trial.times)
+
+    @classmethod
+    def read(cls, repeats: int, seconds: float | None, times: Rounds) -> "Standing":
+        """That of a row with the columns ``STANDING``."""
+        return cls(repeats, seconds or 0.0, flatten(times))
+
+
+STANDING = (TRIAL.c.repeats, TRIAL.c.seconds, TRIAL.c.times)
 
 
 def select_trials(*more: Any) -> Select[Any]:
@@ -126,7 +148,7 @@ class Writer:
     def trial(self, trial: Trial, session: str, session_id: int, rounds: Rounds) -> Outcome:
         """Add a trial of the session with that fingerprint and id; ``rounds`` are its times, round by round.
 
-        A trial that is stored already gets the rounds that it lacks. Another one that has its place in the session
+        Of a trial that is stored already, the copy that stands stays. Another one that has its place in the session
         is a conflict, and stays.
         """
         identity = trial_fingerprint(trial, session)
@@ -155,11 +177,12 @@ class Writer:
         }
         if dialect.insert_if_new(self._connection, TRIAL, values) is not None:
             return "new"
-        row = self._connection.execute(_STORED_TIMES, {"fingerprint": identity}).one_or_none()
+        row = self._connection.execute(_STORED, {"fingerprint": identity}).one_or_none()
         if row is None:
             return "conflict"
-        if len(stored) > len(row.times):
-            self.set_times(row.id, trial, stored)
+        trial_id, *copy = row
+        if Standing.of(trial) > Standing.read(*copy):
+            self.set_times(trial_id, trial, stored)
         return "duplicate"
 
     def set_times(self, trial_id: int, trial: Trial, rounds: Rounds) -> None:
@@ -257,7 +280,7 @@ _FIND: dict[str, Select[int]] = {
 _FIND_TEMPLATE: Select[int] = select(TEMPLATE.c.id).where(
     TEMPLATE.c.name == bindparam("name"), TEMPLATE.c.version == bindparam("version")
 )
-_STORED_TIMES = select(TRIAL.c.id, TRIAL.c.times).where(TRIAL.c.fingerprint == bindparam("fingerprint"))
+_STORED = select(TRIAL.c.id, *STANDING).where(TRIAL.c.fingerprint == bindparam("fingerprint"))
 _SET_TIMES = (
     update(TRIAL)
     .where(TRIAL.c.id == bindparam("trial_id"))

@@ -79,6 +79,17 @@ def test_a_merge_takes_over_more_repeats_and_retractions(db: Database, other: Da
     assert other.merge(db).extended == 0
 
 
+def test_copies_that_grew_apart_come_together_again(db: Database, other: Database) -> None:
+    fill(db, 0, 0.5)
+    other.merge(db)
+    for database, seconds in ((db, 0.25), (other, 0.125)):
+        with database.session(samples.arguments(0)) as session:
+            session.extend_times(0, (seconds,) * 7)
+    assert (db.merge(other).extended, other.merge(db).extended) == (0, 1)
+    assert db.best(*BEST) == other.best(*BEST)
+    assert db.best(*BEST).seconds == 0.25  # of as many repeats, the slower ones
+
+
 def test_a_merge_says_how_many_trials_had_no_place(db: Database, other: Database) -> None:
     fill(db, 0, 0.5)
     other.merge(db)

@@ -109,6 +109,16 @@ def test_retracted_schedules_make_room_for_the_next_ones(db: Database, layered: 
     assert len(layered.top(samples.WORKLOAD, 100, samples.TARGET)) == 5
 
 
+def test_a_trial_that_does_not_count_does_not_hide_another_of_its_schedule(db: Database, layered: Database) -> None:
+    again = replace(timed(1, 1.25), schedule=samples.trial(0).schedule)
+    store(db, timed(0, 0.25))
+    layered.merge(db)
+    layered.retract(db.best(*QUESTION).fingerprint, "throttled")
+    store(db, again, timed(2, 2.25))
+    assert [best.seconds for best in layered.top(samples.WORKLOAD, 3, samples.TARGET)] == [1.25, 2.25]
+    assert layered.best(*QUESTION).confidence.runner_up == 2.25
+
+
 def test_what_a_layer_has_retracted_is_no_fallback_of_another(db: Database, layered: Database) -> None:
     target, asked = Target.host(1), matmul(m=64, k=64, n=128)
     fill(db, SMALL, target, count=2)
@@ -148,6 +158,16 @@ def test_a_record_that_a_layer_has_retracted_answers_no_more(db: Database, layer
     layered.retract(second.fingerprint, "no")
     with pytest.raises(NotFoundError, match="retracted in one of the layers"):
         layered.imported(workload)
+
+
+def test_of_copies_with_as_many_repeats_the_slower_one_answers(db: Database, layered: Database) -> None:
+    store(db, timed(0, 0.25))
+    layered.merge(db)
+    for database, seconds in ((db, 0.5), (layered, 0.75)):
+        with database.session(samples.arguments()) as session:
+            session.extend_times(0, (seconds,) * 8)
+    assert (layered.best(*QUESTION).seconds, layered.best(*QUESTION).layer) == (0.75, layered.url)
+    assert layered.history(samples.WORKLOAD)[0].seconds == 0.75
 
 
 def test_what_one_layer_lists_does_not_hide_what_comes_after_the_retracted_ones_of_another(
