@@ -216,7 +216,7 @@ class _Run:
 
     def _store_own(self, writer: Writer, record: Record) -> str | None:
         session, session_id = writer.session(record.session, record.session_created)
-        outcome = writer.trial(record.trial, session, session_id, record.rounds)
+        outcome = writer.trial(record.trial, session, session_id, record.rounds, record.retracted)
         self.new += outcome == "new"
         if outcome == "conflict":
             return f"another trial is stored as number {record.trial.sequence} of this session"

@@ -145,11 +145,13 @@ class Writer:
         self._connection = connection
         self._ids: dict[tuple[str, str], int] = {}
 
-    def trial(self, trial: Trial, session: str, session_id: int, rounds: Rounds) -> Outcome:
+    def trial(
+        self, trial: Trial, session: str, session_id: int, rounds: Rounds, retracted: str | None = None
+    ) -> Outcome:
         """Add a trial of the session with that fingerprint and id; ``rounds`` are its times, round by round.
 
-        Of a trial that is stored already, the copy that stands stays. Another one that has its place in the session
-        is a conflict, and stays.
+        ``retracted`` says why nobody should use it, if so, also when it is stored already. Of a trial that is, the copy
+        that stands stays. Another one that has its place in the session is a conflict, and stays.
         """
         identity = trial_fingerprint(trial, session)
         stored = [list(each) for each in rounds if each]
@@ -164,7 +166,7 @@ class Writer:
             "sequence": trial.sequence,
             "config": {name: list(v) if isinstance(v, tuple) else v for name, v in trial.config.items()},
             "status": trial.status.value,
-            "verified": is_right(trial),
+            "verified": is_right(trial) and retracted is None,
             "seconds": trial.seconds,
             "spread": trial.spread,
             "repeats": len(trial.times),
@@ -174,6 +176,7 @@ class Writer:
             "compile_seconds": trial.compile_seconds,
             "run_seconds": trial.run_seconds,
             "created": trial.created,
+            "retracted": retracted,
         }
         if dialect.insert_if_new(self._connection, TRIAL, values) is not None:
             return "new"
@@ -183,6 +186,8 @@ class Writer:
         trial_id, *copy = row
         if Standing.of(trial) > Standing.read(*copy):
             self.set_times(trial_id, trial, stored)
+        if retracted is not None:
+            self._connection.execute(_RETRACT, {"trial_id": trial_id, "reason": retracted})
         return "duplicate"
 
     def set_times(self, trial_id: int, trial: Trial, rounds: Rounds) -> None:
@@ -286,6 +291,12 @@ _SET_TIMES = (
     .where(TRIAL.c.id == bindparam("trial_id"))
     .values({name: bindparam(name) for name in ("times", "repeats", "seconds", "spread")})
     .values(verified=and_(bindparam("verified", type_=Boolean), TRIAL.c.retracted.is_(None)))
+)
+
+_RETRACT = (
+    update(TRIAL)
+    .where(TRIAL.c.id == bindparam("trial_id"), TRIAL.c.retracted.is_(None))
+    .values(retracted=bindparam("reason"), verified=False)
 )
 
 

@@ -63,7 +63,7 @@ class Redactor:
         return replace(
             trial,
             environment=self._environment(trial.environment),
-            message=self._optional(trial.message),
+            message=self.optional(trial.message),
         )
 
     def foreign(self, trial: ForeignTrial) -> ForeignTrial:
@@ -76,8 +76,8 @@ class Redactor:
             workload=workload,
             target=ForeignTarget.from_json({**self.value(target.to_json()), "format": target.format}),
             environment=self._environment(trial.environment),
-            message=self._optional(trial.message),
-            retracted=self._optional(trial.retracted),
+            message=self.optional(trial.message),
+            retracted=self.optional(trial.retracted),
             details=self.value(trial.details),
             arguments=self.value(trial.arguments),
         )
@@ -88,7 +88,7 @@ class Redactor:
     def _environment(self, environment: Environment) -> Environment:
         return Environment(tuple(sorted(self.value(dict(environment.facts)).items())))
 
-    def _optional(self, text: str | None) -> str | None:
+    def optional(self, text: str | None) -> str | None:
         return None if text is None else self.text(text)
 
 

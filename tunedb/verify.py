@@ -98,9 +98,7 @@ def _adopt(database: "Database", fingerprint: str) -> None:
     with database.write() as connection:
         writer = Writer(connection)
         session, session_id = writer.session(row.arguments, row.session_created)
-        writer.trial(read_trial(row), session, session_id, row.times)
-        if row.retracted is not None:
-            care.retract(connection, fingerprint, row.retracted)
+        writer.trial(read_trial(row), session, session_id, row.times, row.retracted)
 
 
 def _verify(group: Sequence[Measured], measurer: Measurer, seed: int) -> list[Verification]:

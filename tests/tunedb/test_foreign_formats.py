@@ -147,6 +147,15 @@ def test_a_failure_of_autotvm_has_a_status_and_no_time(db: Database, log: Write)
         db.imported(C2)
 
 
+def test_a_retracted_record_is_not_given_to_another_tool(db: Database, log: Write) -> None:
+    db.import_log(log(logs.autotvm(0), logs.autotvm(1)))
+    written = exported(db, "autotvm").splitlines()
+    db.retract(db.imported(C2)[0].fingerprint, "throttled")
+    assert len(written) == 2
+    assert len(exported(db, "autotvm").splitlines()) == 1
+    assert [row["retracted"] for row in csv.DictReader(io.StringIO(exported(db, "csv")))].count("throttled") == 1
+
+
 def test_every_format_goes_round(tmp_path: Path, db: Database, log: Write) -> None:
     db.import_log(log(logs.autotvm(0), logs.FAILED))
     (tmp_path / "kernel_T4.json").write_text(json.dumps(logs.t4()))

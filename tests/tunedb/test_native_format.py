@@ -97,6 +97,25 @@ def test_rounds_that_were_confirmed_since_come_along(other: Database, log: str) 
     assert other.history(samples.WORKLOAD)[2].times == (1e-3, 2e-3, 1.5e-3, 1e-3)
 
 
+def test_a_retracted_trial_stays_one(db: Database, other: Database, log: str) -> None:
+    imported(other, io.StringIO(log))
+    best = db.best(samples.WORKLOAD, samples.TARGET)
+    db.retract(best.fingerprint, "the fan was off")
+    assert imported(other, io.StringIO(exported(db))).duplicate == 3
+    for database in (db, other):
+        assert database.best(samples.WORKLOAD, samples.TARGET).fingerprint != best.fingerprint
+    assert exported(other) == exported(db)
+    assert imported(other, io.StringIO(log)).duplicate == 3  # written before it was retracted
+    assert exported(other) == exported(db)
+
+
+def test_a_trial_that_was_retracted_elsewhere_is_imported_as_such(db: Database, other: Database, log: str) -> None:
+    db.retract(db.best(samples.WORKLOAD, samples.TARGET).fingerprint, "the fan was off")
+    assert imported(other, io.StringIO(exported(db))).new == 3
+    assert other.best(samples.WORKLOAD, samples.TARGET).trial == db.best(samples.WORKLOAD, samples.TARGET).trial
+    assert other.check().problems == ()
+
+
 def test_an_imported_session_can_be_continued(other: Database, log: str) -> None:
     imported(other, io.StringIO(log))
     with other.session(samples.arguments()) as session:
@@ -121,6 +140,7 @@ def test_an_export_can_be_of_one_workload(db: Database, log: str) -> None:
         ({"format": "other"}, "format is 'other'"),
         ({"version": 2}, "version 2 of the format; this tunedb reads 1: upgrade tunedb"),
         ({"colour": "red"}, "unknown field 'colour'"),
+        ({"retracted": 7}, "retracted must be text"),
         ({"workload": "matmul(m=1"}, "at position"),
         ({"workload": 7}, "workload must be text"),
         ({"workload": f"matmul(m={10**9},k={10**9},n=9)"}, "larger than any machine"),

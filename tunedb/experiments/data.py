@@ -77,7 +77,8 @@ def _of_log(path: str) -> tuple[list[Trial], str]:
             if isinstance(item, Rejected):
                 raise FormatError(f"{path}, line {item.line}: {item.reason}")
             assert isinstance(item.record, native.Record)
-            trials.append(item.record.trial)
+            if item.record.retracted is None:
+                trials.append(item.record.trial)
     return trials, hashlib.sha256(Path(path).read_bytes()).hexdigest()
 
 

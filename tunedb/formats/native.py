@@ -44,12 +44,13 @@ _DEEPEST = 50  # levels of lists and objects; a record has six
 
 @dataclass(frozen=True)
 class Record:
-    """One line: a trial, its times round by round, and the session it belongs to."""
+    """One line: a trial, its times round by round, the session it belongs to, and why nobody should use it."""
 
     trial: Trial
     rounds: tuple[tuple[float, ...], ...]
     session: Mapping[str, Any]  # the arguments of the session
     session_created: datetime
+    retracted: str | None = None
 
 
 def encode(record: Record) -> str:
@@ -62,6 +63,8 @@ def encode(record: Record) -> str:
         "session": {"arguments": dict(record.session), "created": _date_text(record.session_created)},
         "created": _date_text(record.trial.created),
     }
+    if record.retracted is not None:
+        data["retracted"] = record.retracted
     return json.dumps(data, separators=(",", ":"), allow_nan=False)
 
 
@@ -71,7 +74,7 @@ def decode(line: str) -> Record:
     _check_header(data)
     for name in _FIELDS - data.keys():
         raise FormatError(f"{name} is missing")
-    for name in data.keys() - _FIELDS:
+    for name in data.keys() - _FIELDS - {"retracted"}:
         raise FormatError(f"unknown field {name!r}")
     rounds = _rounds(data["times"])
     session = _dictionary(data["session"], "session")
@@ -95,7 +98,8 @@ def decode(line: str) -> Record:
         raise FormatError("a correct trial must have times")
     arguments = _dictionary(session.get("arguments"), "session.arguments")
     canonical_json(dict(arguments))  # a float in it would make its fingerprint depend on the writer
-    return Record(trial, rounds, arguments, _date(session.get("created"), "session.created"))
+    retracted = _optional_text(data.get("retracted"), "retracted")
+    return Record(trial, rounds, arguments, _date(session.get("created"), "session.created"), retracted)
 
 
 def knows(head: bytes) -> bool:
@@ -112,15 +116,16 @@ def read(source: Source, about: About) -> Iterator[Parsed | Rejected]:
 
 def write(database: "Database", stream: TextIO, selection: Selection) -> int:
     """Write our own trials, oldest first. Returns how many. Records of other tools have no place in this format."""
-    statement = select_trials(SESSION.c.arguments, SESSION.c.created.label("session_created")).join(
-        SESSION, TRIAL.c.session_id == SESSION.c.id
-    )
+    more = (TRIAL.c.retracted, SESSION.c.arguments, SESSION.c.created.label("session_created"))
+    statement = select_trials(*more).join(SESSION, TRIAL.c.session_id == SESSION.c.id)
     written = 0
     with database.read() as connection:
         for row in connection.execute(selection.narrow(statement).execution_options(yield_per=1000)):
             rounds = tuple(map(tuple, row.times))
-            trial = read_trial(row) if selection.redactor is None else selection.redactor.own(read_trial(row))
-            stream.write(encode(Record(trial, rounds, row.arguments, row.session_created)) + "\n")
+            trial, retracted = read_trial(row), row.retracted
+            if selection.redactor is not None:
+                trial, retracted = selection.redactor.own(trial), selection.redactor.optional(retracted)
+            stream.write(encode(Record(trial, rounds, row.arguments, row.session_created, retracted)) + "\n")
             written += 1
     return written
 

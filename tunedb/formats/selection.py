@@ -61,10 +61,13 @@ class Selection:
         return [(self.redactor.text(key), self.redactor.text(device)) for key, device in places]
 
     def foreign(self, database: "Database", *formats: str) -> Generator[ForeignTrial, None, None]:
-        """The records of other tools, or those in these formats, in bounded memory."""
+        """The records of other tools, or those in these formats, in bounded memory.
+
+        Those of a format are without the retracted ones, for a log of another tool cannot say that they are.
+        """
         statement = select_foreign()
         if formats:
-            statement = statement.where(SESSION.c.origin.in_(formats))
+            statement = statement.where(SESSION.c.origin.in_(formats), TRIAL.c.retracted.is_(None))
         with database.read() as connection:
             for trial in read_all(connection, self.narrow(statement)):
                 yield trial if self.redactor is None else self.redactor.foreign(trial)

@@ -12,6 +12,7 @@ from click.testing import CliRunner, Result
 
 from tests.tuner.experiment.pools import exported, trials
 from tunedb.cli import main
+from tunedb.experiments.data import load
 from tunedb.experiments.declared import ExperimentError, find, read
 from tunedb.experiments.goals import judge
 from tunedb.experiments.results import collect, quantiles
@@ -161,6 +162,13 @@ def test_a_database_can_be_replayed_instead(folder: Path) -> None:
     assert imported.exit_code == 0, imported.output
     (folder / "trials.jsonl").unlink()
     assert ran(folder, "--data", url)["runs"] == {"question": 12}
+
+
+def test_retracted_trials_are_not_replayed(folder: Path) -> None:
+    log = folder / "trials.jsonl"
+    first, *others = log.read_text().splitlines()
+    log.write_text("\n".join([json.dumps({**json.loads(first), "retracted": "throttled"}), *others]))
+    assert load(str(log)).trials == len(others)
 
 
 def test_the_list_says_what_is_asked(folder: Path) -> None:
