@@ -270,6 +270,52 @@ def test_float32_is_split_only_where_there_are_registers_for_matrices() -> None:
     assert by_default == ["split", "direct"]
 
 
+def stored_pairs_of_channels(depth: int) -> Schedule:
+    """What the template wrote before columns and channels, or rows and columns, were seen as one axis by ``split``."""
+    inside = ("kh", "cib", "ci.0", "kw", "p", "q", "oh.1", "ow.1", "ci.1", "ci.2", "co")
+    return Schedule(
+        (
+            Algorithm("conv2d", "split"),
+            Split("conv2d", "oh", (3,)),
+            Split("conv2d", "ow", (9,), "shift"),
+            Split("conv2d", "ci", (depth, 2)),
+            Reorder("conv2d", ("n", "cob", "oh.0", "ow.0", *inside)),
+            CacheWrite("conv2d", "ow.0"),
+            Unroll("conv2d", ("oh.1", "p", "q")),
+            Vectorize("conv2d", "co"),
+            Pack("conv2d", "weight", ("cob", "kh", "cib", "ci.0", "kw", "q", "ci.1", "co", "ci.2")),
+            Dot("conv2d", "ci.2"),
+            Matrix("conv2d", "ow.1", "ci.1"),
+            Reorder("parts", ("pn", "pc", "py", "px", "pp", "pb")),
+            Unroll("parts", ("pp",)),
+            Vectorize("parts", "pb"),
+        )
+    )
+
+
+@X86
+@pytest.mark.parametrize(
+    ("key", "depth", "refused"),
+    [
+        ("conv2d(ci=2,h=5,w=9,co=16,k=3,pad=1,layout=NCHW16c)", 1, True),
+        ("conv2d(ci=2,h=5,w=9,co=16,k=3,pad=1,layout=NCHW16c)", 3, True),  # columns and channels were named ci
+        ("conv2d(ci=16,h=5,w=9,co=16,k=3,pad=1,layout=NCHW16c)", 8, False),
+        ("conv2d(ci=16,h=5,w=9,co=16,k=1,layout=NCHW16c,epilogue=bias)", 8, False),
+    ],
+)
+def test_a_stored_schedule_of_split_is_refused_or_right(key: str, depth: int, refused: bool) -> None:
+    workload, schedule, target = parse(key), stored_pairs_of_channels(depth), with_tiles()
+    assert_right(workload, schedule, Target.host(threads=1, isa="avx512"))  # by vectors, which need no whole tiles
+    if refused:
+        with pytest.raises(ScheduleError, match=r"^loop ci\.1: products of matrices are of whole tiles only.*$"):
+            build(workload, schedule, target)
+        return
+    arrays = random_arrays(workload, seed=0)
+    expected = reference(workload, arrays)
+    result, _ = compute(build(workload, schedule, target), target, arrays)
+    np.testing.assert_allclose(result, expected, rtol=0, atol=1e-5 * np.abs(expected).max())
+
+
 @pytest.mark.parametrize("key", ["conv2d(ci=4,h=5,w=5,co=4,k=1)", CHANNELS])
 def test_what_cannot_be_split_is_refused(key: str) -> None:
     with pytest.raises(ScheduleError, match="split is for operands of float32 in a blocked layout"):

@@ -91,6 +91,23 @@ def test_the_default_is_a_legal_configuration_of_the_space(name: str, threads: i
             assert not template.illegal(workload, target, columns).any(), f"{workload.label} on {target.name}"
 
 
+@pytest.mark.parametrize("isa", TARGETS)
+@pytest.mark.parametrize(
+    "key",
+    [
+        "depthwise_conv2d(c=96,h=9,w=41,k=4,pad=7x5x0x7,dilation=1x3,layout=NCHW32c,epilogue=bias)",
+        "depthwise_conv2d(c=192,h=3,w=6,k=5x11,pad=3x0x0x8,layout=NCHW64c)",
+        "depthwise_conv2d(n=3,c=7,h=12,w=32,k=7x3,pad=0x7x3x3,layout=NCHW8c)",
+    ],
+)
+def test_the_default_writes_no_more_of_a_large_window_out_than_is_legal(key: str, isa: str) -> None:
+    workload, target = parse(key), TARGETS[isa]
+    template = template_for(workload, target)
+    default = template.default(workload, target)
+    assert not template.illegal(workload, target, numeric(default, template.space(workload, target))).any()
+    assert_right(workload, template.schedule(workload, target, default), target)
+
+
 @pytest.mark.parametrize("key", KEYS)
 def test_legal_configurations_are_a_fair_part_of_the_space_and_lower(key: str) -> None:
     """Search draws until it finds legal ones: they must not be needles in a haystack."""
@@ -154,7 +171,7 @@ def random_convolution(rng: Random) -> Workload:
     counts = (1, 3, 5, 16, 21) if block is None else (1, 3, block, 2 * block)
     operator = rng.choice(("conv2d", "conv2d", "depthwise_conv2d"))
     channels = {name: rng.choice(counts) for name in (("ci", "co") if operator == "conv2d" else ("c",))}
-    k, dilation = ([rng.randint(1, largest) for _ in range(2)] for largest in (5, 3))
+    k, dilation = ([rng.randint(1, largest) for _ in range(2)] for largest in (7, 3))
     return make(
         operator,
         **channels,

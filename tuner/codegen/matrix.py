@@ -67,8 +67,9 @@ class MatrixWriter(ValueWriter):
         """Write what the loop of rows does, or the part of it that matrix registers do; whether that is all."""
         loops, store = _innermost(loop)
         for inner in {loop.axis: loop for loop in reversed(loops)}.values():  # the outermost of each axis
-            if self._turns_left(inner) != inner.extent:
-                raise ScheduleError(f"loop {inner.name}: products of matrices are of whole tiles only")
+            if (left := self._turns_left(inner)) != inner.extent:
+                there = f"{left:g} of its {inner.extent} turns are there"
+                raise ScheduleError(f"loop {inner.name}: products of matrices are of whole tiles only, and {there}")
         if not self.settled.issuperset(store.guards):
             raise ScheduleError("what has conditions within a tile cannot be a product of matrices")
         self.vector = (loops[-1].name, int(loops[-1].extent))

@@ -22,7 +22,17 @@ from tuner.schedule import (
 )
 from tuner.space import Choice, Columns, Config, Flag, Knob, Space
 from tuner.target import Target
-from tuner.templates.template import CODE_LIMIT, UNROLL_LIMIT, Template, bodies, ceil, logarithms, tiles, up_to
+from tuner.templates.template import (
+    CODE_LIMIT,
+    UNROLL_LIMIT,
+    Template,
+    bodies,
+    ceil,
+    logarithms,
+    numeric,
+    tiles,
+    up_to,
+)
 from tuner.workload import Workload
 
 STAGE = "depthwise_conv2d"
@@ -168,20 +178,22 @@ def _default(workload: Workload, target: Target) -> dict[str, Any]:
     values: dict[str, Any] = {knob.name: knob.values for knob in space.knobs}
     widths = [w for w in values["tile_ow"] if w * shape.parts <= target.registers // 2 - 2] or [1]
     tile_ow = max(widths, key=lambda w: (w / (ceil(shape.across, w) * w), w))
-    block_oh = max(b for b in values["block_oh"] if b <= max(1, shape.oh // 4))
     config: dict[str, Any] = {
         "tile_oh": 1,
         "tile_ow": tile_ow,
-        "block_oh": block_oh,
-        "unroll_kh": int(shape.kh > 1 and shape.kh * shape.kw * tile_ow * shape.parts <= UNROLL_LIMIT),
-        "unroll_kw": int(shape.kw > 1 and shape.kw * tile_ow * shape.parts <= UNROLL_LIMIT),
+        "block_oh": max(b for b in values["block_oh"] if b <= max(1, shape.oh // 4)),
         "fence": 0,
         "outer": "c,oh",
     }
     if not shape.blocked and (rows := _rows(shape, values, target)):
-        config |= rows
-    elif shape.padded:
-        config["pad"] = "skip" if shape.blocked and (config["unroll_kw"] or shape.kw == 1) else "task"
+        return config | rows
+    # As much of the window is written out as the limits on code allow: all of it, a row of it, or nothing.
+    for whole, row in ((shape.kh > 1, shape.kw > 1), (False, shape.kw > 1), (False, False)):
+        config |= {"unroll_kh": int(whole), "unroll_kw": int(row)}
+        if shape.padded:
+            config["pad"] = "skip" if shape.blocked and (row or shape.kw == 1) else "task"
+        if not _illegal(workload, target, numeric(config, space)).any():
+            break
     return config
 
 
