@@ -12,6 +12,7 @@ from tunedb.experiments.results import Results, collect
 from tunedb.experiments.summary import MARKS, summarise
 
 PAGE = "README.md"
+OTHER_PROGRAM = "run by another version of the program than wrote this page"
 
 
 def report(experiments: Sequence[Experiment], results: Path, folder: Path) -> list[dict[str, Any]]:
@@ -93,15 +94,16 @@ def _section(results: Results, summary: Mapping[str, Any], drawn: Sequence[Path]
 
 def _conditions(experiment: Experiment, summary: Mapping[str, Any]) -> str:
     runs = f"{len(experiment.workloads)} workloads, {experiment.seeds} seeds, {experiment.trials} trials"
+    stale = "" if summary["this_program"] else f" {OTHER_PROGRAM[0].upper()}{OTHER_PROGRAM[1:]}."
     if experiment.mode == "real":
-        return f"Real: {runs}, {experiment.threads} thread(s)."
+        return f"Real: {runs}, {experiment.threads} thread(s).{stale}"
     facts = summary["data"]["environment"]
     where = ", ".join(facts[name] for name in ("cpu", "os") if name in facts)
     learned = f" Learned from {len(experiment.sources)} workloads." if experiment.sources else ""
     only = f" Only configurations with {', '.join(f'{k}={v}' for k, v in experiment.knobs.items())}." * bool(
         experiment.knobs
     )
-    return f"Replay of trials measured on {where}, LLVM {facts.get('llvm', 'unknown')}: {runs}.{learned}{only}"
+    return f"Replay of trials measured on {where}, LLVM {facts.get('llvm', 'unknown')}: {runs}.{learned}{only}{stale}"
 
 
 def _row(name: str, each: Mapping[str, Any], marks: Sequence[int], area: str, seconds: str) -> str:

@@ -4,14 +4,17 @@ import json
 import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from shutil import copytree
+from typing import Any, Literal
 
 import numpy as np
 import pytest
 from click.testing import CliRunner, Result
 
+import tuner
 from tests.tuner.experiment.pools import exported, trials
 from tunedb.cli import main
+from tunedb.experiments import stored
 from tunedb.experiments.declared import ExperimentError, find, read
 from tunedb.experiments.goals import judge
 from tunedb.experiments.results import collect, quantiles
@@ -21,6 +24,8 @@ from tuner.experiment.replay import Run
 
 ROOT = Path(__file__).parents[3]
 WORKLOADS = ("matmul(m=64,k=64,n=64)", "matmul(m=96,k=64,n=64)", "matmul(m=128,k=32,n=64)")
+
+MODES: tuple[Literal["replay"], Literal["real"]] = ("replay", "real")
 
 DECLARED = """
 title = "A question"
@@ -142,6 +147,30 @@ def test_what_was_changed_is_run_anew(folder: Path) -> None:
     ran(folder)
     changed = {name for name, when in results(folder / "results").items() if when != kept[name]}
     assert changed == {name for name in kept if "Random-x2" in name}
+
+
+def test_what_another_program_has_run_is_said_to_be_and_run_anew(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    reported = ("report", "--folder", str(folder), "--results", str(folder / "results"), "-o", str(folder / "page"))
+    (folder / "question.toml").write_text(DECLARED.replace('"trials", "seconds", "bars"', '"bars"'))
+    ran(folder)
+    kept = results(folder / "results")
+    monkeypatch.setattr(stored, "program", lambda mode: "changed")
+    assert "question was run by another version of the program" in call(*reported).stderr
+    assert "Run by another version of the program" in (folder / "page" / "README.md").read_text()
+    ran(folder)
+    assert all(when != kept[name] for name, when in results(folder / "results").items())
+    assert "another version" not in call(*reported).output
+
+
+def test_a_change_of_the_source_makes_another_program(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    before = {mode: stored.program(mode) for mode in MODES}
+    assert before["replay"] != before["real"]  # the database has no part in a replay
+    copytree(Path(tuner.__path__[0]), tmp_path / "tuner")
+    monkeypatch.setattr(tuner, "__path__", [str(tmp_path / "tuner")])
+    assert {mode: stored.program.__wrapped__(mode) for mode in MODES} == before
+    with (tmp_path / "tuner" / "search" / "annealing.py").open("a") as file:
+        file.write("\n")
+    assert not set(before.values()) & {stored.program.__wrapped__(mode) for mode in MODES}
 
 
 def test_several_processes_make_the_same_runs_as_one(folder: Path) -> None:
