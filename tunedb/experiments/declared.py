@@ -130,6 +130,37 @@ def find(folder: Path) -> list[Experiment]:
 
 
 def _experiment(path: Path, data: Mapping[str, Any]) -> Experiment:
+    _check_fields(data)
+    figures = tuple(data.get("figures", ["trials"]))
+    if unknown := [name for name in figures if name not in FIGURES]:
+        raise ExperimentError(f"there is no figure {unknown[0]!r}: use {', '.join(FIGURES)}")
+    arms = _arms(data)
+    return Experiment(
+        name=path.stem,
+        title=data["title"],
+        question=data["question"],
+        mode=data["mode"],
+        data=path.parent / data["data"] if data.get("data") else None,
+        workloads=_labels(data["workloads"]),
+        sources=_labels(data.get("sources", [])),
+        folds=_positive(data, "folds", 0),
+        target=data.get("target", ""),
+        source_targets={entry["name"]: entry["source_target"] for entry in data["arms"] if "source_target" in entry},
+        knobs=data.get("knobs", {}),
+        threads=data.get("threads", 1),
+        starts=data.get("starts", True),
+        trials=_positive(data, "trials", 1),
+        seeds=_positive(data, "seeds", 5),
+        figures=figures,
+        arms=arms,
+        declared=tuple(data["arms"]),
+        goals=_goals(data, [each.name for each in arms]),
+        references=tuple(_item(Reference, entry, "references") for entry in data.get("references", [])),
+    )
+
+
+def _check_fields(data: Mapping[str, Any]) -> None:
+    """That the fields are known, of their types, and those there that are needed."""
     for name, value in data.items():
         if name not in _FIELDS:
             raise ExperimentError(f"unknown field {name!r}; known are {', '.join(_FIELDS)}")
@@ -143,40 +174,22 @@ def _experiment(path: Path, data: Mapping[str, Any]) -> Experiment:
         raise ExperimentError(f"mode is {mode!r}: it has to be replay or real")
     if not data.get("data") and (mode == "replay" or data.get("sources")):
         raise ExperimentError("data is missing: the file of exported trials to replay, or to learn from")
-    figures = tuple(data.get("figures", ["trials"]))
-    if unknown := [name for name in figures if name not in FIGURES]:
-        raise ExperimentError(f"there is no figure {unknown[0]!r}: use {', '.join(FIGURES)}")
-    declared = tuple(data["arms"])
-    arms = tuple(_arm(entry, mode, bool(data.get("sources"))) for entry in declared)
+
+
+def _arms(data: Mapping[str, Any]) -> tuple[Arm, ...]:
+    arms = tuple(_arm(entry, data["mode"], bool(data.get("sources"))) for entry in data["arms"])
     names = [each.name for each in arms]
     if twice := [name for name in names if names.count(name) > 1]:
         raise ExperimentError(f"two arms are called {twice[0]!r}")
+    return arms
+
+
+def _goals(data: Mapping[str, Any], arms: Sequence[str]) -> tuple[Goal, ...]:
     goals = tuple(_item(Goal, entry, "goals") for entry in data.get("goals", []))
     for name in (named for goal in goals for named in (goal.arm, goal.than) if named):
-        if name not in names:
-            raise ExperimentError(f"goals name an arm {name!r}; there are {', '.join(names)}")
-    return Experiment(
-        name=path.stem,
-        title=data["title"],
-        question=data["question"],
-        mode=mode,
-        data=path.parent / data["data"] if data.get("data") else None,
-        workloads=_labels(data["workloads"]),
-        sources=_labels(data.get("sources", [])),
-        folds=_positive(data, "folds", 0),
-        target=data.get("target", ""),
-        source_targets={entry["name"]: entry["source_target"] for entry in declared if "source_target" in entry},
-        knobs=data.get("knobs", {}),
-        threads=data.get("threads", 1),
-        starts=data.get("starts", True),
-        trials=_positive(data, "trials", 1),
-        seeds=_positive(data, "seeds", 5),
-        figures=figures,
-        arms=arms,
-        declared=declared,
-        goals=goals,
-        references=tuple(_item(Reference, entry, "references") for entry in data.get("references", [])),
-    )
+        if name not in arms:
+            raise ExperimentError(f"goals name an arm {name!r}; there are {', '.join(arms)}")
+    return goals
 
 
 def _arm(entry: Any, mode: str, sources: bool) -> Arm:
