@@ -13,6 +13,7 @@ from tuner.features.stored import Example
 
 FEWEST = 8  # trials of one workload on one target from which something can be learned
 MOST = 400  # and those beyond which more add little (docs/transfer-learning.md)
+SHORTEST = 1e-9  # seconds; no kernel returns sooner, so that whatever a log says, labels stay numbers
 
 
 @dataclass(frozen=True)
@@ -124,8 +125,10 @@ def choose(
     kept: list[npt.NDArray[np.int64]] = []
     for numbers in members.values():
         own = np.array(numbers)
-        timed = own[np.isfinite(seconds[own]) & (np.nan_to_num(seconds[own]) > 0)]
+        timed = own[np.isfinite(seconds[own])]
         left_out["failed or without a time"] += len(own) - len(timed)
+        timed = timed[seconds[timed] >= SHORTEST]
+        left_out["faster than anything can be"] += int((seconds[own] < SHORTEST).sum())
         if len(timed) < FEWEST:
             left_out[f"fewer than {FEWEST} of their workload and target"] += len(timed)
         elif np.ptp(seconds[timed]) == 0:
