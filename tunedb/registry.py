@@ -25,7 +25,7 @@ from tuner.features.invariant import VERSION
 from tuner.features.representations import REPRESENTATIONS, representation
 from tuner.transfer import Seen
 
-FORMAT = "tunedb-model/1"  # of an exported file
+FORMAT = "tunedb-model/2"  # of an exported file; the first did not hash what it says of the model
 _NEWEST = (MODEL.c.created.desc(), MODEL.c.id.desc())
 _LOG = logging.getLogger("tunedb")
 
@@ -124,7 +124,7 @@ def pack(
 
 
 def write_file(stored: StoredModel) -> bytes:
-    """A model as a file: a line of JSON that says all of it but the model and has its hash, then the model."""
+    """A model as a file: a line of JSON that says all of it but the model and has both hashes, then the model."""
     about = {
         "format": FORMAT,
         "feature_version": stored.feature_version,
@@ -134,20 +134,26 @@ def write_file(stored: StoredModel) -> bytes:
         "created": stored.created.isoformat(),
         "sha256": stored.sha256,
     }
-    return json.dumps(about, sort_keys=True).encode() + b"\n" + stored.blob
+    return json.dumps({**about, "about_sha256": _hash(about)}, sort_keys=True).encode() + b"\n" + stored.blob
+
+
+def _hash(about: Mapping[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(about, sort_keys=True).encode()).hexdigest()
 
 
 def read_file(name: str, data: bytes) -> StoredModel:
     """The model that ``write_file`` wrote. Raises ModelError when it is damaged, or of other features.
 
-    The hash is compared before XGBoost sees the trees: it ends the process when it is given others. A network is read
-    when it is used, so that it can be kept where PyTorch is missing.
+    The hashes are compared before XGBoost sees the trees: it ends the process when it is given others. A network is
+    read when it is used, so that it can be kept where PyTorch is missing.
     """
     line, _, blob = data.partition(b"\n")
     try:
         about = json.loads(line)
-        if about["format"] != FORMAT or about["sha256"] != hashlib.sha256(blob).hexdigest():
-            raise ValueError("the hash is another one")
+        if about.pop("about_sha256") != _hash(about) or about["sha256"] != hashlib.sha256(blob).hexdigest():
+            raise ValueError("a hash is another one")
+        if about["format"] != FORMAT:
+            raise ValueError("the format is another one")
         stored = StoredModel(
             name=name,
             feature_version=about["feature_version"],
@@ -157,8 +163,6 @@ def read_file(name: str, data: bytes) -> StoredModel:
             blob=blob,
             created=datetime.fromisoformat(about["created"]),
         )
-        if missing := {"trials", "workloads", "objective", "used_rounds"} - stored.parameters.keys():
-            raise ValueError(f"parameters lack {missing}")
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise ModelError("it is no model that `tunedb model export` has written, or a damaged one") from error
     if stored.kind == "gbt":

@@ -221,10 +221,17 @@ def test_a_model_that_is_there_keeps_its_name(filled: Database, tmp_path: Path) 
     assert call("model", "import", file, "--db", place).stdout == "model first: it was stored already\n"
 
 
-@pytest.mark.parametrize("damage", ["cut", "flipped", "empty", "text"])
+@pytest.mark.parametrize("damage", ["cut", "flipped", "said", "empty", "text"])
 def test_a_damaged_file_is_refused(filled: Database, damage: str) -> None:
     data = registry.write_file(prior.train(filled, "mine", SETTINGS))
-    bad = {"cut": data[:-1], "flipped": data[:-9] + b"!" + data[-8:], "empty": b"", "text": b"hello\n"}[damage]
+    bad = {
+        "cut": data[:-1],
+        "flipped": data[:-9] + b"!" + data[-8:],
+        "said": data.replace(b'"used_rounds": ', b'"used_rounds": 1', 1),
+        "empty": b"",
+        "text": b"hello\n",
+    }[damage]
+    assert bad != data
     with pytest.raises(ModelError, match="damaged"):
         registry.read_file("mine", bad)
 
