@@ -66,6 +66,7 @@ faster = 1e9
 [[references]]
 name = "Somebody else"
 text = "says 7"
+trials = { "matmul(m=64,k=64,n=64)" = "3/4/5" }
 """
 
 
@@ -113,6 +114,7 @@ def test_an_experiment_is_run_once_and_reported(folder: Path) -> None:
     assert "met      question: Warm: 30% of the best in 16 trials" in report.output
     assert "not met  question: Warm: 1e+09 times quicker" in report.output
     page = (folder / "page" / "README.md").read_text()
+    assert "| Somebody else | 3/4/5 |  |" in page
     for word in ("A question", "Random, expected", "Somebody else", "made up", "question-trials.png", "**no**"):
         assert word in page
     assert {path.name for path in (folder / "page").glob("*.png")} == {
@@ -216,6 +218,8 @@ def test_the_list_says_what_is_asked(folder: Path) -> None:
         ('sources = ["matmul(m=128,k=32,n=64)"]', "", "learns from other workloads, and there are no sources"),
         ("median = 16", 'median = "16"', "goals: median is '16'"),
         ('text = "says 7"', "", "references: .* lacks one of name, text"),
+        ('trials = { "matmul(m=64', 'trials = { "matmul(m=65', "references name a workload 'matmul.m=65"),
+        ('"3/4/5" }', '"3/4/5" }\ntrails = 3', "references: .* is not made of name, text, trials"),
         ("[[goals]]", "[[goals]", "is no TOML"),
     ],
 )
@@ -270,6 +274,7 @@ def test_a_speed_up_is_against_all_trials_and_against_the_first_that_was_as_good
     assert judged["reached"] == pytest.approx(8)
     assert judged["against_first"] == pytest.approx(4)
     assert judged["within_noise"] == pytest.approx(8)
+    assert judged["trials"] == {label: [1, 1, 2] for label in found.experiment.workloads}
     assert not judged["met"]
 
 
