@@ -13,7 +13,7 @@ from tunedb.foreign_records import any_workload, read_foreign, select_foreign
 from tunedb.formats import FOREIGN
 from tunedb.preparation import record_fingerprint
 from tunedb.records import is_right, read_trial, select_trials, session_fingerprint, trial_fingerprint
-from tunedb.tables import ENVIRONMENT, SCHEDULE, SESSION, TARGET, TRIAL, VERIFICATION, WORKLOAD
+from tunedb.tables import ENVIRONMENT, MODEL, SCHEDULE, SESSION, TARGET, TRIAL, VERIFICATION, WORKLOAD
 from tunedb.verifications import verification_fingerprint
 from tuner.canonical import fingerprint
 from tuner.errors import TunedbError
@@ -126,6 +126,12 @@ def _verification(row: Row[Any]) -> Iterator[str]:
     yield from _median(row.seconds, row.times)
 
 
+def _model(row: Row[Any]) -> Iterator[str]:
+    from tunedb.registry import read_model  # takes long to import
+
+    yield from _same(row, read_model(row).fingerprint)
+
+
 _Check = tuple[str, Select[Any], Callable[[Row[Any]], Iterator[str]]]
 
 _CHECKS: tuple[_Check, ...] = (
@@ -157,4 +163,5 @@ _CHECKS: tuple[_Check, ...] = (
         ),
         _verification,
     ),
+    ("model", select(MODEL), _model),
 )

@@ -71,12 +71,14 @@ def _store(database: "Database", name: str, known: Training, settings: Settings)
     basis = registry.Basis(len(choice.rows), tuple(sorted(choice.targets)), dict(Counter(known.lost.values())), seen)
     stored = registry.pack(name, model, choice.digest, settings, known.data, basis)
     with database.write() as connection:
-        registry.save(connection, stored)
-    return stored
+        return registry.save(connection, stored)[0]
 
 
 def train(database: "Database", name: str, settings: Settings) -> registry.StoredModel:
-    """Train a model on all that the database holds and store it. Raises ModelError when there is nothing to learn."""
+    """Train a model on all that the database holds and store it; one that is stored already keeps its name.
+
+    Raises ModelError when there is nothing to learn.
+    """
     with database.read_layers() as connections:
         known = training(connections, FEATURES[settings.model])
     return _store(database, name, known, settings)

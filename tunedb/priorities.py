@@ -3,8 +3,9 @@
     gain     =  weight x (time now - time within reach) x chance
     priority =  gain / expected seconds of tuning
 
-- *Time now* is that of the best verified trial; of a workload that was never tuned, what a default schedule is expected
-  to take: its operations at the median speed that the default schedules of comparable workloads had.
+- *Time now* is that of the best verified trial that is exact enough, whatever tolerance it was tuned for; of a workload
+  that was never tuned, what a default schedule is expected to take: its operations at the median speed that the default
+  schedules of comparable workloads had.
 - *Within reach* is the speed of the fastest comparable workload on the same target: the same operator with the same
   window and stride. Where there is no other such one, it is the median speed of the best trials of the operator.
 - *Chance*: of N + n trials in no special order, the best is one of the last n with probability n / (N + n). So what has
@@ -21,7 +22,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import Connection, Row, bindparam, case, func, select
+from sqlalchemy import Connection, Row, and_, bindparam, case, func, select
 
 from tunedb.errors import NotFoundError
 from tunedb.records import read_workload
@@ -40,12 +41,12 @@ _COST = 0.1  # seconds a trial, where no trial says what it took
 
 @dataclass(frozen=True)
 class Known:
-    """What is stored of a workload on the target. Times are seconds."""
+    """What is stored of a problem on the target. Times are seconds."""
 
-    workload: Workload
-    trials: int
-    longest: int  # trials of its longest session
-    best: float | None  # of the verified ones
+    problem: Workload
+    trials: int  # for any tolerance
+    longest: Mapping[Workload, int]  # trials of the longest session, by the workload: the problem with a tolerance
+    best: float | None  # of the verified ones that are exact enough
     default: float | None  # of the schedules that its sessions began with
     cost: float  # of one trial: compiling and running
 
@@ -118,25 +119,27 @@ def agenda(database: "Database", weights: Mapping[Workload, float], target: Targ
     Raises NotFoundError when nothing was ever measured on ``target``: nothing can be expected then.
     """
     with database.read() as connection:
-        known = _known(connection, target)
-    if not any(one.best for one in known.values()):
+        known = {bound: _known(connection, target, bound) for bound in {each.tolerance for each in weights}}
+    if not any(one.best for each in known.values() for one in each.values()):
         heaviest = max(weights, key=lambda workload: weights[workload] * workload.flops)
         raise NotFoundError(
-            f"nothing was measured on {target.name}, so nothing can be expected: begin with what takes the most "
+            f"no right result was measured on {target.name}, so nothing can be expected: begin with what takes most "
             f"operations, `tunedb tune '{heaviest.label}'`"
         )
-    priorities = [_priority(workload, weight, known, target.threads) for workload, weight in weights.items()]
+    priorities = [
+        _priority(workload, weight, known[workload.tolerance], target.threads) for workload, weight in weights.items()
+    ]
     return Agenda(target, tuple(sorted(priorities, key=lambda each: (-each.score, each.workload.label))))
 
 
 def _priority(workload: Workload, weight: float, known: Mapping[Workload, Known], threads: int) -> Priority:
-    mine = known.get(workload)
-    others = [one for one in known.values() if one.workload != workload]
+    mine = known.get(workload.problem)
+    others = [one for one in known.values() if one is not mine]
     best = mine.best if mine else None
     default = _speeds(workload, others, lambda one: one.default) or _speeds(workload, others, lambda one: one.best)
     seconds = best or workload.flops / statistics.median(default)
     speed, basis = _reach(workload, others) or (workload.flops / seconds, "nothing else was measured")
-    session = mine.longest if mine else 0
+    session = mine.longest.get(workload, 0) if mine else 0
     costs = [mine.cost] if mine and mine.cost else _circle(workload, others, lambda one: one.cost or None)
     return Priority(
         workload=workload,
@@ -153,11 +156,11 @@ def _priority(workload: Workload, weight: float, known: Mapping[Workload, Known]
 
 def _reach(workload: Workload, others: Sequence[Known]) -> tuple[float, str] | None:
     """The speed that ``workload`` should reach, in operations a second, and what says so."""
-    alike = [one for one in others if one.best and _shape(one.workload) == _shape(workload)]
+    alike = [one for one in others if one.best and _shape(one.problem) == _shape(workload)]
     if alike:
-        fastest = max(alike, key=lambda one: one.workload.flops / (one.best or math.inf))
+        fastest = max(alike, key=lambda one: one.problem.flops / (one.best or math.inf))
         assert fastest.best is not None
-        return fastest.workload.flops / fastest.best, f"the speed of {fastest.workload.label}, the fastest one alike"
+        return fastest.problem.flops / fastest.best, f"the speed of {fastest.problem.label}, the fastest one alike"
     speeds = _speeds(workload, others, lambda one: one.best)
     named = "one other, which is not alike" if len(speeds) == 1 else f"{len(speeds)} others, none alike"
     return (statistics.median(speeds), f"the median speed of {named}") if speeds else None
@@ -172,7 +175,7 @@ def _shape(workload: Workload) -> tuple[object, ...]:
 def _speeds(workload: Workload, others: Sequence[Known], seconds: Callable[[Known], float | None]) -> list[float]:
     def speed(one: Known) -> float | None:
         known = seconds(one)
-        return one.workload.flops / known if known else None
+        return one.problem.flops / known if known else None
 
     return _circle(workload, others, speed)
 
@@ -185,38 +188,46 @@ def _circle(workload: Workload, others: Sequence[Known], value: Callable[[Known]
         lambda other: True,
     )
     for belongs in circles:
-        values = [found for one in others if belongs(one.workload) and (found := value(one)) is not None]
+        values = [found for one in others if belongs(one.problem) and (found := value(one)) is not None]
         if values:
             return values
     return []
 
 
-def _known(connection: Connection, target: Target) -> dict[Workload, Known]:
-    sessions: dict[Workload, list[Row[Any]]] = {}
-    for row in connection.execute(_SESSIONS, {"target": target.fingerprint}):
-        sessions.setdefault(read_workload(row.workload), []).append(row)
-    return {workload: _sum_up(workload, rows) for workload, rows in sessions.items()}
+def _known(connection: Connection, target: Target, tolerance: float) -> dict[Workload, Known]:
+    """By problem; of the best trials those with an error of at most ``tolerance``."""
+    sessions: dict[Workload, list[tuple[Workload, Row[Any]]]] = {}
+    for row in connection.execute(_SESSIONS, {"target": target.fingerprint, "tolerance": tolerance}):
+        workload = read_workload(row.workload)
+        sessions.setdefault(workload.problem, []).append((workload, row))
+    return {problem: _sum_up(problem, found) for problem, found in sessions.items()}
 
 
-def _sum_up(workload: Workload, sessions: Sequence[Row[Any]]) -> Known:
+def _sum_up(problem: Workload, found: Sequence[tuple[Workload, Row[Any]]]) -> Known:
+    sessions = [row for _, row in found]
     trials = sum(row.trials for row in sessions)
     best = [row.best for row in sessions if row.best is not None]
     default = [row.first for row in sessions if row.first is not None]
+    longest: dict[Workload, int] = {}
+    for workload, row in found:
+        longest[workload] = max(longest.get(workload, 0), row.trials)
     return Known(
-        workload=workload,
+        problem=problem,
         trials=trials,
-        longest=max(row.trials for row in sessions),
+        longest=longest,
         best=min(best, default=None),
         default=statistics.median(default) if default else None,
         cost=sum(row.cost for row in sessions) / trials,
     )
 
 
+_EXACT_ENOUGH = and_(TRIAL.c.verified, TRIAL.c.error <= bindparam("tolerance"))
+
 _SESSIONS = (
     select(
         WORKLOAD.c.key.label("workload"),
         func.count().label("trials"),
-        func.min(case((TRIAL.c.verified, TRIAL.c.seconds))).label("best"),
+        func.min(case((_EXACT_ENOUGH, TRIAL.c.seconds))).label("best"),
         func.min(case((TRIAL.c.sequence == 0, TRIAL.c.seconds))).label("first"),
         func.sum(func.coalesce(TRIAL.c.compile_seconds, 0.0) + func.coalesce(TRIAL.c.run_seconds, 0.0)).label("cost"),
     )

@@ -4,15 +4,15 @@ Trees are stored as XGBoost's own UBJSON, networks as safetensors. An exported f
 the rest of the row.
 """
 
-import contextlib
 import hashlib
 import json
+import logging
 from collections.abc import Iterator, Mapping, Sequence, Set
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, Row, select, true
+from sqlalchemy import ColumnElement, Connection, Row, select, true, update
 
 from tunedb import dialect
 from tunedb.errors import NotFoundError
@@ -25,7 +25,9 @@ from tuner.features.invariant import VERSION
 from tuner.features.representations import REPRESENTATIONS, representation
 from tuner.transfer import Seen
 
-FORMAT = "tunedb-model/1"  # of an exported file
+FORMAT = "tunedb-model/2"  # of an exported file; the first did not hash what it says of the model
+_NEWEST = (MODEL.c.created.desc(), MODEL.c.id.desc())
+_LOG = logging.getLogger("tunedb")
 
 
 @dataclass(frozen=True)
@@ -122,7 +124,7 @@ def pack(
 
 
 def write_file(stored: StoredModel) -> bytes:
-    """A model as a file: a line of JSON that says all of it but the model and has its hash, then the model."""
+    """A model as a file: a line of JSON that says all of it but the model and has both hashes, then the model."""
     about = {
         "format": FORMAT,
         "feature_version": stored.feature_version,
@@ -132,20 +134,26 @@ def write_file(stored: StoredModel) -> bytes:
         "created": stored.created.isoformat(),
         "sha256": stored.sha256,
     }
-    return json.dumps(about, sort_keys=True).encode() + b"\n" + stored.blob
+    return json.dumps({**about, "about_sha256": _hash(about)}, sort_keys=True).encode() + b"\n" + stored.blob
+
+
+def _hash(about: Mapping[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(about, sort_keys=True).encode()).hexdigest()
 
 
 def read_file(name: str, data: bytes) -> StoredModel:
     """The model that ``write_file`` wrote. Raises ModelError when it is damaged, or of other features.
 
-    The hash is compared before XGBoost sees the trees: it ends the process when it is given others. A network is read
-    when it is used, so that it can be kept where PyTorch is missing.
+    The hashes are compared before XGBoost sees the trees: it ends the process when it is given others. A network is
+    read when it is used, so that it can be kept where PyTorch is missing.
     """
     line, _, blob = data.partition(b"\n")
     try:
         about = json.loads(line)
-        if about["format"] != FORMAT or about["sha256"] != hashlib.sha256(blob).hexdigest():
-            raise ValueError("the hash is another one")
+        if about.pop("about_sha256") != _hash(about) or about["sha256"] != hashlib.sha256(blob).hexdigest():
+            raise ValueError("a hash is another one")
+        if about["format"] != FORMAT:
+            raise ValueError("the format is another one")
         stored = StoredModel(
             name=name,
             feature_version=about["feature_version"],
@@ -155,8 +163,6 @@ def read_file(name: str, data: bytes) -> StoredModel:
             blob=blob,
             created=datetime.fromisoformat(about["created"]),
         )
-        if missing := {"trials", "workloads", "objective", "used_rounds"} - stored.parameters.keys():
-            raise ValueError(f"parameters lack {missing}")
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise ModelError("it is no model that `tunedb model export` has written, or a damaged one") from error
     if stored.kind == "gbt":
@@ -164,8 +170,11 @@ def read_file(name: str, data: bytes) -> StoredModel:
     return stored
 
 
-def save(connection: Connection, stored: StoredModel) -> bool:
-    """Keep a model; whether it was not there already. A name may stand for several models: the newest counts."""
+def save(connection: Connection, stored: StoredModel) -> tuple[StoredModel, bool]:
+    """Keep a model: as it is kept, and whether it was not there already. Of several of one name the newest counts.
+
+    A model that is there keeps its name and date; one that is damaged gets its content back.
+    """
     values = {
         "fingerprint": stored.fingerprint,
         "name": stored.name,
@@ -177,21 +186,28 @@ def save(connection: Connection, stored: StoredModel) -> bool:
         "blob": stored.blob,
         "created": stored.created,
     }
-    return dialect.insert_if_new(connection, MODEL, values) is not None
+    if dialect.insert_if_new(connection, MODEL, values) is not None:
+        return stored, True
+    there = MODEL.c.fingerprint == stored.fingerprint
+    try:
+        return read_model(connection.execute(select(MODEL).where(there)).one()), False
+    except ModelError:
+        connection.execute(update(MODEL).where(there).values(values))
+        return stored, True
 
 
 def models(connection: Connection) -> Sequence[StoredModel]:
     """All models, the newest first."""
-    return [_read(row) for row in connection.execute(select(MODEL).order_by(MODEL.c.created.desc(), MODEL.c.id.desc()))]
+    return list(_sound(connection, connection.scalars(select(MODEL.c.id).order_by(*_NEWEST)).all()))
 
 
 def find(connection: Connection, name: str) -> StoredModel:
     """The newest model of that name, or the one whose fingerprint begins so. Raises NotFoundError, ModelError."""
-    known = models(connection)
-    for stored in known:
-        if stored.name == name or (len(name) >= 6 and stored.fingerprint.startswith(name)):
-            return stored
-    names = ", ".join(sorted({stored.name for stored in known})) or "none; train one with `tunedb model train`"
+    known = connection.execute(select(MODEL.c.id, MODEL.c.name, MODEL.c.fingerprint).order_by(*_NEWEST)).all()
+    for row in known:
+        if row.name == name or (len(name) >= 6 and row.fingerprint.startswith(name)):
+            return read_model(connection.execute(select(MODEL).where(MODEL.c.id == row.id)).one())
+    names = ", ".join(sorted({row.name for row in known})) or "none; train one with `tunedb model train`"
     raise NotFoundError(f"there is no model {name!r}; stored are: {names}")
 
 
@@ -216,17 +232,29 @@ def _suitable(connection: Connection, which: ColumnElement[bool], settings: Sett
     """The newest first."""
     statement = select(MODEL.c.id, MODEL.c.parameters).where(which, MODEL.c.feature_version == VERSION)
     wanted = pack_settings(settings)
-    for id, parameters in connection.execute(statement.order_by(MODEL.c.created.desc(), MODEL.c.id.desc())).all():
-        if "basis" in parameters and all(parameters.get(name) == value for name, value in wanted.items()):
-            with contextlib.suppress(ModelError):  # a damaged one is as good as none: these trials give it again
-                yield _read(connection.execute(select(MODEL).where(MODEL.c.id == id)).one())
+    yield from _sound(
+        connection,
+        [
+            id
+            for id, parameters in connection.execute(statement.order_by(*_NEWEST)).all()
+            if "basis" in parameters and all(parameters.get(name) == value for name, value in wanted.items())
+        ],
+    )
 
 
 def newest(connection: Connection) -> StoredModel | None:
     """The newest model on invariant features, which are those that a whole space is scored with."""
-    statement = select(MODEL).where(MODEL.c.feature_version == VERSION)
-    row = connection.execute(statement.order_by(MODEL.c.created.desc(), MODEL.c.id.desc()).limit(1)).one_or_none()
-    return _read(row) if row else None
+    statement = select(MODEL.c.id).where(MODEL.c.feature_version == VERSION).order_by(*_NEWEST)
+    return next(_sound(connection, connection.scalars(statement).all()), None)
+
+
+def _sound(connection: Connection, ids: Sequence[int]) -> Iterator[StoredModel]:
+    """The models of these rows. A damaged one is as good as none, with a warning: its trials give it again."""
+    for id in ids:
+        try:
+            yield read_model(connection.execute(select(MODEL).where(MODEL.c.id == id)).one())
+        except ModelError as error:
+            _LOG.warning("%s", error)
 
 
 def pack_settings(settings: Settings) -> dict[str, Any]:
@@ -234,7 +262,8 @@ def pack_settings(settings: Settings) -> dict[str, Any]:
     return {name: repr(value) if isinstance(value, float) else value for name, value in settings.to_json().items()}
 
 
-def _read(row: Row[Any]) -> StoredModel:
+def read_model(row: Row[Any]) -> StoredModel:
+    """The model of a row. Raises ModelError when it is damaged."""
     stored = StoredModel(
         name=row.name,
         feature_version=row.feature_version,

@@ -109,7 +109,7 @@ def test_a_damaged_model_is_passed_over_with_a_warning(db: Database, caplog: pyt
         connection.execute(update(MODEL).values(blob=b"nonsense"))
     assert fallback(db, "default").source == "default"
     (said,) = caplog.messages
-    assert said.startswith("no prediction: model mine ")
+    assert said.startswith("model mine is damaged")
 
 
 @pytest.mark.parametrize("source", ["exact", "related", "nearest", "predicted"])

@@ -193,10 +193,45 @@ def test_a_model_damaged_in_the_database_is_refused_and_a_warm_start_trains_agai
     assert start(filled).report.verdict == "use"
 
 
-@pytest.mark.parametrize("damage", ["cut", "flipped", "empty", "text"])
+def test_a_damaged_model_hides_no_other_and_is_mended_by_training_it_again(filled: Database) -> None:
+    place = str(filled.engine.url.render_as_string(hide_password=False))
+    other, mine = (prior.train(filled, name, Settings(rounds=n)) for name, n in (("other", 10), ("mine", 200)))
+    assert filled.check().problems == ()
+    with filled.write() as connection:
+        connection.execute(update(registry.MODEL).where(registry.MODEL.c.name == "mine").values(blob=mine.blob[:-9]))
+    listed = call("model", "list", "--db", place)
+    assert listed.stdout.split()[-1] == "other"
+    assert "Warning: model mine is damaged" in listed.stderr
+    assert call("model", "show", "other", "--db", place).exit_code == 0
+    assert prior.predict(filled, NEW, TARGET).model == other.fingerprint
+    assert [problem.split()[0] for problem in filled.check().problems] == ["model"]
+    assert call("model", "train", "--name", "mine", "--db", place).exit_code == 0
+    assert filled.check().problems == ()
+    assert prior.predict(filled, NEW, TARGET).model == mine.fingerprint
+
+
+def test_a_model_that_is_there_keeps_its_name(filled: Database, tmp_path: Path) -> None:
+    place = str(filled.engine.url.render_as_string(hide_password=False))
+    call("model", "train", "--name", "first", "--db", place)
+    again = call("model", "train", "--name", "second", "--db", place)
+    assert again.stdout.startswith("model first\n")
+    assert again.stderr == "These trials had given this model before: it is stored as first.\n"
+    file = str(tmp_path / "third")
+    call("model", "export", "first", "-o", file, "--db", place)
+    assert call("model", "import", file, "--db", place).stdout == "model first: it was stored already\n"
+
+
+@pytest.mark.parametrize("damage", ["cut", "flipped", "said", "empty", "text"])
 def test_a_damaged_file_is_refused(filled: Database, damage: str) -> None:
     data = registry.write_file(prior.train(filled, "mine", SETTINGS))
-    bad = {"cut": data[:-1], "flipped": data[:-9] + b"!" + data[-8:], "empty": b"", "text": b"hello\n"}[damage]
+    bad = {
+        "cut": data[:-1],
+        "flipped": data[:-9] + b"!" + data[-8:],
+        "said": data.replace(b'"used_rounds": ', b'"used_rounds": 1', 1),
+        "empty": b"",
+        "text": b"hello\n",
+    }[damage]
+    assert bad != data
     with pytest.raises(ModelError, match="damaged"):
         registry.read_file("mine", bad)
 

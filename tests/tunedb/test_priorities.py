@@ -55,6 +55,23 @@ def test_what_is_slower_than_its_like_comes_first(filled: Database) -> None:
     assert found.seconds == pytest.approx(SLOW.flops / 2e9 + FAST.flops / 10e9)
 
 
+def test_what_was_tuned_for_another_tolerance_counts_where_it_is_exact_enough(filled: Database) -> None:
+    loose = SLOW.within(1e-2)  # by name what its trials were tuned for, and what they are is in their errors
+    exact = SLOW.within(samples.trial(0).error or 0.0)
+    exacter = SLOW.within((samples.trial(0).error or 0.0) / 2)
+    found = {one.workload: one for one in agenda(filled, dict.fromkeys((loose, exact), 1.0), samples.TARGET).priorities}
+    for one in (loose, exact):
+        assert found[one].measured
+        assert found[one].seconds == pytest.approx(SLOW.flops / 2e9)
+        assert found[one].trials == 2
+        assert f"--trials {TRIALS} " in found[one].command  # a session of its own
+    store(filled, speed(0, NEW.within(1e-6), 4.0), seed=2)
+    (new,) = agenda(filled, {NEW: 1.0}, samples.TARGET).priorities
+    assert new.measured
+    with pytest.raises(NotFoundError, match="no right result was measured"):
+        agenda(filled, {exacter: 1.0}, samples.TARGET)
+
+
 def test_the_gain_is_weighted_and_shrinks_with_the_trials_made(filled: Database) -> None:
     (one,) = agenda(filled, {SLOW: 1.0}, samples.TARGET).priorities
     (three,) = agenda(filled, {SLOW: 3.0}, samples.TARGET).priorities

@@ -129,7 +129,7 @@ def run(
 @json_option
 def report(names: tuple[str, ...], output: Path, folder: Path, results: Path, as_json: bool) -> None:
     """Write a page with tables and figures of the experiments NAMES, or of all that were run."""
-    from tunedb.experiments.report import PAGE
+    from tunedb.experiments.report import OTHER_PROGRAM, PAGE
     from tunedb.experiments.report import report as write_report
 
     chosen = _chosen(folder, names, "")
@@ -143,6 +143,8 @@ def report(names: tuple[str, ...], output: Path, folder: Path, results: Path, as
     for summary in summaries:
         for goal in summary["goals"]:
             click.echo(f"{'met    ' if goal['met'] else 'not met'}  {summary['experiment']}: {goal['goal']}")
+        if not summary["this_program"]:
+            click.echo(f"{summary['experiment']} was {OTHER_PROGRAM}", err=True)
     click.echo(f"{output / PAGE}: {len(summaries)} experiments")
 
 

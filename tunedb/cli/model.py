@@ -62,6 +62,8 @@ def train(name: str, kind: "Kind", objective: Objective, url: str | None, as_jso
     with tunedb.open(url) as db:
         stored = prior.train(db, name, Settings(kind, objective))
     _print_model(stored, as_json)
+    if stored.name != name:
+        say(f"These trials had given this model before: it is stored as {stored.name}.", err=True)
 
 
 @model.command("list")
@@ -165,11 +167,11 @@ def import_(file: Path, name: str | None, url: str | None, as_json: bool) -> Non
     except ModelError as error:
         raise FormatError(f"{file}: {error}") from error
     with tunedb.open(url) as db, db.write() as connection:
-        new = registry.save(connection, stored)
+        kept, new = registry.save(connection, stored)
     if as_json:
-        print_json({**stored.to_json(), "new": new})
+        print_json({**kept.to_json(), "new": new})
     else:
-        say(f"model {stored.name}: {'stored' if new else 'it was stored already'}")
+        say(f"model {kept.name}: {'stored' if new else 'it was stored already'}")
 
 
 def _print_model(stored: "StoredModel", as_json: bool) -> None:

@@ -2,9 +2,9 @@
 
 import tomllib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal, TypeVar, get_origin
 
 from tuner.errors import TunedbError
 from tuner.experiment.arms import Arm, ArmError, arm
@@ -40,10 +40,14 @@ class Goal:
 
 @dataclass(frozen=True)
 class Reference:
-    """A figure from elsewhere that the report shows beside the arms: what it is of, and under which conditions."""
+    """A figure from elsewhere that the report shows beside the arms: what it is of, and under which conditions.
+
+    ``trials`` says, by workload, after how many trials it has 95, 99 and 100 % of its own long search's result.
+    """
 
     name: str
     text: str
+    trials: dict[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -130,6 +134,37 @@ def find(folder: Path) -> list[Experiment]:
 
 
 def _experiment(path: Path, data: Mapping[str, Any]) -> Experiment:
+    _check_fields(data)
+    figures = tuple(data.get("figures", ["trials"]))
+    if unknown := [name for name in figures if name not in FIGURES]:
+        raise ExperimentError(f"there is no figure {unknown[0]!r}: use {', '.join(FIGURES)}")
+    arms = _arms(data)
+    return Experiment(
+        name=path.stem,
+        title=data["title"],
+        question=data["question"],
+        mode=data["mode"],
+        data=path.parent / data["data"] if data.get("data") else None,
+        workloads=_labels(data["workloads"]),
+        sources=_labels(data.get("sources", [])),
+        folds=_positive(data, "folds", 0),
+        target=data.get("target", ""),
+        source_targets={entry["name"]: entry["source_target"] for entry in data["arms"] if "source_target" in entry},
+        knobs=data.get("knobs", {}),
+        threads=data.get("threads", 1),
+        starts=data.get("starts", True),
+        trials=_positive(data, "trials", 1),
+        seeds=_positive(data, "seeds", 5),
+        figures=figures,
+        arms=arms,
+        declared=tuple(data["arms"]),
+        goals=_goals(data, [each.name for each in arms]),
+        references=_references(data),
+    )
+
+
+def _check_fields(data: Mapping[str, Any]) -> None:
+    """That the fields are known, of their types, and those there that are needed."""
     for name, value in data.items():
         if name not in _FIELDS:
             raise ExperimentError(f"unknown field {name!r}; known are {', '.join(_FIELDS)}")
@@ -143,40 +178,30 @@ def _experiment(path: Path, data: Mapping[str, Any]) -> Experiment:
         raise ExperimentError(f"mode is {mode!r}: it has to be replay or real")
     if not data.get("data") and (mode == "replay" or data.get("sources")):
         raise ExperimentError("data is missing: the file of exported trials to replay, or to learn from")
-    figures = tuple(data.get("figures", ["trials"]))
-    if unknown := [name for name in figures if name not in FIGURES]:
-        raise ExperimentError(f"there is no figure {unknown[0]!r}: use {', '.join(FIGURES)}")
-    declared = tuple(data["arms"])
-    arms = tuple(_arm(entry, mode, bool(data.get("sources"))) for entry in declared)
+
+
+def _arms(data: Mapping[str, Any]) -> tuple[Arm, ...]:
+    arms = tuple(_arm(entry, data["mode"], bool(data.get("sources"))) for entry in data["arms"])
     names = [each.name for each in arms]
     if twice := [name for name in names if names.count(name) > 1]:
         raise ExperimentError(f"two arms are called {twice[0]!r}")
+    return arms
+
+
+def _goals(data: Mapping[str, Any], arms: Sequence[str]) -> tuple[Goal, ...]:
     goals = tuple(_item(Goal, entry, "goals") for entry in data.get("goals", []))
     for name in (named for goal in goals for named in (goal.arm, goal.than) if named):
-        if name not in names:
-            raise ExperimentError(f"goals name an arm {name!r}; there are {', '.join(names)}")
-    return Experiment(
-        name=path.stem,
-        title=data["title"],
-        question=data["question"],
-        mode=mode,
-        data=path.parent / data["data"] if data.get("data") else None,
-        workloads=_labels(data["workloads"]),
-        sources=_labels(data.get("sources", [])),
-        folds=_positive(data, "folds", 0),
-        target=data.get("target", ""),
-        source_targets={entry["name"]: entry["source_target"] for entry in declared if "source_target" in entry},
-        knobs=data.get("knobs", {}),
-        threads=data.get("threads", 1),
-        starts=data.get("starts", True),
-        trials=_positive(data, "trials", 1),
-        seeds=_positive(data, "seeds", 5),
-        figures=figures,
-        arms=arms,
-        declared=declared,
-        goals=goals,
-        references=tuple(_item(Reference, entry, "references") for entry in data.get("references", [])),
-    )
+        if name not in arms:
+            raise ExperimentError(f"goals name an arm {name!r}; there are {', '.join(arms)}")
+    return goals
+
+
+def _references(data: Mapping[str, Any]) -> tuple[Reference, ...]:
+    references = tuple(_item(Reference, entry, "references") for entry in data.get("references", []))
+    for name in (named for reference in references for named in reference.trials):
+        if name not in data["workloads"]:
+            raise ExperimentError(f"references name a workload {name!r}; there are {', '.join(data['workloads'])}")
+    return references
 
 
 def _arm(entry: Any, mode: str, sources: bool) -> Arm:
@@ -192,7 +217,7 @@ def _arm(entry: Any, mode: str, sources: bool) -> Arm:
 
 
 def _item(kind: type[Item], entry: Any, where: str) -> Item:
-    known = {field.name: field.type for field in fields(kind)}  # type: ignore[arg-type]
+    known = {field.name: get_origin(field.type) or field.type for field in fields(kind)}  # type: ignore[arg-type]
     if not isinstance(entry, dict) or set(entry) - set(known):
         raise ExperimentError(f"{where}: {entry!r:.60} is not made of {', '.join(known)}")
     for name, value in entry.items():

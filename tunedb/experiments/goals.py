@@ -9,6 +9,7 @@ from tunedb.experiments.declared import Goal
 from tunedb.experiments.results import Floats, Results, quantiles
 
 MARKS = (16, 32, 64, 128)  # trials after which arms are compared
+RESULTS = (0.95, 0.99, 1.0)  # of what another arm found
 WITHIN = 0.99  # two kernels within 1 % are hardly told apart, so that much of another's quality counts as equal to it
 
 
@@ -26,6 +27,7 @@ def judge(results: Results, goal: Goal) -> dict[str, Any]:
             "against_first": first,
             "within_noise": noisy,
             "workloads": {label: float(np.median(ratios[:, 0])) for label, ratios in found.items()},
+            "trials": {label: _trials_to_result(results, goal, label) for label in found},
             "met": whole >= goal.faster,
         }
     median, _, p90 = quantiles(results.trials_to(goal.arm, goal.share))
@@ -53,6 +55,13 @@ def speedups(results: Results, goal: Goal, label: str) -> Floats:
         noisy = mine.seconds_to(min(WITHIN, 1 - noise) * best) or np.inf
         found.append((whole / needed, (other.seconds_to(WITHIN * best) or 0.0) / needed, whole / noisy))
     return np.array(found)
+
+
+def _trials_to_result(results: Results, goal: Goal, label: str) -> list[float | None]:
+    """The median over the seeds of the trials of ``arm`` until it has each of ``RESULTS`` of what ``than`` found."""
+    pairs = list(zip(results.runs[goal.arm][label], results.runs[goal.than][label], strict=True))
+    found = [(mine, float(other.best()[: goal.at].max())) for mine, other in pairs]
+    return [quantiles([mine.trials_to(share * best) for mine, best in found])[0] for share in RESULTS]
 
 
 def _never_worse(results: Results, goal: Goal) -> dict[str, Any]:

@@ -96,7 +96,9 @@ def run(experiment: Experiment, folder: Path, source: str) -> Iterator[None]:
     ``source`` is what its arms learn from; "" where it has no sources.
     """
     data = load(source) if source else None
-    digests = {arm.name: stored.digest_of(experiment, arm.name, data.digest if data else "") for arm in experiment.arms}
+    learned = data.digest if data else ""
+    made_by = stored.program("real")
+    digests = {arm.name: stored.digest_of(experiment, arm.name, learned, made_by) for arm in experiment.arms}
     target = Target.host(experiment.threads)
     described: dict[str, Any] = {}
     for label in experiment.workloads:
@@ -114,7 +116,8 @@ def run(experiment: Experiment, folder: Path, source: str) -> Iterator[None]:
         noisy = noise(list(times.values()))
         described[label] = {"target": target.name, "best_gflops": max(speeds.values()), "noise": noisy}
     about = {
-        "digest": data.digest if data else "",
+        "digest": learned,
+        "program": made_by,
         "environment": dict(detect().facts),
         "workloads": described,
     }
@@ -210,7 +213,8 @@ def hold(order: Order) -> Session:
 
 def _taught(folder: Path, sources: Sequence[Pool], seed: int) -> tuple[Path, float]:
     """A database with what a replay with this seed learns from, and the seconds that its model took to train."""
-    name = fingerprint([seed, [[trial.schedule.fingerprint for trial in pool.trials] for pool in sources]])
+    schedules = [[trial.schedule.fingerprint for trial in pool.trials] for pool in sources]
+    name = fingerprint([stored.program("real"), seed, schedules])
     path, about = folder / f"sources-{name[:16]}.sqlite", folder / f"sources-{name[:16]}.json"
     if known := stored.read_json(about, name):
         return path, float(known["training"])
@@ -239,7 +243,7 @@ def _times(
     leaders = {each.fingerprint: each for _, session in sessions.values() for each in session.leaders.values()}
     if not leaders:
         raise ExperimentError(f"no schedule of {label} gave a correct result")
-    digest = fingerprint(sorted(leaders))
+    digest = fingerprint([stored.program("real"), *sorted(leaders)])
     if known := stored.read_json(path, digest):
         found: Mapping[str, Sequence[float]] = known["times"]
         return found

@@ -18,7 +18,7 @@ from tunedb.foreign import ForeignTarget
 from tunedb.lessons import target_of
 from tunedb.records import read_schedule, read_target, read_workload
 from tunedb.tables import SCHEDULE, SESSION, TARGET, TEMPLATE, TRIAL, WORKLOAD
-from tuner.cost_model.training import FEWEST
+from tuner.cost_model.training import FEWEST, SHORTEST
 from tuner.errors import ScheduleError
 from tuner.experiment.holdout import Layer
 from tuner.features.stored import stored_features
@@ -155,7 +155,7 @@ def _add(gathered: dict[tuple[str, Target, str], _Gathered], origin: _Origin, ro
         layer.schedules.append(schedule)
         layer.knobs.append(knobs)
         layer.times.append([])
-    if row.seconds is not None and row.seconds > 0:
+    if row.seconds is not None and row.seconds >= SHORTEST:
         layer.times[position].append(row.seconds)
     if origin.network:
         layer.networks.add(origin.network)

@@ -7,11 +7,12 @@ from typing import Any
 import numpy as np
 
 from tunedb.experiments import figures, goals, stored
-from tunedb.experiments.declared import Experiment
+from tunedb.experiments.declared import Experiment, Goal, Reference
 from tunedb.experiments.results import Results, collect
 from tunedb.experiments.summary import MARKS, summarise
 
 PAGE = "README.md"
+OTHER_PROGRAM = "run by another version of the program than wrote this page"
 
 
 def report(experiments: Sequence[Experiment], results: Path, folder: Path) -> list[dict[str, Any]]:
@@ -79,9 +80,11 @@ def _section(results: Results, summary: Mapping[str, Any], drawn: Sequence[Path]
     if training:
         took = ", ".join(f"{seconds:.1f} s ({name})" for name, seconds in training.items())
         lines += ["", f"Training on the sources took {took}, once for all workloads; it is not in the seconds above."]
-    for goal in summary["goals"]:
-        if "worse" in goal:
-            lines += ["", f"{goal['goal']}: {goal['reached']}.", "", *goals.table(goal)]
+    for goal, judged in zip(experiment.goals, summary["goals"], strict=True):
+        if "worse" in judged:
+            lines += ["", f"{judged['goal']}: {judged['reached']}.", "", *goals.table(judged)]
+        if "trials" in judged:
+            lines += ["", *_to_result(goal, judged["trials"], experiment.references)]
     if experiment.references:
         lines += ["", "From elsewhere:", "", "| | |", "|---|---|"]
         lines += [f"| {reference.name} | {reference.text} |" for reference in experiment.references]
@@ -91,17 +94,33 @@ def _section(results: Results, summary: Mapping[str, Any], drawn: Sequence[Path]
     return "\n".join(lines)
 
 
+def _to_result(goal: Goal, trials: Mapping[str, Sequence[float | None]], references: Sequence[Reference]) -> list[str]:
+    """In how many trials an arm has the result of another one's search, beside figures from elsewhere."""
+    rows = {goal.arm: {label: _triple(each) for label, each in trials.items()}}
+    rows |= {reference.name: reference.trials for reference in references if reference.trials}
+    shares = "/".join(f"{share:.0%}" for share in goals.RESULTS)
+    return [
+        f"Trials to {shares} of what {goal.at} trials of {goal.than} found, median over the seeds; from elsewhere, to "
+        "the result of a long search of their own, where ? is not known:",
+        "",
+        f"| | {' | '.join(trials)} |",
+        "|---" * (len(trials) + 1) + "|",
+        *(f"| {name} | {' | '.join(each.get(label, '') for label in trials)} |" for name, each in rows.items()),
+    ]
+
+
 def _conditions(experiment: Experiment, summary: Mapping[str, Any]) -> str:
     runs = f"{len(experiment.workloads)} workloads, {experiment.seeds} seeds, {experiment.trials} trials"
+    stale = "" if summary["this_program"] else f" {OTHER_PROGRAM[0].upper()}{OTHER_PROGRAM[1:]}."
     if experiment.mode == "real":
-        return f"Real: {runs}, {experiment.threads} thread(s)."
+        return f"Real: {runs}, {experiment.threads} thread(s).{stale}"
     facts = summary["data"]["environment"]
     where = ", ".join(facts[name] for name in ("cpu", "os") if name in facts)
     learned = f" Learned from {len(experiment.sources)} workloads." if experiment.sources else ""
     only = f" Only configurations with {', '.join(f'{k}={v}' for k, v in experiment.knobs.items())}." * bool(
         experiment.knobs
     )
-    return f"Replay of trials measured on {where}, LLVM {facts.get('llvm', 'unknown')}: {runs}.{learned}{only}"
+    return f"Replay of trials measured on {where}, LLVM {facts.get('llvm', 'unknown')}: {runs}.{learned}{only}{stale}"
 
 
 def _row(name: str, each: Mapping[str, Any], marks: Sequence[int], area: str, seconds: str) -> str:

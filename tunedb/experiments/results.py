@@ -66,7 +66,7 @@ def collect(experiment: Experiment, folder: Path) -> Results:
         runs[arm.name] = {}
         for label in experiment.workloads:
             places = [stored.place(folder, experiment.name, arm.name, label, seed) for seed in range(experiment.seeds)]
-            digest = stored.digest_of(experiment, arm.name, data["digest"])
+            digest = stored.digest_of(experiment, arm.name, data["digest"], data.get("program", ""))
             found = [stored.load(place, digest) for place in places]
             if (missing := sum(run is None for run in found)) or label not in data["workloads"]:
                 raise ExperimentError(

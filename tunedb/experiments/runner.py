@@ -103,7 +103,7 @@ def work(lot: Lot) -> dict[str, int]:
     for unit in lot:
         experiment, data = read(unit.path), load(unit.source)
         arm = next(arm for arm in experiment.arms if arm.name == unit.arm)
-        digest = stored.digest_of(experiment, arm.name, data.digest)
+        digest = _digest(experiment, arm.name, data)
         for label in experiment.workloads:
             place = stored.place(unit.folder, experiment.name, arm.name, label, unit.seed)
             if stored.load(place, digest) is None:
@@ -114,8 +114,12 @@ def work(lot: Lot) -> dict[str, int]:
     return made
 
 
+def _digest(experiment: Experiment, arm: str, data: Data) -> str:
+    return stored.digest_of(experiment, arm, data.digest, stored.program("replay"))
+
+
 def _finished(experiment: Experiment, unit: Unit, data: Data) -> bool:
-    digest = stored.digest_of(experiment, unit.arm, data.digest)
+    digest = _digest(experiment, unit.arm, data)
     return all(
         stored.load(stored.place(unit.folder, experiment.name, unit.arm, label, unit.seed), digest) is not None
         for label in experiment.workloads
@@ -141,5 +145,11 @@ def _describe(experiment: Experiment, folder: Path, data: Data) -> None:
                 str(share): random_reaches(pool.speeds, share * best)[: experiment.trials].tolist() for share in SHARES
             },
         }
-    about = {"digest": data.digest, "trials": data.trials, "environment": dict(data.facts), "workloads": described}
+    about = {
+        "digest": data.digest,
+        "program": stored.program("replay"),
+        "trials": data.trials,
+        "environment": dict(data.facts),
+        "workloads": described,
+    }
     stored.write_json(folder / experiment.name / "data.json", about)

@@ -1,23 +1,42 @@
 """The results of runs: one JSON file a run, so that a stopped experiment goes on where it was.
 
 A file carries the digest of all that decides its run. One with another digest, of an earlier version of the
-experiment or of other data, counts as not there.
+experiment or of the program, or of other data, counts as not there.
 """
 
+import hashlib
 import json
 import os
 import re
 from collections.abc import Mapping
+from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
+import tunedb
+import tuner
 from tunedb.experiments.declared import Experiment
 from tuner.canonical import fingerprint
 from tuner.experiment.replay import Run
 
 
-def digest_of(experiment: Experiment, arm: str, data: str) -> str:
-    """Identity of the runs of an arm; ``data`` is that of the trials they are replayed on."""
+@cache
+def program(mode: Literal["replay", "real"]) -> str:
+    """Identity of the code that decides what runs of a mode find: its source, comments and all.
+
+    A replay is the engine's work alone; in real sessions the database has its part. The version of a release would
+    not tell the commits between two of them apart.
+    """
+    known = hashlib.sha256()
+    for package in (tuner,) if mode == "replay" else (tuner, tunedb):
+        root = Path(package.__path__[0])
+        for path in sorted(root.rglob("*.py")):
+            known.update(f"{path.relative_to(root.parent)}\n".encode() + path.read_bytes())
+    return known.hexdigest()
+
+
+def digest_of(experiment: Experiment, arm: str, data: str, made_by: str) -> str:
+    """Identity of the runs of an arm; ``data`` is that of the trials they are replayed on, ``made_by`` a program's."""
     declared = next(entry for entry in experiment.declared if entry["name"] == arm)
     said = {name: value if isinstance(value, int | str) else str(value) for name, value in declared.items()}
     return fingerprint(
@@ -26,6 +45,7 @@ def digest_of(experiment: Experiment, arm: str, data: str) -> str:
             "data": data,
             "knobs": {name: str(value) for name, value in experiment.knobs.items()},
             "mode": experiment.mode,
+            "program": made_by,
             "sources": list(experiment.sources),
             "starts": experiment.starts,
             "threads": experiment.threads,

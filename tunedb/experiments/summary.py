@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 
+from tunedb.experiments import stored
 from tunedb.experiments.goals import judge
 from tunedb.experiments.results import Floats, Results, quantiles
 from tuner.cost_model.metrics import area_over_log
@@ -44,6 +45,7 @@ def summarise(results: Results) -> dict[str, Any]:
         "mode": experiment.mode,
         "trials": experiment.trials,
         "seeds": experiment.seeds,
+        "this_program": results.data["program"] == stored.program(experiment.mode),
         "data": {name: value for name, value in results.data.items() if name != "workloads"},
         "arms": arms,
         "random": _random(results, marks),

@@ -19,6 +19,7 @@ from tuner.experiment.holdout import (
     by_history,
     by_model,
     folds,
+    lessons,
     random_summary,
     summary,
     train,
@@ -91,9 +92,10 @@ def _judge(fold: Fold, question: Question, settings: Settings, seed: int) -> dic
     if question.layers:
         drawn = np.random.default_rng([seed, 4]).permutation(len(rest))[: question.layers]
         rest = tuple(rest[place] for place in sorted(drawn.tolist()))
-    model = train(rest, question.rows, seed, settings)
+    taught = lessons(rest, question.rows, seed)
+    model = train(taught, seed, settings)
     rows: dict[str, list[Score]] = {MODEL: [by_model(model, layer) for layer in fold.held_out]}
-    rows[COPY] = [score for layer in fold.held_out if (score := by_copy(rest, layer, seed)) is not None]
+    rows[COPY] = [score for layer in fold.held_out if (score := by_copy(taught, layer, seed)) is not None]
     if seed == 0:  # what was recorded is the same for every seed
         for layer in fold.held_out:
             for tuner, found in by_history(layer).items():

@@ -13,6 +13,7 @@ from tuner.features.stored import Example
 
 FEWEST = 8  # trials of one workload on one target from which something can be learned
 MOST = 400  # and those beyond which more add little (docs/transfer-learning.md)
+SHORTEST = 1e-9  # seconds; no kernel returns sooner, so that whatever a log says, labels stay numbers
 
 
 @dataclass(frozen=True)
@@ -75,41 +76,37 @@ class TrainingSet:
         members: dict[tuple[str, str], list[int]] = {}
         for number, trial in enumerate(trials):
             members.setdefault((trial.workload.problem.fingerprint, trial.target.fingerprint), []).append(number)
-        blocks: list[npt.NDArray[np.float32]] = []
-        seconds: list[npt.NDArray[np.float64]] = []
-        groups: list[npt.NDArray[np.int64]] = []
-        workloads: list[str] = []
-        targets: list[str] = []
-        flops: list[float] = []
-        used = np.zeros(len(trials), dtype=np.bool_)
+        parts: list[tuple[npt.NDArray[np.int64], npt.NDArray[np.float32]]] = []  # of a group: its trials, and features
         for numbers in members.values():
-            some = [trials[number] for number in numbers]
-            block = described.of_trials(some)
+            block = described.of_trials([trials[number] for number in numbers])
             good = np.flatnonzero(np.isfinite(block.reshape(len(block), -1)).all(axis=1))
-            if not len(good):
-                continue
-            used[np.array(numbers)[good]] = True
-            blocks.append(block[good])
-            seconds.append(np.array([some[row].seconds for row in good], dtype=np.float64))
-            groups.append(np.full(len(good), len(workloads)))
-            workloads.append(some[0].workload.problem.key)
-            targets.append(some[0].target.name)
-            flops.append(some[0].workload.flops)
-        if not blocks:
+            if len(good):
+                parts.append((np.array(numbers)[good], block[good]))
+        used = np.zeros(len(trials), dtype=np.bool_)
+        used[[number for numbers, _ in parts for number in numbers]] = True
+        return cls._joined(trials, parts, features), used
+
+    @classmethod
+    def _joined(
+        cls,
+        trials: Sequence[Example],
+        parts: Sequence[tuple[npt.NDArray[np.int64], npt.NDArray[np.float32]]],
+        features: str,
+    ) -> "TrainingSet":
+        """Groups side by side, their features as long as the longest."""
+        if not parts:
             empty = np.empty(0)
-            return cls(np.empty((0, 0), np.float32), empty, empty.astype(np.int64), (), (), (), features), used
-        shape = np.max([block.shape[1:] for block in blocks], axis=0).tolist()
-        return (
-            cls(
-                np.concatenate([padded(block, shape) for block in blocks]),
-                np.concatenate(seconds),
-                np.concatenate(groups).astype(np.int64),
-                tuple(workloads),
-                tuple(targets),
-                tuple(flops),
-                features,
-            ),
-            used,
+            return cls(np.empty((0, 0), np.float32), empty, empty.astype(np.int64), (), (), (), features)
+        shape = np.max([block.shape[1:] for _, block in parts], axis=0).tolist()
+        ones = [trials[numbers[0]] for numbers, _ in parts]
+        return cls(
+            np.concatenate([padded(block, shape) for _, block in parts]),
+            np.array([trials[number].seconds for numbers, _ in parts for number in numbers], dtype=np.float64),
+            np.repeat(np.arange(len(parts)), [len(numbers) for numbers, _ in parts]),
+            tuple(one.workload.problem.key for one in ones),
+            tuple(one.target.name for one in ones),
+            tuple(one.workload.flops for one in ones),
+            features,
         )
 
 
@@ -128,8 +125,10 @@ def choose(
     kept: list[npt.NDArray[np.int64]] = []
     for numbers in members.values():
         own = np.array(numbers)
-        timed = own[np.isfinite(seconds[own]) & (np.nan_to_num(seconds[own]) > 0)]
+        timed = own[np.isfinite(seconds[own])]
         left_out["failed or without a time"] += len(own) - len(timed)
+        timed = timed[seconds[timed] >= SHORTEST]
+        left_out["faster than anything can be"] += int((seconds[own] < SHORTEST).sum())
         if len(timed) < FEWEST:
             left_out[f"fewer than {FEWEST} of their workload and target"] += len(timed)
         elif np.ptp(seconds[timed]) == 0:

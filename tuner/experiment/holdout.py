@@ -133,23 +133,33 @@ def folds(layers: Sequence[Layer], operator: str, holdout: HoldOut, count: int, 
         yield Fold(name, tuple(part), tuple(rest))
 
 
-def train(layers: Sequence[Layer], rows: int, seed: int, settings: Settings) -> GlobalModel:
-    """A model of ``rows`` random timed records of each layer, or of all for 0. Raises HoldOutError without any."""
+def lessons(layers: Sequence[Layer], rows: int, seed: int) -> list[Layer]:
+    """What may be learned from ``layers``: ``rows`` random timed records of each, or all of them for 0.
+
+    Raises HoldOutError when there is nothing.
+    """
     rng = np.random.default_rng([seed, 2])
-    chosen: list[tuple[Layer, npt.NDArray[np.int64]]] = []
+    taught: list[Layer] = []
     for layer in layers:
         usable = np.flatnonzero(np.isfinite(layer.seconds) & np.isfinite(layer.features).all(axis=1))
         if usable.size >= FEWEST:
-            chosen.append((layer, np.asarray(rng.permutation(usable)[: rows or None], dtype=np.int64)))
-    if not chosen:
+            some = rng.permutation(usable)[: rows or None]
+            part = {name: getattr(layer, name)[some] for name in ("knobs", "features", "seconds")}
+            taught.append(replace(layer, **part, histories={}))
+    if not taught:
         raise HoldOutError(f"no layer has {FEWEST} timed records whose schedules can be lowered: nothing to learn from")
+    return taught
+
+
+def train(taught: Sequence[Layer], seed: int, settings: Settings) -> GlobalModel:
+    """A model of ``lessons``."""
     data = TrainingSet(
-        np.concatenate([layer.features[some] for layer, some in chosen]),
-        np.concatenate([layer.seconds[some] for layer, some in chosen]),
-        np.repeat(np.arange(len(chosen)), [len(some) for _, some in chosen]),
-        tuple(layer.workload.key for layer, _ in chosen),
-        tuple(layer.target.name for layer, _ in chosen),
-        tuple(layer.workload.flops for layer, _ in chosen),
+        np.concatenate([layer.features for layer in taught]),
+        np.concatenate([layer.seconds for layer in taught]),
+        np.repeat(np.arange(len(taught)), [len(layer.seconds) for layer in taught]),
+        tuple(layer.workload.key for layer in taught),
+        tuple(layer.target.name for layer in taught),
+        tuple(layer.workload.flops for layer in taught),
     )
     return GlobalModel.fit(data, replace(settings, seed=seed))
 
@@ -164,12 +174,12 @@ def by_model(model: GlobalModel, layer: Layer) -> Score:
     return Score.of(layer, np.argsort(-predicted, kind="stable"), pairs)
 
 
-def by_copy(layers: Sequence[Layer], layer: Layer, seed: int) -> Score | None:
+def by_copy(taught: Sequence[Layer], layer: Layer, seed: int) -> Score | None:
     """The best configurations of the nearest layers in turn, each at the most similar recorded one; then random ones.
 
-    None when no layer has a template with the same knobs.
+    None when no layer has a template with the same knobs. It knows the same ``lessons`` as a model.
     """
-    like = _alike(layers, layer)
+    like = _alike(taught, layer)
     if not like:
         return None
     copies = [int(np.argmin(_apart(layer, one))) for one in like]

@@ -4,14 +4,17 @@ import json
 import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from shutil import copytree
+from typing import Any, Literal
 
 import numpy as np
 import pytest
 from click.testing import CliRunner, Result
 
+import tuner
 from tests.tuner.experiment.pools import exported, trials
 from tunedb.cli import main
+from tunedb.experiments import stored
 from tunedb.experiments.data import load
 from tunedb.experiments.declared import ExperimentError, find, read
 from tunedb.experiments.goals import judge
@@ -22,6 +25,8 @@ from tuner.experiment.replay import Run
 
 ROOT = Path(__file__).parents[3]
 WORKLOADS = ("matmul(m=64,k=64,n=64)", "matmul(m=96,k=64,n=64)", "matmul(m=128,k=32,n=64)")
+
+MODES: tuple[Literal["replay"], Literal["real"]] = ("replay", "real")
 
 DECLARED = """
 title = "A question"
@@ -62,6 +67,7 @@ faster = 1e9
 [[references]]
 name = "Somebody else"
 text = "says 7"
+trials = { "matmul(m=64,k=64,n=64)" = "3/4/5" }
 """
 
 
@@ -109,6 +115,7 @@ def test_an_experiment_is_run_once_and_reported(folder: Path) -> None:
     assert "met      question: Warm: 30% of the best in 16 trials" in report.output
     assert "not met  question: Warm: 1e+09 times quicker" in report.output
     page = (folder / "page" / "README.md").read_text()
+    assert "| Somebody else | 3/4/5 |  |" in page
     for word in ("A question", "Random, expected", "Somebody else", "made up", "question-trials.png", "**no**"):
         assert word in page
     assert {path.name for path in (folder / "page").glob("*.png")} == {
@@ -143,6 +150,30 @@ def test_what_was_changed_is_run_anew(folder: Path) -> None:
     ran(folder)
     changed = {name for name, when in results(folder / "results").items() if when != kept[name]}
     assert changed == {name for name in kept if "Random-x2" in name}
+
+
+def test_what_another_program_has_run_is_said_to_be_and_run_anew(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    reported = ("report", "--folder", str(folder), "--results", str(folder / "results"), "-o", str(folder / "page"))
+    (folder / "question.toml").write_text(DECLARED.replace('"trials", "seconds", "bars"', '"bars"'))
+    ran(folder)
+    kept = results(folder / "results")
+    monkeypatch.setattr(stored, "program", lambda mode: "changed")
+    assert "question was run by another version of the program" in call(*reported).stderr
+    assert "Run by another version of the program" in (folder / "page" / "README.md").read_text()
+    ran(folder)
+    assert all(when != kept[name] for name, when in results(folder / "results").items())
+    assert "another version" not in call(*reported).output
+
+
+def test_a_change_of_the_source_makes_another_program(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    before = {mode: stored.program(mode) for mode in MODES}
+    assert before["replay"] != before["real"]  # the database has no part in a replay
+    copytree(Path(tuner.__path__[0]), tmp_path / "tuner")
+    monkeypatch.setattr(tuner, "__path__", [str(tmp_path / "tuner")])
+    assert {mode: stored.program.__wrapped__(mode) for mode in MODES} == before
+    with (tmp_path / "tuner" / "search" / "annealing.py").open("a") as file:
+        file.write("\n")
+    assert not set(before.values()) & {stored.program.__wrapped__(mode) for mode in MODES}
 
 
 def test_several_processes_make_the_same_runs_as_one(folder: Path) -> None:
@@ -195,6 +226,8 @@ def test_the_list_says_what_is_asked(folder: Path) -> None:
         ('sources = ["matmul(m=128,k=32,n=64)"]', "", "learns from other workloads, and there are no sources"),
         ("median = 16", 'median = "16"', "goals: median is '16'"),
         ('text = "says 7"', "", "references: .* lacks one of name, text"),
+        ('trials = { "matmul(m=64', 'trials = { "matmul(m=65', "references name a workload 'matmul.m=65"),
+        ('"3/4/5" }', '"3/4/5" }\ntrails = 3', "references: .* is not made of name, text, trials"),
         ("[[goals]]", "[[goals]", "is no TOML"),
     ],
 )
@@ -249,6 +282,7 @@ def test_a_speed_up_is_against_all_trials_and_against_the_first_that_was_as_good
     assert judged["reached"] == pytest.approx(8)
     assert judged["against_first"] == pytest.approx(4)
     assert judged["within_noise"] == pytest.approx(8)
+    assert judged["trials"] == {label: [1, 1, 2] for label in found.experiment.workloads}
     assert not judged["met"]
 
 

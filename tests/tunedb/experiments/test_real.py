@@ -100,17 +100,13 @@ def test_what_led_is_timed_again_and_nothing_else_counts(done: tuple[Experiment,
     assert not judge(results, done[0].goals[0])["met"]
 
 
-def test_what_was_held_is_not_held_again(done: tuple[Experiment, Path]) -> None:
+def test_what_was_held_and_timed_is_not_held_and_timed_again(done: tuple[Experiment, Path]) -> None:
     folder = done[1] / "results" / "clock"
-
-    def sessions() -> dict[str, int]:
-        return {path.relative_to(folder).parts[0]: path.stat().st_mtime_ns for path in folder.rglob("0.session")}
-
-    before = sessions()
-    next((folder / "Cold").rglob("0.session")).unlink()
+    measured = [path for path in folder.rglob("*") if path.suffix == ".session" or path.parent.name == "times"]
+    assert len(measured) == 3
+    before = [path.stat().st_mtime_ns for path in measured]
     list(real.run(done[0], done[1] / "results", str(done[1] / "trials.jsonl")))
-    after = sessions()
-    assert {arm for arm in before if after[arm] != before[arm]} == {"Cold"}
+    assert [path.stat().st_mtime_ns for path in measured] == before
 
 
 def test_an_arm_that_learns_needs_sources_and_their_data(tmp_path: Path) -> None:

@@ -16,6 +16,7 @@ from tuner.experiment.holdout import (
     by_history,
     by_model,
     folds,
+    lessons,
     random_summary,
     summary,
     train,
@@ -97,7 +98,7 @@ def test_too_little_is_said_in_one_line(layers: list[Layer], operator: str, hold
 
 
 def test_a_model_knows_layers_that_it_has_not_seen() -> None:
-    score = by_model(train(LAYERS[1:], 0, 0, SETTINGS), LAYERS[0])
+    score = by_model(train(lessons(LAYERS[1:], 0, 0), 0, SETTINGS), LAYERS[0])
     assert score.pairwise is not None
     assert score.pairwise > 0.75
     assert score.top5 > 0.9
@@ -107,13 +108,24 @@ def test_what_a_model_cannot_see_comes_last() -> None:
     blind = LAYERS[0].features.copy()
     best = int(np.argmin(LAYERS[0].seconds))
     blind[best] = np.nan
-    score = by_model(train(LAYERS[1:], 0, 0, SETTINGS), replace(LAYERS[0], features=blind))
+    score = by_model(train(lessons(LAYERS[1:], 0, 0), 0, SETTINGS), replace(LAYERS[0], features=blind))
     assert score.top1 < 1
 
 
 def test_nothing_to_learn_from_is_said() -> None:
     with pytest.raises(HoldOutError, match="nothing to learn from"):
-        train([replace(LAYERS[0], seconds=np.full(40, np.inf))], 0, 0, SETTINGS)
+        lessons([replace(LAYERS[0], seconds=np.full(40, np.inf))], 0, 0)
+
+
+def test_the_model_and_the_copy_know_the_same_records() -> None:
+    few = lessons(LAYERS[1:], 5, 0)
+    assert [len(each.seconds) for each in few] == [5] * 5
+    for each, whole in zip(few, LAYERS[1:], strict=True):
+        assert set(each.seconds) < set(whole.seconds)
+        assert np.isfinite(each.seconds).all()
+    best = [float(each.seconds.min()) for each in few]
+    assert best != [float(each.seconds.min()) for each in LAYERS[1:]]
+    assert by_copy(few, LAYERS[0], 0) != by_copy(LAYERS[1:], LAYERS[0], 0)
 
 
 def test_a_copy_is_of_the_same_knobs_only_and_histories_are_as_recorded() -> None:
