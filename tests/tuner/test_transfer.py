@@ -301,6 +301,9 @@ def test_distance_counts_octaves_and_words() -> None:
     assert distance(one, other) == pytest.approx(2)
 
 
+ALIKE = np.zeros(60, dtype=np.int64)  # candidates of one algorithm
+
+
 # The residual ------------------------------------------------------------------------------------------------------
 
 
@@ -308,8 +311,8 @@ def test_the_posterior_believes_a_good_prior_and_gives_up_a_bad_one() -> None:
     knobs, prior = RNG.normal(size=(40, 3)), RNG.normal(size=40)
     speeds = 3 + prior + 0.01 * RNG.normal(size=40)
     for told, right in ((prior, True), (RNG.normal(size=40), False)):
-        posterior = Residual.fit(knobs[:20], told[:20], speeds[:20])
-        means, deviations = posterior.predict(knobs[20:], told[20:])
+        posterior = Residual.fit(knobs[:20], told[:20], ALIKE[:20], speeds[:20])
+        means, deviations = posterior.predict(knobs[20:], told[20:], ALIKE[20:40])
         assert (rank_correlation(means, speeds[20:]) > 0.95) == right
         assert (deviations > 0).all()
 
@@ -317,7 +320,7 @@ def test_the_posterior_believes_a_good_prior_and_gives_up_a_bad_one() -> None:
 def test_the_posterior_goes_through_what_was_observed() -> None:
     knobs, prior = RNG.normal(size=(12, 2)), RNG.normal(size=12)
     speeds = prior + np.sin(knobs[:, 0])
-    means, _ = Residual.fit(knobs, prior, speeds).predict(knobs, prior)
+    means, _ = Residual.fit(knobs, prior, ALIKE[:12], speeds).predict(knobs, prior, ALIKE[:12])
     np.testing.assert_allclose(means - means.mean(), speeds - speeds.mean(), atol=0.1)
 
 
@@ -326,18 +329,27 @@ def test_knobs_whose_values_have_no_order_are_compared_by_being_equal() -> None:
     knobs = RNG.integers(0, 8, (120, 2))
     speeds = effect[knobs[:, 0]] + other[knobs[:, 1]]
     known, asked = knobs[:60].astype(np.float64), knobs[60:].astype(np.float64)
-    posterior = Residual.fit(known, np.zeros(60), speeds[:60])
+    posterior = Residual.fit(known, np.zeros(60), ALIKE, speeds[:60])
     assert posterior.shape == "equal"
-    assert rank_correlation(posterior.predict(asked, np.zeros(60))[0], speeds[60:]) > 0.8
+    assert rank_correlation(posterior.predict(asked, np.zeros(60), ALIKE)[0], speeds[60:]) > 0.8
+
+
+def test_an_algorithm_that_was_not_tried_is_in_more_doubt_than_one_that_was() -> None:
+    knobs, prior, speeds = RNG.normal(size=(8, 2)), np.zeros(8), 0.01 * RNG.normal(size=8)
+    posterior = Residual.fit(knobs, prior, ALIKE[:8], speeds)
+    means, deviations = posterior.predict(np.full((2, 2), 9.0), np.zeros(2), np.array([0, 1]))
+    assert means[0] == pytest.approx(means[1], abs=0.01)
+    assert deviations[1] > 2 * deviations[0]
 
 
 def test_ridge_learns_a_weight_for_each_knob() -> None:
     knobs, prior = RNG.normal(size=(60, 3)), np.zeros(60)
     speeds = 5 + knobs @ np.array([0.3, -0.2, 0.0])
-    means, deviations = Residual.fit(knobs[:30], prior[:30], speeds[:30], "ridge").predict(knobs[30:], prior[30:])
+    posterior = Residual.fit(knobs[:30], prior[:30], ALIKE[:30], speeds[:30], "ridge")
+    means, deviations = posterior.predict(knobs[30:], prior[30:], ALIKE[30:])
     assert means - means.mean() == pytest.approx(speeds[30:] - speeds[30:].mean(), abs=0.02)
-    few = Residual.fit(knobs[:4], prior[:4], speeds[:4], "ridge")
-    _, doubt = few.predict(np.array([[9.0, 0.0, 0.0]]), np.zeros(1))
+    few = Residual.fit(knobs[:4], prior[:4], ALIKE[:4], speeds[:4], "ridge")
+    _, doubt = few.predict(np.array([[9.0, 0.0, 0.0]]), np.zeros(1), ALIKE[:1])
     assert doubt[0] > deviations.max()
 
 

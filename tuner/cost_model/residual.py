@@ -1,9 +1,10 @@
 """What the trials of one workload say beyond the global model: a regression of the residual.
 
-    log speed(x) = offset + slope * prior(x) + g(knobs of x) + noise
+    log speed(x) = offset + slope * prior(x) + family(x) + g(knobs of x) + noise
 
 with Gaussian beliefs about all of them: a wide one about the offset (nobody knows the best time yet), one around 1
-about the slope, and for g a function of the knobs: a Gaussian process (kernel "gp") or a weight for each knob (kernel
+about the slope, one around 0 about each family (an algorithm, for a prior is wrong about all schedules of an algorithm
+alike), and for g a function of the knobs: a Gaussian process (kernel "gp") or a weight for each knob (kernel
 "ridge", which is ridge regression in its dual form). So the prior decides while there is little else, and is discounted
 as trials speak against it; with no correlation at all its slope goes to zero. The posterior is exact and needs no
 training (Rasmussen and Williams, Gaussian Processes for Machine Learning, 2006, eq. 2.25 and 2.26). The process is
@@ -21,11 +22,13 @@ import numpy as np
 import numpy.typing as npt
 
 Floats = npt.NDArray[np.float64]
+Families = npt.NDArray[np.int64]
 Kernel = Literal["gp", "ridge"]
 Shape = Literal["smooth", "equal", "linear"]
 
 _OFFSET = 3.0  # standard deviation of the offset, in units of log time
 _SLOPE = 0.2  # and of the slope of the prior around 1
+_FAMILY = 0.1  # and of a family: 0.06 to 0.13 on held-out convolutions with Winograd's algorithms
 _NOISE = 0.02  # and of the noise: two kernels within 2 % are hardly told apart by a short measurement
 _SHAPES: Mapping[Kernel, Sequence[Shape]] = {"gp": ("smooth", "equal"), "ridge": ("linear",)}
 _LENGTHS: Mapping[Shape, Sequence[float]] = {
@@ -42,6 +45,7 @@ class Residual:
 
     knobs: Floats  # (n, K) standardised knobs of the observations
     prior: Floats  # (n,) what the prior said of them
+    families: Families  # (n,)
     shape: Shape
     length: float
     height: float
@@ -49,11 +53,11 @@ class Residual:
     inverse: Floats  # (n, n) inverse of the Cholesky factor of the covariance
 
     @classmethod
-    def fit(cls, knobs: Floats, prior: Floats, speeds: Floats, kernel: Kernel = "gp") -> "Residual":
-        """Learn from (n, K) standardised knobs, (n,) prior predictions and (n,) observed log speeds; n is 1 or more."""
+    def fit(cls, knobs: Floats, prior: Floats, families: Families, speeds: Floats, kernel: Kernel = "gp") -> "Residual":
+        """Learn from (n, K) standardised knobs, (n,) prior predictions, families and log speeds; n is 1 or more."""
         shifted = speeds - prior
         shifted = shifted - shifted.mean()
-        base = _linear(prior, prior) + _NOISE**2 * np.eye(len(prior))
+        base = _linear(prior, prior) + _related(families, families) + _NOISE**2 * np.eye(len(prior))
         options = []
         for shape in _SHAPES[kernel]:
             compared = _compared(shape, knobs, knobs)
@@ -64,16 +68,21 @@ class Residual:
                 likelihood = -0.5 * float(white @ white) - float(np.log(np.diag(factor)).sum())
                 options.append((likelihood, shape, length, height, inverse))
         _, shape, length, height, inverse = max(options, key=lambda option: option[0])
-        return cls(knobs, prior, shape, length, height, inverse.T @ (inverse @ shifted), inverse)
+        return cls(knobs, prior, families, shape, length, height, inverse.T @ (inverse @ shifted), inverse)
 
-    def predict(self, knobs: Floats, prior: Floats) -> tuple[Floats, Floats]:
+    def predict(self, knobs: Floats, prior: Floats, families: Families) -> tuple[Floats, Floats]:
         """Mean, up to a constant, and standard deviation of the log speed of (N, K) candidates, (N,) each."""
         alike = _alike(self.shape, _compared(self.shape, knobs, self.knobs), self.length)
-        across = _linear(prior, self.prior) + self.height**2 * alike
+        across = _linear(prior, self.prior) + _related(families, self.families) + self.height**2 * alike
         share = (knobs**2).mean(axis=1) if self.shape == "linear" else 1.0
-        own = _OFFSET**2 + _SLOPE**2 * prior**2 + self.height**2 * share
+        own = _OFFSET**2 + _SLOPE**2 * prior**2 + _FAMILY**2 + self.height**2 * share
         explained = ((across @ self.inverse.T) ** 2).sum(axis=1)
         return prior + across @ self.weights, np.sqrt(np.maximum(own - explained, 1e-12))
+
+
+def _related(left: Families, right: Families) -> Floats:
+    """Covariance of the families, (N, n)."""
+    return np.where(left[:, None] == right, _FAMILY**2, 0.0)
 
 
 def _linear(left: Floats, right: Floats) -> Floats:

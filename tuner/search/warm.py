@@ -52,6 +52,7 @@ class WarmStarted:
         best = best[np.sort(first)[:SHORTLIST]]
         self.indices, self.scores = self.pool[best], scores[best]
         self.knobs = self._standardised(self.indices)
+        self.families = self._families(self.indices)
         copies = prior.examples()[:EXAMPLES] if len(self.pool) else ()
         examples = [nearest(candidates.space, self.pool, config) for config in copies]
         self.opening = [*self.indices[:1].tolist(), *examples]
@@ -95,9 +96,10 @@ class WarmStarted:
         known = np.array(sorted(scores, key=lambda index: -scores[index])[:MEMORY], dtype=np.int64)
         speeds = np.log(np.array([scores[index] for index in known.tolist()]))
         prior = self._believe(known)
-        posterior = Residual.fit(self._standardised(known), prior, speeds, self.kernel)
-        means, deviations = posterior.predict(self.knobs[left], self.scores[left])
-        leader = float(posterior.predict(self._standardised(known[:1]), prior[:1])[0][0])
+        families = self._families(known)
+        posterior = Residual.fit(self._standardised(known), prior, families, speeds, self.kernel)
+        means, deviations = posterior.predict(self.knobs[left], self.scores[left], self.families[left])
+        leader = float(posterior.predict(self._standardised(known[:1]), prior[:1], families[:1])[0][0])
         return int(self.indices[left[int(np.argmax(expected_improvement(means, deviations, leader)))]])
 
     def _believe(self, indices: Indices) -> npt.NDArray[np.float64]:
@@ -113,6 +115,11 @@ class WarmStarted:
             return np.sort(self.candidates.sampled(rng, POOL))
         listed = self.candidates.listed
         return listed if listed is not None and len(listed) <= POOL else np.sort(self.candidates.random(rng, POOL))
+
+    def _families(self, indices: Indices) -> npt.NDArray[np.int64]:
+        """The algorithms of configurations, as numbers; all alike in a space without the knob."""
+        named = [knob.name == "algorithm" for knob in self.candidates.space.knobs]
+        return np.asarray(self.candidates.space.digits(indices) @ np.array(named, dtype=np.int64))
 
     def _standardised(self, indices: Indices) -> npt.NDArray[np.float64]:
         """Positions of the knobs' values, each knob from 0 to 1 times the root of 12: deviation one when uniform."""
