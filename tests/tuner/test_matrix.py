@@ -4,26 +4,21 @@ The machine that runs the tests need not have such registers: their instructions
 are met. Where there are registers, the same code runs on them.
 """
 
-from collections import Counter
-from dataclasses import replace
 from math import prod
 from random import Random
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.tuner import kernels
-from tests.tuner.amx_emulator import emulated
-from tests.tuner.kernels import TOLERANCES, assert_right, error
+from tests.tuner.kernels import TOLERANCES, assert_right
 from tests.tuner.schedules import EPILOGUES
+from tests.tuner.tiles import HOST, SPLIT, X86, compute, with_tiles
 from tuner.build import build, nest_of
-from tuner.codegen.cpu import Module, assembly
+from tuner.codegen.cpu import assembly
 from tuner.codegen.matrix import Shape
-from tuner.codegen.program import Program
 from tuner.errors import ScheduleError
 from tuner.operators.image import channel_block, output_size
 from tuner.operators.views import is_flat, seen
@@ -46,8 +41,6 @@ from tuner.templates import template_for
 from tuner.templates.template import ceil, numeric
 from tuner.workload import Workload, make, named, parse, random_arrays, reference
 
-HOST = Target.host(threads=1)
-X86 = pytest.mark.skipif(HOST.isa not in ("avx512", "amx"), reason="programs for AMX run on AVX-512 here")
 CHANNELS = "conv2d(ci=64,h=9,w=14,co=64,k=3,pad=1,layout=NCHW32c,dtype=bfloat16,epilogue=bias+residual+relu)"
 KEYS = [
     CHANNELS,
@@ -60,29 +53,7 @@ PRODUCTS = [
     "matmul(m=24,k=70,n=64,dtype=bfloat16)",
     "batch_matmul(b=2,m=16,k=64,n=16,dtype=bfloat16)",
 ]
-SPLIT = [  # of float32, by products of bfloat16
-    "conv2d(ci=32,h=9,w=14,co=32,k=3,pad=1,layout=NCHW16c,epilogue=bias+residual+relu)",
-    "conv2d(ci=64,h=5,w=9,co=32,k=1,layout=NCHW32c)",
-    "conv2d(n=2,ci=16,h=9,w=7,co=48,k=3x2,stride=2,pad=0x1,layout=NCHW16c,epilogue=bias)",
-    "conv2d(n=2,ci=3,h=21,w=35,co=32,k=7,stride=2,pad=3,layout=NCHW32c,epilogue=bias+relu)",
-]
 PRODUCTS_EACH = 700  # of an example, at most: an emulated one takes a tenth of a millisecond
-
-
-def with_tiles(threads: int = 1) -> Target:
-    """This machine with matrix registers: only their instructions are emulated, no others that it lacks."""
-    features = tuple(sorted({*HOST.features, "amx-tile", "amx-bf16"}))
-    return replace(HOST, features=features, threads=threads)
-
-
-def compute(
-    program: Program, target: Target, arrays: dict[str, npt.NDArray[Any]]
-) -> tuple[npt.NDArray[Any], Counter[str]]:
-    """The output of ``program``, and how often it executed which instruction; unknown where the registers are real."""
-    if HOST.has_tiles:
-        return kernels.compute(program, target, arrays), Counter()
-    with emulated() as emulator:  # without load, which asks the system for the registers
-        return kernels.compute(program, target, arrays, Module), emulator.executed
 
 
 def work(workload: Workload, config: dict[str, Any]) -> tuple[int, int]:
@@ -212,18 +183,6 @@ def test_a_search_may_choose_the_defaults_of_known_layers(name: str, dtype: str)
 
 
 @X86
-@pytest.mark.parametrize("unit", ["matrices", "vectors"])
-@pytest.mark.parametrize("key", SPLIT)
-def test_float32_by_three_products_of_bfloat16_keeps_its_error(key: str, unit: str) -> None:
-    workload, target = parse(key), with_tiles()
-    template = template_for(workload, target)
-    config = template.default(workload, target) | {"unit": unit, "split_ci": 1}
-    schedule = template.schedule(workload, target, config)
-    assert "where 0 <= q + -1*p < 2" in str(nest_of(workload, schedule))  # three of four products
-    assert error(workload, schedule, HOST) <= 1e-5, config
-
-
-@X86
 @pytest.mark.parametrize("key", ["resnet18.C9(layout=NCHW32c)", "resnet18.C9(layout=NCHW32c,dtype=bfloat16)"])
 def test_matrix_registers_are_for_what_can_use_them(key: str) -> None:
     workload, target = parse(key), with_tiles()
@@ -234,92 +193,6 @@ def test_matrix_registers_are_for_what_can_use_them(key: str) -> None:
     pairs = {(str(config["algorithm"])[:5], config["unit"]) for config in map(space.config, legal)}
     own = ("split", "matrices") if workload.text("dtype") == "float32" else ("direc", "matrices")
     assert pairs == {own, ("direc", "vectors"), ("winog", "vectors")}
-
-
-@X86
-@pytest.mark.parametrize("value", [np.nan, np.inf])
-@pytest.mark.parametrize(("key", "spoiled"), [(SPLIT[0], 0), (SPLIT[3], 1)])
-def test_split_spoils_the_sums_of_a_special_value_and_of_one_before_a_stretch(
-    key: str, spoiled: int, value: float
-) -> None:
-    workload, target = parse(key.replace("+relu", "")), with_tiles()  # which makes zero of an infinity
-    template = template_for(workload, target)
-    arrays = dict(random_arrays(workload, seed=0))
-    arrays["data"] = arrays["data"].copy()
-    arrays["data"][0, 0, 4, 6, 0] = value
-    with np.errstate(invalid="ignore"):
-        special = ~np.isfinite(reference(workload, arrays))
-    program = build(workload, template.schedule(workload, target, template.default(workload, target)), target)
-    result, _ = compute(program, target, arrays)
-    assert not np.isfinite(result[special]).any()
-    columns = {column for *_, column, _ in np.argwhere(~np.isfinite(result) & ~special).tolist()}
-    assert len(columns) == spoiled
-
-
-def test_float32_is_split_only_where_there_are_registers_for_matrices() -> None:
-    workload = parse(SPLIT[0])
-
-    def algorithms(target: Target) -> tuple[Any, ...]:
-        knobs = template_for(workload, target).space(workload, target).knobs
-        return next(knob.values for knob in knobs if knob.name == "algorithm")
-
-    assert ("split" in algorithms(HOST)) == HOST.has_tiles
-    assert "split" in algorithms(with_tiles())
-    strict = parse(SPLIT[0].replace(")", ",tolerance=1e-6)"))
-    by_default = [template_for(w, with_tiles()).default(w, with_tiles())["algorithm"] for w in (workload, strict)]
-    assert by_default == ["split", "direct"]
-
-
-def stored_pairs_of_channels(depth: int) -> Schedule:
-    """What the template wrote before columns and channels, or rows and columns, were seen as one axis by ``split``."""
-    inside = ("kh", "cib", "ci.0", "kw", "p", "q", "oh.1", "ow.1", "ci.1", "ci.2", "co")
-    return Schedule(
-        (
-            Algorithm("conv2d", "split"),
-            Split("conv2d", "oh", (3,)),
-            Split("conv2d", "ow", (9,), "shift"),
-            Split("conv2d", "ci", (depth, 2)),
-            Reorder("conv2d", ("n", "cob", "oh.0", "ow.0", *inside)),
-            CacheWrite("conv2d", "ow.0"),
-            Unroll("conv2d", ("oh.1", "p", "q")),
-            Vectorize("conv2d", "co"),
-            Pack("conv2d", "weight", ("cob", "kh", "cib", "ci.0", "kw", "q", "ci.1", "co", "ci.2")),
-            Dot("conv2d", "ci.2"),
-            Matrix("conv2d", "ow.1", "ci.1"),
-            Reorder("parts", ("pn", "pc", "py", "px", "pp", "pb")),
-            Unroll("parts", ("pp",)),
-            Vectorize("parts", "pb"),
-        )
-    )
-
-
-@X86
-@pytest.mark.parametrize(
-    ("key", "depth", "refused"),
-    [
-        ("conv2d(ci=2,h=5,w=9,co=16,k=3,pad=1,layout=NCHW16c)", 1, True),
-        ("conv2d(ci=2,h=5,w=9,co=16,k=3,pad=1,layout=NCHW16c)", 3, True),  # columns and channels were named ci
-        ("conv2d(ci=16,h=5,w=9,co=16,k=3,pad=1,layout=NCHW16c)", 8, False),
-        ("conv2d(ci=16,h=5,w=9,co=16,k=1,layout=NCHW16c,epilogue=bias)", 8, False),
-    ],
-)
-def test_a_stored_schedule_of_split_is_refused_or_right(key: str, depth: int, refused: bool) -> None:
-    workload, schedule, target = parse(key), stored_pairs_of_channels(depth), with_tiles()
-    assert_right(workload, schedule, Target.host(threads=1, isa="avx512"))  # by vectors, which need no whole tiles
-    if refused:
-        with pytest.raises(ScheduleError, match=r"^loop ci\.1: products of matrices are of whole tiles only.*$"):
-            build(workload, schedule, target)
-        return
-    arrays = random_arrays(workload, seed=0)
-    expected = reference(workload, arrays)
-    result, _ = compute(build(workload, schedule, target), target, arrays)
-    np.testing.assert_allclose(result, expected, rtol=0, atol=1e-5 * np.abs(expected).max())
-
-
-@pytest.mark.parametrize("key", ["conv2d(ci=4,h=5,w=5,co=4,k=1)", CHANNELS])
-def test_what_cannot_be_split_is_refused(key: str) -> None:
-    with pytest.raises(ScheduleError, match="split is for operands of float32 in a blocked layout"):
-        nest_of(parse(key), Schedule((Algorithm("conv2d", "split"),)))
 
 
 @X86

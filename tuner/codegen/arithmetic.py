@@ -38,13 +38,13 @@ class ArithmeticWriter(Writer):
         return self._operation("v", f"f{operator} {left.type} {left.name}, {right.name}", lanes)
 
     def _multiply_add(self, left: Value, right: Value, total: Value) -> Value:
-        """``left * right + total`` with one rounding."""
+        """``left * right + total``, with one rounding where the target has an instruction for that."""
         lanes = max(total.lanes, left.lanes, right.lanes)
         left, right, total = (self._widen(item, lanes) for item in (left, right, total))
         suffix = f"v{lanes}f32" if lanes else "f32"
-        self.declared.add(f"declare {total.type} @llvm.fma.{suffix}({total.type}, {total.type}, {total.type})")
+        self.declared.add(f"declare {total.type} @llvm.fmuladd.{suffix}({total.type}, {total.type}, {total.type})")
         arguments = ", ".join(f"{item.type} {item.name}" for item in (left, right, total))
-        return self._operation("f", f"call {total.type} @llvm.fma.{suffix}({arguments})", lanes)
+        return self._operation("f", f"call {total.type} @llvm.fmuladd.{suffix}({arguments})", lanes)
 
     def _dot_product(self, left: Value, right: Value, total: Value) -> Value:
         """``total`` plus both products of two pairs of bfloat16, in each lane."""

@@ -97,7 +97,7 @@ class ValueWriter(VectorWriter):
         return self._known(value.left) if isinstance(value, Binary) and value.operator == "mul" else None
 
     def _accumulated(self, old: Value, value: Expression, factor: float | None) -> Value:
-        """``old + value`` with one rounding where the value is a product, whose left side may be a known ``factor``."""
+        """``old + value``: a multiply-add where the value is a product, whose left side may be a known ``factor``."""
         if isinstance(value, Binary) and value.operator == "mul":
             if factor in (1.0, -1.0):
                 return self._arithmetic("add" if factor == 1.0 else "sub", old, self._evaluate(value.right))
