@@ -13,7 +13,7 @@ from tuner.build import algorithms_of, expression_by, nest_of
 from tuner.dtype import DTYPES
 from tuner.errors import ScheduleError
 from tuner.features.invariant import NAMES, invariant_features
-from tuner.features.sketches import distinct_features, schedule_features
+from tuner.features.sketches import distinct_features, is_structural, schedule_features
 from tuner.operators import OPERATORS
 from tuner.schedule import CacheWrite, Parallel, Reorder, Schedule, Split, Step, Unroll, Vectorize
 from tuner.space import Indices, Space
@@ -44,6 +44,14 @@ KEYS = [
     "dense(m=5,ci=13,co=35)",
     "matmul.1024",
     "batch_matmul(b=3,m=7,k=13,n=17)",
+]
+CHOICES = [  # spaces with other algorithms, lanes, packing
+    "conv2d(ci=13,h=9,w=9,co=24,k=1)",
+    "conv2d(ci=16,h=14,w=14,co=32,k=3,pad=1)",
+    "resnet18.C1(layout=NCHW16c,dtype=bfloat16)",
+    "conv2d(ci=32,h=14,w=14,co=32,k=3,pad=1,layout=NCHW16c,dtype=bfloat16)",
+    "mobilenet.D2",
+    "matmul(m=64,k=64,n=64,dtype=bfloat16)",
 ]
 
 
@@ -81,10 +89,15 @@ def legal(workload: Workload, count: int, seed: int = 0) -> tuple[Indices, Templ
     return indices[~template.illegal(workload, TARGET, space.columns(indices))][:count], template, space
 
 
-@pytest.mark.parametrize("key", KEYS)
+@pytest.mark.parametrize("key", [*KEYS, *CHOICES])
 def test_columns_of_a_template_give_what_each_candidate_gives_alone(key: str) -> None:
     workload = parse(key)
-    indices, template, space = legal(workload, 60)
+    indices, template, space = legal(workload, 20_000)
+    drawn = space.columns(indices)
+    choices = [drawn[knob.name] for knob in space.knobs if is_structural(knob)]
+    assert any(len(np.unique(column)) > 1 for column in choices)
+    each = {row for column in choices for value in np.unique(column) for row in np.flatnonzero(column == value)[:4]}
+    indices = indices[sorted(each)]
     rows, places = distinct_features(template, workload, TARGET, space, space.columns(indices))
     together = rows[places]
     assert together.shape == (len(indices), len(NAMES))

@@ -1,5 +1,6 @@
 """What an experiment is: a TOML file with a question, workloads, arms and goals, as docs/experiments.md says."""
 
+import re
 import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
@@ -7,7 +8,7 @@ from pathlib import Path
 from typing import Any, Literal, TypeVar, get_origin
 
 from tuner.errors import TunedbError
-from tuner.experiment.arms import Arm, ArmError, arm
+from tuner.experiment.arms import Arm, arm
 from tuner.workload import parse
 
 REAL = {"random": "random", "genetic": "genetic", "model": "model", "warm": "model"}
@@ -108,6 +109,7 @@ _FIELDS: Mapping[str, type] = {
     "references": list,
 }
 _NEEDED = ("title", "question", "mode", "workloads", "trials", "arms")
+_KINDS = {int: "a whole number", str: "a text"}
 _OF_ARMS = ("name", "tuner", "stretch", "source_target")
 
 
@@ -121,7 +123,7 @@ def read(path: Path) -> Experiment:
         raise ExperimentError(f"{path} is no TOML: {error}") from error
     try:
         return _experiment(path, data)
-    except (ArmError, ExperimentError) as error:
+    except TunedbError as error:
         raise ExperimentError(f"{path}: {error}") from error
 
 
@@ -151,7 +153,7 @@ def _experiment(path: Path, data: Mapping[str, Any]) -> Experiment:
         target=data.get("target", ""),
         source_targets={entry["name"]: entry["source_target"] for entry in data["arms"] if "source_target" in entry},
         knobs=data.get("knobs", {}),
-        threads=data.get("threads", 1),
+        threads=_positive(data, "threads", 1),
         starts=data.get("starts", True),
         trials=_positive(data, "trials", 1),
         seeds=_positive(data, "seeds", 5),
@@ -176,15 +178,17 @@ def _check_fields(data: Mapping[str, Any]) -> None:
     mode = data["mode"]
     if mode not in ("replay", "real"):
         raise ExperimentError(f"mode is {mode!r}: it has to be replay or real")
+    if unknown := [value for value in data.get("knobs", {}).values() if type(value) not in (int, str)]:
+        raise ExperimentError(f"knobs has {unknown[0]!r:.40}: a value of a knob is a number or a word")
     if not data.get("data") and (mode == "replay" or data.get("sources")):
         raise ExperimentError("data is missing: the file of exported trials to replay, or to learn from")
 
 
 def _arms(data: Mapping[str, Any]) -> tuple[Arm, ...]:
     arms = tuple(_arm(entry, data["mode"], bool(data.get("sources"))) for entry in data["arms"])
-    names = [each.name for each in arms]
-    if twice := [name for name in names if names.count(name) > 1]:
-        raise ExperimentError(f"two arms are called {twice[0]!r}")
+    folders = [slug(each.name) for each in arms]
+    if twice := [each.name for each in arms if folders.count(slug(each.name)) > 1]:
+        raise ExperimentError(f"two arms are called {twice[0]!r}, or nearly so: their results would be in one folder")
     return arms
 
 
@@ -193,20 +197,34 @@ def _goals(data: Mapping[str, Any], arms: Sequence[str]) -> tuple[Goal, ...]:
     for name in (named for goal in goals for named in (goal.arm, goal.than) if named):
         if name not in arms:
             raise ExperimentError(f"goals name an arm {name!r}; there are {', '.join(arms)}")
+    for goal in goals:
+        if (goal.faster or goal.never_worse) and not goal.than:
+            raise ExperimentError(f"goals: than is missing, the arm that {goal.arm!r} is compared with")
+        if goal.faster and not (goal.faster > 0 and 1 <= goal.at <= data["trials"]):
+            raise ExperimentError(
+                f"goals: faster is {goal.faster:g} and at is {goal.at}: at is 1 to {data['trials']} trials"
+            )
+        if not 0 < goal.share <= 1:
+            raise ExperimentError(f"goals: share is {goal.share:g}: it has to be above 0, and at most 1")
     return goals
 
 
 def _references(data: Mapping[str, Any]) -> tuple[Reference, ...]:
     references = tuple(_item(Reference, entry, "references") for entry in data.get("references", []))
-    for name in (named for reference in references for named in reference.trials):
+    for name, said in (named for reference in references for named in reference.trials.items()):
         if name not in data["workloads"]:
             raise ExperimentError(f"references name a workload {name!r}; there are {', '.join(data['workloads'])}")
+        if not isinstance(said, str):
+            raise ExperimentError(f"references: the trials of {name} are {said!r:.40}: write them as a text")
     return references
 
 
 def _arm(entry: Any, mode: str, sources: bool) -> Arm:
     if not isinstance(entry, dict) or not isinstance(entry.get("name"), str) or not isinstance(entry.get("tuner"), str):
         raise ExperimentError("an arm needs a name and a tuner")
+    for name, kind in (("stretch", int), ("source_target", str)):
+        if name in entry and type(entry[name]) is not kind:
+            raise ExperimentError(f"arm {entry['name']!r}: {name} is {entry[name]!r:.40}: it has to be {_KINDS[kind]}")
     options = {name: value for name, value in entry.items() if name not in _OF_ARMS}
     made = arm(entry["name"], entry["tuner"], options, entry.get("stretch", 1))
     if mode == "real" and (entry["tuner"] not in REAL or len(entry) > 2):
@@ -230,8 +248,16 @@ def _item(kind: type[Item], entry: Any, where: str) -> Item:
 
 
 def _labels(names: Sequence[Any]) -> tuple[str, ...]:
-    """The labels of workloads, however they are written. Raises WorkloadError."""
-    return tuple(parse(str(name)).label for name in names)
+    """The labels of workloads, however they are written. Raises WorkloadError, and ExperimentError for one twice."""
+    labels = tuple(parse(str(name)).label for name in names)
+    if twice := [label for label in labels if labels.count(label) > 1]:
+        raise ExperimentError(f"{twice[0]} is named twice")
+    return labels
+
+
+def slug(text: str) -> str:
+    """``text`` as a file name."""
+    return re.sub(r"[^A-Za-z0-9.=-]+", "-", text).strip("-") or "-"
 
 
 def _positive(data: Mapping[str, Any], name: str, default: int) -> int:

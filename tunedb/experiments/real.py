@@ -22,7 +22,7 @@ import numpy as np
 import tunedb
 from tunedb.experiments import stored
 from tunedb.experiments.data import Data, load, sources_of
-from tunedb.experiments.declared import REAL, Experiment, ExperimentError
+from tunedb.experiments.declared import REAL, Experiment, ExperimentError, slug
 from tunedb.experiments.processes import ignore_interrupts
 from tunedb.prior import DEFAULT_NAME, train  # and all that a session imports, before the clock starts
 from tunedb.records import Writer
@@ -108,7 +108,7 @@ def run(experiment: Experiment, folder: Path, source: str) -> Iterator[None]:
                 place = stored.place(folder, experiment.name, arm, label, seed)
                 sessions[place] = arm, _session(experiment, arm, label, seed, place, digest, data)
                 yield
-        times = _times(folder / experiment.name / "times" / f"{stored.slug(label)}.json", label, sessions, target)
+        times = _times(folder / experiment.name / "times" / f"{slug(label)}.json", label, sessions, target)
         speeds = {name: 1e-9 * parse(label).flops / median(each) for name, each in times.items()}
         for place, (arm, session) in sessions.items():
             facts = {"experiment": experiment.name, "arm": arm, "workload": label, "seed": int(place.stem)}

@@ -7,7 +7,6 @@ experiment or of the program, or of other data, counts as not there.
 import hashlib
 import json
 import os
-import re
 from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
@@ -15,7 +14,7 @@ from typing import Any, Literal
 
 import tunedb
 import tuner
-from tunedb.experiments.declared import Experiment
+from tunedb.experiments.declared import Experiment, slug
 from tuner.canonical import fingerprint
 from tuner.experiment.replay import Run
 
@@ -59,11 +58,6 @@ def digest_of(experiment: Experiment, arm: str, data: str, made_by: str) -> str:
 def place(folder: Path, experiment: str, arm: str, workload: str, seed: int) -> Path:
     """Where the result of a run is kept."""
     return folder / experiment / slug(arm) / slug(workload) / f"{seed}.json"
-
-
-def slug(text: str) -> str:
-    """``text`` as a file name."""
-    return re.sub(r"[^A-Za-z0-9.=-]+", "-", text).strip("-")
 
 
 def save(path: Path, digest: str, run: Run, facts: Mapping[str, Any]) -> None:

@@ -4,6 +4,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from functools import lru_cache
 from importlib.util import find_spec
+from math import inf
 from typing import Any, Generic, TypeVar, get_args
 
 import numpy as np
@@ -49,7 +50,7 @@ class NoOptions:
     """For a way to search that has nothing to set."""
 
     def check(self) -> None:
-        """Raises TunedbError for a name that there is not."""
+        """Raises TunedbError for a name that there is not, or a number that makes no sense."""
 
 
 @dataclass(frozen=True)
@@ -72,6 +73,11 @@ class ModelOptions:
         cost_model(self.model, self.features or None)
         if self.features:
             representation(self.features)
+        _within("warmup", self.warmup, 0, inf)
+        _within("batch", self.batch, 1, inf)
+        _within("epsilon", self.epsilon, 0, 1)
+        _within("ratio", self.ratio, 1, _LARGEST)
+        _within("alpha", self.alpha, 0, _LARGEST)
 
 
 @dataclass(frozen=True)
@@ -99,8 +105,19 @@ class TransferOptions:
 
     def check(self) -> None:
         representation(self.features)
+        _within("rows", self.rows, 0, inf)
         _one_of("objective", self.objective, get_args(Objective))
         _one_of("correction", self.correction, get_args(Correction))
+
+
+_LARGEST = 1e6  # of a weight: beyond it nothing else counts anyway
+
+
+def _within(option: str, value: float, low: float, high: float) -> None:
+    if not low <= value <= high:
+        raise ArmError(
+            f"{option} is {value}: it has to be " + (f"{low:g} or more" if high == inf else f"{low:g} to {high:g}")
+        )
 
 
 def _one_of(option: str, value: str, known: Sequence[str]) -> None:
@@ -164,6 +181,7 @@ def arm(name: str, way: str, options: Mapping[str, Any], stretch: int = 1) -> Ar
             )
     made = Arm(name, chosen, chosen.options(**options), stretch)
     try:
+        _within("stretch", made.stretch, 1, inf)
         made.options.check()
     except TunedbError as error:
         raise ArmError(f"arm {name!r}: {error}") from error
