@@ -33,7 +33,7 @@ from tuner.codegen import cpu
 from tuner.environment import detect
 from tuner.errors import TunedbError
 from tuner.measure.buffers import Buffer
-from tuner.measure.protocol import Protocol, calibrate
+from tuner.measure.protocol import Protocol, take_rounds
 from tuner.measure.verify import verify
 from tuner.measure.worker import Inputs, load
 from tuner.schedule import Schedule
@@ -99,7 +99,7 @@ def timed(workload: Workload, schedules: Sequence[Schedule], target: Target, rou
     for number, program in enumerate(programs):
         alike.setdefault(json.dumps([argument.to_json() for argument in program.arguments]), []).append(number)
     times: list[list[float]] = [[] for _ in programs]
-    calls: dict[int, int] = {}
+    usable: dict[int, bool] = {}
     rng = random.Random(0)
     for _ in range(rounds):
         for group in rng.sample(list(alike.values()), len(alike)):
@@ -109,11 +109,11 @@ def timed(workload: Workload, schedules: Sequence[Schedule], target: Target, rou
                 loaded = load(modules[number], [*buffers, Buffer((-(-program.workspace_bytes // 4),))])
                 inputs.output.poison()
                 loaded.timer(1)
-                if number not in calls:
+                if number not in usable:
                     wrong = verify(inputs.output.array, inputs.reference, inputs.tolerance).problem
-                    calls[number] = 0 if wrong else calibrate(loaded.timer, protocol.min_repeat)[0]
-                if calls[number]:
-                    times[number].append(loaded.timer(calls[number]) / calls[number])
+                    usable[number] = not wrong
+                if usable[number]:
+                    times[number] += take_rounds([loaded.timer], protocol, 1)[0]
     return times
 
 

@@ -59,12 +59,17 @@ def take_repeats(timer: Timer, protocol: Protocol, beat: float | None, first: fl
     return times
 
 
-def take_rounds(timers: list[Timer], min_repeat: float, rounds: int) -> list[list[float]]:
-    """``rounds`` repeats of each kernel, round robin, so that a drift of the machine touches all of them alike."""
-    calls = [calibrate(timer, min_repeat)[0] for timer in timers]
+def take_rounds(timers: list[Timer], protocol: Protocol, rounds: int) -> list[list[float]]:
+    """``rounds`` repeats of each kernel, round robin, so that a drift of the machine touches all of them alike.
+
+    The kernel before has filled the caches with its own data, and one call does not bring them back: of 5 MB of
+    weights some came from memory in each of the first five. So each repeat begins as warm as those of ``take_repeats``.
+    """
+    calibrated = [calibrate(timer, protocol.min_repeat) for timer in timers]
     times: list[list[float]] = [[] for _ in timers]
     for _ in range(rounds):
-        for timer, n, taken in zip(timers, calls, times, strict=True):
-            timer(1)  # the kernel before has filled the caches with its own data
-            taken.append(timer(n) / n)
+        for timer, (calls, warm), taken in zip(timers, calibrated, times, strict=True):
+            for _ in range(math.ceil(protocol.warm_up / (calls * warm))):
+                timer(calls)
+            taken.append(timer(calls) / calls)
     return times

@@ -151,7 +151,7 @@ class Worker:
         sandbox.limit_memory(self._memory)
         modules = self._compile(*(program.ir for program in programs))
         loaded = [load(module, self._buffers(program)) for module, program in zip(modules, programs, strict=True)]
-        rounds = take_rounds([one.timer for one in loaded], self._protocol.min_repeat, request["rounds"])
+        rounds = take_rounds([one.timer for one in loaded], self._protocol, request["rounds"])
         return {"answer": "confirmed", "times": rounds}
 
     def _peak(self, request: Mapping[str, Any]) -> dict[str, Any]:

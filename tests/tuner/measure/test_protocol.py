@@ -85,6 +85,15 @@ def test_rounds_are_interleaved() -> None:
 
         return timer
 
-    times = take_rounds([named("a"), named("b")], 2e-3, 2)
+    times = take_rounds([named("a"), named("b")], Protocol(), 2)
     assert times == [[1.0, 1.0], [1.0, 1.0]]
     assert "".join(log) == "ab" + "aabb" * 2
+
+
+def test_a_repeat_of_a_round_is_as_warm_as_any() -> None:
+    log: list[int] = []
+    times = take_rounds([kernel(1e-3, log)], Protocol(min_repeat=2e-3, warm_up=10e-3), 1)
+    assert times == [[pytest.approx(1e-3)]]
+    repeat, warming = log[-1], log[:-1]
+    assert repeat * 1e-3 >= 2e-3
+    assert sum(calls for calls in warming if calls == repeat) * 1e-3 >= 10e-3
