@@ -16,7 +16,7 @@ from sqlalchemy import cast as sql_cast
 from tunedb import dialect
 from tunedb.errors import DatabaseError, NotFoundError
 from tunedb.preparation import stored_date
-from tunedb.records import STANDING, Standing, is_right, read_trial, select_trials
+from tunedb.records import Standing, flatten, is_right, read_trial, select_trials
 from tunedb.tables import (
     ENVIRONMENT,
     QUARANTINE,
@@ -178,16 +178,16 @@ def _known(connection: Connection, fingerprints: Sequence[str]) -> dict[str, tup
     known: dict[str, tuple[Standing, str | None]] = {}
     for start in range(0, len(fingerprints), 500):
         some = TRIAL.c.fingerprint.in_(fingerprints[start : start + 500])
-        stored = select(TRIAL.c.fingerprint, TRIAL.c.retracted, *STANDING).where(some)
-        for name, retracted, *copy in connection.execute(stored):
-            known[name] = Standing.read(*copy), retracted
+        stored = select(TRIAL.c.fingerprint, TRIAL.c.retracted, TRIAL.c.times).where(some)
+        for name, retracted, rounds in connection.execute(stored):
+            known[name] = Standing.of(flatten(rounds)), retracted
     return known
 
 
 def _update(connection: Connection, row: Any, copy: Standing, retracted: str | None) -> tuple[bool, bool]:
     """Take over what the other database knows more of a trial; whether its copy stands, and it has a retraction."""
     mine = update(TRIAL).where(TRIAL.c.fingerprint == row.fingerprint)
-    more = Standing.read(row.repeats, row.seconds, json.loads(row.times)) > copy
+    more = Standing.of(flatten(json.loads(row.times))) > copy
     withdrawn = row.retracted is not None and retracted is None
     if more:
         columns = {name: getattr(row, name) for name in _MEASURED if name not in ("times", "verified")}

@@ -22,7 +22,7 @@ from tunedb.fallback import SOURCES, Fallback, Source
 from tunedb.foreign import ForeignTrial, ForeignWorkload
 from tunedb.freshness import Level
 from tunedb.lookup import Best
-from tunedb.records import STANDING, Standing
+from tunedb.records import Standing, flatten
 from tunedb.tables import TRIAL
 from tunedb.verifications import Verification
 from tuner.target import Target
@@ -167,7 +167,7 @@ class Layered(Database):
                 layer.url: {
                     best.fingerprint
                     for best in listed
-                    if known[best.fingerprint] != _Known(Standing.of(best.trial), retracted=False)
+                    if known[best.fingerprint] != _Known(Standing.of(best.trial.times), retracted=False)
                 }
                 for layer, listed in answers
             }
@@ -183,7 +183,7 @@ class Layered(Database):
             for trial in layer.history(workload, target):
                 identity = (trial.created, trial.sequence, trial.schedule.fingerprint, trial.target.fingerprint)
                 known = found.get(identity)
-                if known is None or Standing.of(known) < Standing.of(trial):
+                if known is None or Standing.of(known.times) < Standing.of(trial.times):
                     found[identity] = trial
         return tuple(sorted(found.values(), key=lambda trial: trial.created))
 
@@ -240,12 +240,12 @@ class Layered(Database):
 
     def _known(self, trials: set[str]) -> dict[str, _Known]:
         """What all layers together know of the trials with these fingerprints."""
-        columns = (TRIAL.c.fingerprint, TRIAL.c.retracted, *STANDING)
+        columns = (TRIAL.c.fingerprint, TRIAL.c.retracted, TRIAL.c.times)
         found: dict[str, _Known] = {}
         for layer in self.layers:
             with layer.read() as connection:
-                for name, retracted, *copy in connection.execute(select(*columns).where(columns[0].in_(trials))):
-                    here = _Known(Standing.read(*copy), retracted is not None)
+                for name, retracted, rounds in connection.execute(select(*columns).where(columns[0].in_(trials))):
+                    here = _Known(Standing.of(flatten(rounds)), retracted is not None)
                     known = found.get(name, here)
                     found[name] = _Known(max(known.standing, here.standing), known.retracted or here.retracted)
         return found

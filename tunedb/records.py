@@ -3,6 +3,7 @@
 import itertools
 import json
 import math
+import statistics
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from functools import lru_cache
@@ -34,16 +35,8 @@ class Standing(NamedTuple):
     times: tuple[float, ...]
 
     @classmethod
-    def of(cls, trial: Trial) -> "Standing":
-        return cls(len(trial.times), trial.seconds or 0.0, trial.times)
-
-    @classmethod
-    def read(cls, repeats: int, seconds: float | None, times: Rounds) -> "Standing":
-        """That of a row with the columns ``STANDING``."""
-        return cls(repeats, seconds or 0.0, flatten(times))
-
-
-STANDING = (TRIAL.c.repeats, TRIAL.c.seconds, TRIAL.c.times)
+    def of(cls, times: tuple[float, ...]) -> "Standing":
+        return cls(len(times), statistics.median(times) if times else 0.0, times)
 
 
 def select_trials(*more: Any) -> Select[Any]:
@@ -183,11 +176,10 @@ class Writer:
         row = self._connection.execute(_STORED, {"fingerprint": identity}).one_or_none()
         if row is None:
             return "conflict"
-        trial_id, *copy = row
-        if Standing.of(trial) > Standing.read(*copy):
-            self.set_times(trial_id, trial, stored)
+        if Standing.of(trial.times) > Standing.of(flatten(row.times)):
+            self.set_times(row.id, trial, stored)
         if retracted is not None:
-            self._connection.execute(_RETRACT, {"trial_id": trial_id, "reason": retracted})
+            self._connection.execute(_RETRACT, {"trial_id": row.id, "reason": retracted})
         return "duplicate"
 
     def set_times(self, trial_id: int, trial: Trial, rounds: Rounds) -> None:
@@ -285,7 +277,7 @@ _FIND: dict[str, Select[int]] = {
 _FIND_TEMPLATE: Select[int] = select(TEMPLATE.c.id).where(
     TEMPLATE.c.name == bindparam("name"), TEMPLATE.c.version == bindparam("version")
 )
-_STORED = select(TRIAL.c.id, *STANDING).where(TRIAL.c.fingerprint == bindparam("fingerprint"))
+_STORED = select(TRIAL.c.id, TRIAL.c.times).where(TRIAL.c.fingerprint == bindparam("fingerprint"))
 _SET_TIMES = (
     update(TRIAL)
     .where(TRIAL.c.id == bindparam("trial_id"))
