@@ -12,6 +12,7 @@ from types import MappingProxyType
 from typing import Protocol
 
 import numpy as np
+from threadpoolctl import threadpool_limits
 
 from tuner import tuners
 from tuner.build import build
@@ -19,7 +20,6 @@ from tuner.codegen.program import Program
 from tuner.environment import detect
 from tuner.errors import CompileError, ScheduleError, TunedbError
 from tuner.measure import Measurement
-from tuner.schedule import Schedule
 from tuner.search.candidates import Candidates
 from tuner.search.inexact import Inexact
 from tuner.search.nearest import nearest_legal
@@ -104,43 +104,34 @@ def tune(
         MeasureError: the measuring process cannot be kept alive.
     """
     clock = _Clock()
-    with clock.part("choose"):
-        template = template or template_for(workload, target)
-        session = list(history.trials())
-        search = _Search(workload, target, template, tuner, seed, prior, pins, settings, session)
-    known = len(session)
-    while len(session) < trials:
+    # Threads of a small product of matrices cost more than they bring, and while they wait for the next one they turn
+    # on the cores that kernels are timed on.
+    with threadpool_limits(1, user_api="blas"):
         with clock.part("choose"):
-            choice = search.next()
-        if choice is None:
-            break
-        index, config, schedule = choice
-        best = min((trial.seconds for trial in session if trial.seconds is not None), default=None)
-        trial = Trial(
-            workload=workload,
-            target=target,
-            environment=detect(),
-            template=template.key,
-            config=config,
-            schedule=schedule,
-            status=Status.CONSTRAINTS,
-            sequence=session[-1].sequence + 1 if session else 0,
-        )
-        trial = _measure(trial, measurer, best, clock)
-        with clock.part("store"):
-            history.add(trial)
-        session.append(trial)
-        with clock.part("choose"):
-            search.learn(index, trial)
-        if on_trial is not None:
-            on_trial(trial)
-    confirmed = 0
-    if len(session) > known:
-        with clock.part("confirm"):
-            confirmed = _confirm(session, history, measurer, settings)
+            template = template or template_for(workload, target)
+            session = list(history.trials())
+            search = _Search(workload, target, template, tuner, seed, prior, pins, settings, session)
+        known, confirmed = len(session), 0
+        while len(session) < trials:
+            with clock.part("choose"):
+                choice = search.next(session[-1].sequence + 1 if session else 0)
+            if choice is None:
+                break
+            index, candidate = choice
+            trial = _measure(candidate, measurer, _best(session), clock)
+            with clock.part("store"):
+                history.add(trial)
+            session.append(trial)
+            with clock.part("choose"):
+                search.learn(index, trial)
+            if on_trial is not None:
+                on_trial(trial)
+        if len(session) > known:
+            with clock.part("confirm"):
+                confirmed = _confirm(session, history, measurer, settings)
     return Result(
         trials=tuple(session),
-        best=next(iter(_ranking(session)), None),
+        best=_best(session),
         default=session[0] if session and settings.starts else None,
         measured=len(session) - known,
         failed=sum(trial.status is not Status.CORRECT for trial in session),
@@ -149,8 +140,8 @@ def tune(
     )
 
 
-def _measure(trial: Trial, measurer: Measuring, beat: float | None, clock: "_Clock") -> Trial:
-    """``trial`` with what came of it."""
+def _measure(trial: Trial, measurer: Measuring, best: Trial | None, clock: "_Clock") -> Trial:
+    """``trial`` with what came of it; what cannot be as fast as ``best`` may be cut short."""
     try:
         with clock.part("build"):
             program = build(trial.workload, trial.schedule, trial.target)
@@ -159,7 +150,7 @@ def _measure(trial: Trial, measurer: Measuring, beat: float | None, clock: "_Clo
     except CompileError as problem:
         return replace(trial, status=Status.COMPILE, message=str(problem))
     with clock.part("measure"):
-        measured = measurer.measure(trial.workload, program, beat)
+        measured = measurer.measure(trial.workload, program, best.seconds if best else None)
     clock.move("measure", "compile", measured.compile_seconds or 0.0)
     return replace(
         trial,
@@ -205,6 +196,10 @@ def _ranking(session: Sequence[Trial]) -> list[Trial]:
     return [trial for _, _, trial in sorted(timed, key=lambda entry: entry[:2])]
 
 
+def _best(session: Sequence[Trial]) -> Trial | None:
+    return next(iter(_ranking(session)), None)
+
+
 class _Search:
     """The space, the tuner, and the schedules that were already tried."""
 
@@ -243,8 +238,11 @@ class _Search:
             starts = _starts(candidates, known, pins)
             self.starts = [start for start in starts if candidates.unseen(np.array([start]))[0]]
 
-    def next(self) -> tuple[int, dict[str, Value], Schedule] | None:
-        """A candidate whose schedule was not tried yet and may be exact enough, or None when there are no more."""
+    def next(self, sequence: int) -> tuple[int, Trial] | None:
+        """A candidate whose schedule was not tried yet and may be exact enough, as a trial of that number, unmeasured.
+
+        None when there are no more.
+        """
         while True:
             proposed = [self.starts.pop(0)] if self.starts else self.tuner.propose(1)
             if not proposed:
@@ -254,7 +252,16 @@ class _Search:
             schedule = self.template.schedule(self.workload, self.target, config)
             known = 0.0 if self.inexact.excludes(schedule) else self.scores.get(schedule.fingerprint)
             if known is None:
-                return index, config, schedule
+                return index, Trial(
+                    workload=self.workload,
+                    target=self.target,
+                    environment=detect(),
+                    template=self.template.key,
+                    config=config,
+                    schedule=schedule,
+                    status=Status.CONSTRAINTS,
+                    sequence=sequence,
+                )
             self.tuner.observe([index], [known])
 
     def learn(self, index: int, trial: Trial) -> None:

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pytest
+from threadpoolctl import threadpool_info, threadpool_limits
 
 import tuner.tune
 from tuner.codegen.program import Program
@@ -323,3 +324,14 @@ def test_an_unknown_tuner_is_refused_with_the_known_ones() -> None:
 def test_a_negative_seed_is_refused() -> None:
     with pytest.raises(TunedbError, match="the seed is -1"):
         run(seed=-1)
+
+
+def test_no_thread_of_a_product_of_matrices_turns_beside_what_is_measured() -> None:
+    def threads() -> set[int]:
+        return {pool["num_threads"] for pool in threadpool_info() if pool["user_api"] == "blas"}
+
+    during: list[set[int]] = []
+    with threadpool_limits(2, user_api="blas"):
+        run(trials=2, on_trial=lambda trial: during.append(threads()))
+        assert threads() == {2}
+    assert during == [{1}, {1}]

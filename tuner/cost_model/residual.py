@@ -58,17 +58,25 @@ class Residual:
         shifted = speeds - prior
         shifted = shifted - shifted.mean()
         base = _linear(prior, prior) + _related(families, families) + _NOISE**2 * np.eye(len(prior))
-        options = []
-        for shape in _SHAPES[kernel]:
-            compared = _compared(shape, knobs, knobs)
-            for length, height in product(_LENGTHS[shape], _HEIGHTS):
-                factor = np.linalg.cholesky(base + height**2 * _alike(shape, compared, length))
-                inverse = np.linalg.inv(factor)
-                white = inverse @ shifted
-                likelihood = -0.5 * float(white @ white) - float(np.log(np.diag(factor)).sum())
-                options.append((likelihood, shape, length, height, inverse))
-        _, shape, length, height, inverse = max(options, key=lambda option: option[0])
-        return cls(knobs, prior, families, shape, length, height, inverse.T @ (inverse @ shifted), inverse)
+        options = [
+            (shape, length, height)
+            for shape in _SHAPES[kernel]
+            for length, height in product(_LENGTHS[shape], _HEIGHTS)
+        ]
+        compared = {shape: _compared(shape, knobs, knobs) for shape in _SHAPES[kernel]}
+        # With the observations as one more row, the last row of the factor is them whitened: nothing has to be solved
+        # for each option. The corner only has to be large enough.
+        bordered = np.empty((len(options), len(prior) + 1, len(prior) + 1))
+        bordered[:, -1, :-1] = bordered[:, :-1, -1] = shifted
+        bordered[:, -1, -1] = 1 + shifted @ shifted / _NOISE**2
+        for covariance, (shape, length, height) in zip(bordered, options, strict=True):
+            covariance[:-1, :-1] = base + height**2 * _alike(shape, compared[shape], length)
+        factors = np.linalg.cholesky(bordered)
+        white = factors[:, -1, :-1]
+        logarithms = np.log(np.diagonal(factors[:, :-1, :-1], axis1=1, axis2=2))
+        best = int(np.argmax(-0.5 * (white**2).sum(axis=1) - logarithms.sum(axis=1)))
+        inverse = np.linalg.inv(factors[best, :-1, :-1])
+        return cls(knobs, prior, families, *options[best], inverse.T @ white[best], inverse)
 
     def predict(self, knobs: Floats, prior: Floats, families: Families) -> tuple[Floats, Floats]:
         """Mean, up to a constant, and standard deviation of the log speed of (N, K) candidates, (N,) each."""
@@ -96,7 +104,11 @@ def _compared(shape: Shape, left: Floats, right: Floats) -> Floats:
     """
     knobs = max(left.shape[1], 1)
     if shape == "equal":
-        return np.asarray(sum(a[:, None] != b for a, b in zip(left.T, right.T, strict=True)) / knobs, dtype=np.float64)
+        # Of the two, the candidates are many: rows of them are compared five times as quickly as columns.
+        differing = np.zeros((len(right), len(left)), dtype=np.uint8)
+        for own, others in zip(right.T, np.ascontiguousarray(left.T), strict=True):
+            differing += own[:, None] != others
+        return differing.T / float(knobs)
     products = left @ right.T
     if shape == "linear":
         return np.asarray(products / knobs)

@@ -7,9 +7,12 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from threadpoolctl import threadpool_limits
 
 from tuner.experiment.arms import Arm, Setup
+from tuner.experiment.pool import Pool
 from tuner.experiment.sources import learn
+from tuner.search.candidates import Tuner
 
 Floats = npt.NDArray[np.float64]
 
@@ -63,17 +66,25 @@ def replay(arm: Arm, setup: Setup, trials: int) -> Run:
     The tuner is told recorded speeds, and is charged what the measurements took when they were recorded. As in a real
     session no schedule is measured twice: a configuration that makes the same one as another is told at no cost.
     """
-    pool = setup.pool
     learned = learn(setup.sources, setup.seed, arm.lesson) if arm.lesson else None
-    began = time.process_time()
-    tuner = arm.way.build(setup, arm.options, learned)
-    start = time.process_time() - began
+    # The runs of an experiment share the machine, and as in a session (tuner.tune) no thread is to wait for matrices.
+    with threadpool_limits(1, user_api="blas"):
+        began = time.process_time()
+        tuner = arm.way.build(setup, arm.options, learned)
+        start = time.process_time() - began
+        speeds, costs, choosing = _searched(tuner, setup.pool, trials * arm.stretch)
+    training = learned.seconds if learned else 0.0
+    return _counted(Run(speeds, costs, choosing, start, training), arm.stretch)
+
+
+def _searched(tuner: Tuner, pool: Pool, trials: int) -> tuple[tuple[float, ...], ...]:
+    """Speeds, costs and seconds of choosing of what ``tuner`` proposes."""
     speeds: list[float] = []
     costs: list[float] = []
     choosing: list[float] = []
     known: dict[str, float] = {}
     began = time.process_time()
-    while len(speeds) < trials * arm.stretch and (proposed := tuner.propose(1)):
+    while len(speeds) < trials and (proposed := tuner.propose(1)):
         place = int(pool.places(proposed)[0])
         schedule = pool.trials[place].schedule.fingerprint
         fresh = schedule not in known
@@ -83,8 +94,7 @@ def replay(arm: Arm, setup: Setup, trials: int) -> Run:
             speeds.append(known[schedule])
             costs.append(float(pool.costs[place]))
             began = time.process_time()
-    training = learned.seconds if learned else 0.0
-    return _counted(Run(tuple(speeds), tuple(costs), tuple(choosing), start, training), arm.stretch)
+    return tuple(speeds), tuple(costs), tuple(choosing)
 
 
 def _counted(run: Run, stretch: int) -> Run:
