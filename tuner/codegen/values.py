@@ -99,7 +99,7 @@ class ValueWriter(VectorWriter):
         if not isinstance(operand, Load) or self._stride(operand.index) != self._stride(store.index):
             return None
         given = operand.buffer.scope is Scope.ARGUMENT and operand.buffer.name != store.buffer.name
-        if not given or operand.buffer.dtype != "float32":
+        if not given or operand.buffer.dtype != "float32" or operand.ahead:
             return None
         pointer, constant = self._pointer(operand.buffer, operand.index)
         return Later(operator, pointer, constant - self._pointer(store.buffer, store.index)[1])
