@@ -97,7 +97,7 @@ def _placed(stage: ex.Stage, steps: list[sc.Step], reader: Placed | None) -> Pla
     plan = StagePlan(stage, {name: part.extent for name, part in region.items()})
     for step in steps:
         if isinstance(step, sc.Prefetch):
-            access_to(stage, step.tensor)
+            _access(step.tensor, stage.body, stage.epilogue)
     apply(plan, [step for step in steps if not isinstance(step, sc.ComputeAt)])
     if opened and any(loop.kind is Kind.PARALLEL for loop in plan.loops.values()):
         raise ScheduleError(f"stage {stage.name} is computed inside a loop and cannot be parallel itself")
@@ -135,7 +135,11 @@ def _made(placed: Placed, opened: tuple[str, ...]) -> dict[str, Range]:
 
 def access_to(stage: ex.Stage, tensor: str) -> ex.Access:
     """The access of a stage's body to a tensor. Raises ScheduleError when there is none."""
-    stack = [stage.body]
+    return _access(tensor, stage.body)
+
+
+def _access(tensor: str, *within: ex.Scalar) -> ex.Access:
+    stack = [*within]
     while stack:
         node = stack.pop()
         if isinstance(node, ex.Binary):

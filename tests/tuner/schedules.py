@@ -77,7 +77,7 @@ def random_schedule(rng: Random, workload: Workload) -> Schedule:
     for access in _accesses(expression.main.body):
         if access.tensor.role != "intermediate" and rng.random() < 0.5:
             main.pack(access, "" if access.tensor.role == "constant" else rng.choice(at))
-    main.tune_memory(_accesses(expression.main.body), made=False)
+    main.tune_memory([*_accesses(expression.main.body), *_accesses(expression.main.epilogue)], made=False)
     steps = main.steps
     for producer in expression.stages[:-1]:
         if rng.random() < 0.4 and main.dot.split(".")[0] not in ("kh", "kw"):
@@ -124,7 +124,7 @@ def random_winograd(rng: Random) -> tuple[Workload, Schedule]:
         for access in _accesses(definition.body):
             if access.tensor.role == "constant" and not at and rng.random() < 0.7:
                 stage.pack(access, "")
-        stage.tune_memory(_accesses(definition.body), made=number > 0)
+        stage.tune_memory([*_accesses(definition.body), *_accesses(definition.epilogue)], made=number > 0)
         steps += stage.steps
         around = places[: places.index(at) + 1] if at else []
         places = [*around, *stage.loops[max(tasks, 1) - 1 : stage.outer]]
@@ -261,7 +261,7 @@ class _Stage:
         for access in accesses:
             if self.rng.random() < 0.3:
                 self.steps.append(Prefetch(self.name, access.tensor.name, self.rng.randint(1, 5000)))
-        if made and self.rng.random() < 0.5:
+        if made and self.rng.random() < 0.7:
             self.steps.append(Stagger(self.name, self.rng.choice(self.staggers)))
 
     def _of(self, axis: str) -> list[str]:

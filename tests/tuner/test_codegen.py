@@ -1,5 +1,6 @@
 """Whatever legal schedule an operator is given, the machine code computes the reference's result, inside its arrays."""
 
+import re
 from collections import Counter
 from dataclasses import replace
 from random import Random
@@ -243,6 +244,28 @@ def test_multiply_adds_are_fused_into_whole_vectors() -> None:
     schedule = steps(Reorder("matmul", ("m", "k", "n")), CacheWrite("matmul", "m"), Vectorize("matmul", "n"))
     program = build(parse(f"matmul(m=2,k=4,n={lanes})"), schedule, HOST[1])
     assert f"call <{lanes} x float> @llvm.fmuladd.v{lanes}f32" in program.ir
+
+
+@pytest.mark.parametrize("pixels", [2, 3, 4, 7, 16, 19])
+@pytest.mark.parametrize("epilogue", ["residual", "bias+residual+relu"])
+@pytest.mark.parametrize("isa", AVAILABLE)
+def test_a_residual_is_added_to_rows_of_pixels_where_the_lanes_are_channels(
+    isa: str, epilogue: str, pixels: int
+) -> None:
+    """Gathering it takes longer than a pass of its own would. Two pixels are stored lane by lane anyway."""
+    workload = parse(f"conv2d(n=2,ci=3,h=2,w={pixels},co=21,k=1,epilogue={epilogue})")
+    target = Target.host(threads=1, isa=isa)
+    schedule = steps(
+        Split("conv2d", "co", (target.lanes,)),
+        Reorder("conv2d", ("n", "co.0", "oh", "ci", "kh", "kw", "ow", "co.1")),
+        CacheWrite("conv2d", "oh"),
+        Unroll("conv2d", ("ow",)),
+        Vectorize("conv2d", "co.1"),
+        Pack("conv2d", "weight", ("co.0", "ci", "kh", "kw", "co.1")),
+    )
+    gathered = re.search(r"= insertelement .* i64 [1-9]", build(workload, schedule, target).ir)
+    assert bool(gathered) == (pixels == 2)
+    assert_right(workload, schedule, target)
 
 
 @pytest.mark.skipif(HOST[1].isa != "avx512", reason="the names of registers are those of AVX-512")

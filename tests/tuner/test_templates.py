@@ -41,6 +41,7 @@ KEYS = [
     "depthwise_conv2d(c=16,h=9,w=8,k=5x3,stride=2,pad=2x1,layout=NCHW8c)",
     "dense(m=5,ci=13,co=35,epilogue=bias+relu)",
     "dense(ci=32,co=64)",
+    "dense(m=37,ci=9,co=40,epilogue=residual)",
     "matmul(m=13,k=70,n=35)",
     "matmul(m=16,k=32,n=32)",
     "batch_matmul(b=3,m=7,k=13,n=17)",

@@ -10,7 +10,7 @@ from tuner.codegen.addresses import ALIGNMENT, ELEMENTS
 from tuner.codegen.arithmetic import literal
 from tuner.codegen.instructions import Instructions
 from tuner.codegen.text import Value, identifier
-from tuner.codegen.vectors import NEAR, SIZES, Scattered, VectorWriter
+from tuner.codegen.vectors import NEAR, SIZES, Later, Scattered, VectorWriter
 from tuner.dtype import item_bytes
 from tuner.errors import ScheduleError
 from tuner.loopnest import Affine, Binary, Buffer, Condition, Constant, Expression, Load, Part, Scope, Store, Within
@@ -40,8 +40,10 @@ class ValueWriter(VectorWriter):
                 return
             old = self._load(Load(store.buffer, store.index))
             value = self._accumulated(old, store.value, factor)
+            later: tuple[Later, ...] = ()
         else:
-            value = self._stored(store)
+            rest, later = self._postponed(store)
+            value = self._stored(store, rest)
         stride = self._stride(store.index)
         lanes = self._lanes(stride)
         value = self._widen(value, self._width(lanes))
@@ -54,7 +56,7 @@ class ValueWriter(VectorWriter):
             whole = value.lanes if local else lanes  # a row of the tile has room for it
             self._store_part(value, whole, address, self._alignment(store.buffer, store.index))
         else:
-            self.scattered.append(Scattered(store.buffer.name, pointer, constant, stride, lanes, value))
+            self.scattered.append(Scattered(store.buffer.name, pointer, constant, stride, lanes, value, later))
         self.stretches[-1].loads.pop(store.buffer.name, None)
 
     def _is_known(self, buffer: Buffer, pointer: str, lanes: int, stride: int) -> bool:
@@ -75,14 +77,47 @@ class ValueWriter(VectorWriter):
         for name in list(self.held):
             self._write_held(name)
 
-    def _stored(self, store: Store) -> Value:
-        """The value of ``store`` as it will lie in memory; what is only copied is not converted there and back."""
-        if isinstance(store.value, Part):
-            return self._part(store.value)
+    def _postponed(self, store: Store) -> tuple[Expression, tuple[Later, ...]]:
+        """The value of a store without its last operations, where these need operands whose lanes lie apart as its own.
+
+        They are done when the lanes have become rows in memory, where nothing has to be gathered.
+        """
+        rest, later = store.value, tuple[Later, ...]()
+        if self._stride(store.index) <= 1 or store.buffer.scope is Scope.LOCAL or store.buffer.dtype != "float32":
+            return rest, later
+        while isinstance(rest, Binary) and self._is_apart(rest):
+            operation = self._beside(store, rest.operator, rest.right)
+            if operation is None:
+                return store.value, ()
+            rest, later = rest.left, (operation, *later)
+        return rest, later
+
+    def _beside(self, store: Store, operator: str, operand: Expression) -> Later | None:
+        """An operation on the rows that ``store`` is part of; None where the operand does not lie as they do."""
+        if isinstance(operand, Constant):
+            return Later(operator, literal(operand.value))
+        if not isinstance(operand, Load) or self._stride(operand.index) != self._stride(store.index):
+            return None
+        given = operand.buffer.scope is Scope.ARGUMENT and operand.buffer.name != store.buffer.name
+        if not given or operand.buffer.dtype != "float32" or operand.ahead:
+            return None
+        pointer, constant = self._pointer(operand.buffer, operand.index)
+        return Later(operator, pointer, constant - self._pointer(store.buffer, store.index)[1])
+
+    def _is_apart(self, value: Expression) -> bool:
+        """Whether some of what ``value`` is made of has lanes that lie apart."""
+        if isinstance(value, Binary):
+            return self._is_apart(value.left) or self._is_apart(value.right)
+        return isinstance(value, Load) and self._stride(value.index) > 1
+
+    def _stored(self, store: Store, expression: Expression) -> Value:
+        """``expression`` as ``store`` puts it in memory; what is only copied is not converted there and back."""
+        if isinstance(expression, Part):
+            return self._part(expression)
         narrow = store.buffer.dtype == "bfloat16"
-        if narrow and isinstance(store.value, Load | Within) and _buffer(store.value).dtype == "bfloat16":
-            return self._read(store.value)
-        value = self._evaluate(store.value)
+        if narrow and isinstance(expression, Load | Within) and _buffer(expression).dtype == "bfloat16":
+            return self._read(expression)
+        value = self._evaluate(expression)
         return self._to_bfloat(value) if narrow else value
 
     def _known(self, value: Expression) -> float | None:

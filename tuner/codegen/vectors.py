@@ -19,10 +19,22 @@ _SUFFIXES = {"float": "f32", "i16": "i16", "i32": "i32"}  # in the names of intr
 
 
 @dataclass(frozen=True)
+class Later:
+    """An operation on what is stored, by a number or by the elements of an operand that lie as those stored do.
+
+    ``ahead`` is how many elements further from its pointer than the stored ones they are; None for a number.
+    """
+
+    operator: str
+    operand: str  # the literal, or the pointer
+    ahead: int | None = None
+
+
+@dataclass(frozen=True)
 class Scattered:
     """A vector store whose lanes lie ``stride`` elements apart, held back to be joined with its neighbours.
 
-    Only the first ``lanes`` of the value are stored.
+    Only the first ``lanes`` of the value are stored, after the operations that are left to do.
     """
 
     buffer: str
@@ -31,6 +43,7 @@ class Scattered:
     stride: int
     lanes: int
     value: Value
+    later: tuple[Later, ...] = ()
 
 
 class VectorWriter(AddressWriter):
@@ -153,26 +166,35 @@ class VectorWriter(AddressWriter):
     def _close(self) -> None:
         """Write the scattered stores that were held back; those to neighbouring elements as transposed blocks."""
         held, self.scattered = self.scattered, []
-        families: dict[tuple[str, int, int, int], dict[int, Value]] = {}
+        families: dict[tuple[str, int, int, int, tuple[Later, ...]], dict[int, Value]] = {}
         for item in held:
-            family = families.setdefault((item.pointer, item.stride, item.lanes, item.value.lanes), {})
+            family = families.setdefault((item.pointer, item.stride, item.lanes, item.value.lanes, item.later), {})
             family[item.constant] = item.value
-        for (pointer, stride, lanes, width), columns in families.items():
+        for (pointer, stride, lanes, width, later), columns in families.items():
             for start, run in _runs(columns, 1 << (width.bit_length() - 1)):
                 if len(run) > 2 and width & (width - 1) == 0:
-                    self._transposed(pointer, start, stride, lanes, run)
+                    self._transposed(pointer, start, stride, lanes, run, later)
                 else:
                     for number, value in enumerate(run):
-                        self._scatter(pointer, start + number, stride, lanes, value)
+                        self._scatter(pointer, start + number, stride, lanes, value, later)
 
-    def _scatter(self, pointer: str, constant: int, stride: int, lanes: int, value: Value) -> None:
+    def _scatter(
+        self, pointer: str, constant: int, stride: int, lanes: int, value: Value, later: Sequence[Later]
+    ) -> None:
+        for each in later:
+            other = Value(each.operand)
+            if each.ahead is not None:
+                other = self._gather(each.operand, constant + each.ahead, stride, lanes, value.element)
+            value = self._arithmetic(each.operator, value, other)
         for lane in range(lanes):
             address = self._address(pointer, constant + lane * stride, value.element)
             element = f"%{self._fresh('e')}"
             self._line(f"{element} = extractelement {value.type} {value.name}, i64 {lane}")
             self._line(f"store {value.element} {element}, ptr {address}, align {SIZES[value.element]}")
 
-    def _transposed(self, pointer: str, start: int, stride: int, rows: int, columns: Sequence[Value]) -> None:
+    def _transposed(
+        self, pointer: str, start: int, stride: int, rows: int, columns: Sequence[Value], later: Sequence[Later]
+    ) -> None:
         """Store the first ``rows`` lanes of vectors, which are rows in memory, as such.
 
         ``log2`` rounds of interleaving halves transpose them.
@@ -194,17 +216,22 @@ class VectorWriter(AddressWriter):
             vectors = turned
             if round_ % 2 and element == "float" and lanes <= self.instructions.lanes:
                 vectors = [self._apart(vector, type_, lanes) for vector in vectors]
-        count = len(columns)
+        count, whole = len(columns), lanes if width == lanes else self._width(len(columns))
         for row in range(rows):
             vector, first = vectors[row * width // lanes], row * width % lanes
-            address = self._address(pointer, start + row * stride, element)
-            if width == lanes:  # a row is a register; what lies behind a short one is not written
-                self._store_part(Value(vector, lanes, element), count, address, SIZES[element])
-                continue
-            whole = self._width(count)
-            order = ", ".join(f"i32 {first + i}" if i < count else "i32 poison" for i in range(whole))
-            text = f"shufflevector {type_} {vector}, {type_} poison, <{whole} x i32> <{order}>"
-            self._store_part(self._operation("r", text, whole, element), count, address, SIZES[element])
+            value = Value(vector, lanes, element)
+            if width < lanes:  # else a row is a register; what lies behind a short one is not written
+                order = ", ".join(f"i32 {first + i}" if i < count else "i32 poison" for i in range(whole))
+                text = f"shufflevector {type_} {vector}, {type_} poison, <{whole} x i32> <{order}>"
+                value = self._operation("r", text, whole, element)
+            place = start + row * stride
+            for each in later:
+                other = Value(each.operand)
+                if each.ahead is not None:
+                    address = self._address(each.operand, place + each.ahead, element)
+                    other = self._load_part(count, value.lanes, element, address, SIZES[element])
+                value = self._arithmetic(each.operator, value, other)
+            self._store_part(value, count, self._address(pointer, place, element), SIZES[element])
 
     def _apart(self, vector: str, type_: str, lanes: int) -> str:
         """The same vector, but LLVM sees nothing of how it was made.

@@ -13,6 +13,7 @@ from tuner.schedule import (
     Matrix,
     Pack,
     Parallel,
+    Prefetch,
     Reorder,
     Schedule,
     Split,
@@ -37,6 +38,7 @@ from tuner.templates.template import (
 )
 from tuner.workload import Workload
 
+_AHEAD = 16  # rows of a residual that are asked for before they are read: few tiles have more
 OUTERS = ("n,m", "m,n", "m")  # the task space; with "m" a task makes all columns of its rows
 
 
@@ -48,6 +50,7 @@ class _Shape:
         self.n = workload.size("co" if self.dense else "n")
         self.batch = workload.size("b") if workload.operator == "batch_matmul" else 1
         self.rows_of, self.columns_of = ("data", "weight") if self.dense else ("a", "b")
+        self.residual = "residual" in workload.epilogue
         self.lanes = min(target.lanes, self.n)
         self.vectors = ceil(self.n, self.lanes)
         self.pairs = workload.text("dtype") == "bfloat16"  # steps of the reduction are dot products of two
@@ -71,6 +74,8 @@ def _space(workload: Workload, target: Target) -> Space:
     ]
     if not shape.dense:
         knobs.append(Flag("pack_columns"))
+    if shape.residual and shape.m > _AHEAD:
+        knobs.append(Flag("prefetch", absent=0))
     if shape.tiles:
         knobs.append(Choice("unit", UNITS))
     return Space(knobs)
@@ -109,6 +114,7 @@ def _schedule(workload: Workload, target: Target, config: Config) -> Schedule:
         Vectorize(stage, "n.3"),
         *(Dot(stage, loop) for loop in dot),
         *([Matrix(stage, "m.2", "k.2")] if matrices else []),
+        *([Prefetch(stage, "residual", _AHEAD * shape.n)] if values.get("prefetch") else []),
     ]
     if shape.dense:
         steps.append(Pack(stage, "weight", ("n.0", "k.0", "n.1", *columns, *dot)))
@@ -188,6 +194,8 @@ def _default(workload: Workload, target: Target) -> dict[str, Any]:
     }
     if not shape.dense:
         config["pack_columns"] = int(shape.m > tile_m)
+    if "prefetch" in values:
+        config["prefetch"] = 1
     if shape.tiles:
         config |= _matrices(shape, values)
     return config
