@@ -9,7 +9,7 @@ the tiles. The other knobs change nothing, and are legal at every value: so a st
 configuration to Winograd ones and back, and the tuner does not try a schedule twice.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import cache
 from typing import Any, NamedTuple
 
@@ -118,7 +118,7 @@ def _written_out(tile: tuple[int, int], plain: bool) -> int:
 
 def schedule(workload: Workload, target: Target, config: Config) -> Schedule:
     """The schedule of a configuration whose algorithm is one of Winograd's."""
-    values: dict[str, Any] = dict(config)
+    values: Mapping[str, Any] = config
     shape = _Shape(workload, target, str(values["algorithm"]))
     by_task = values["outer"] == "oh"
     block = shape.block(values["tile_oh"], values["tile_ow"], values["block_oh"]) if by_task else (1, shape.columns)
@@ -153,7 +153,7 @@ def _output(shape: _Shape, block: tuple[Any, Any], by_task: bool) -> list[Step]:
     ]
 
 
-def _product(shape: _Shape, values: dict[str, Any], by_task: bool) -> list[Step]:
+def _product(shape: _Shape, values: Mapping[str, Any], by_task: bool) -> list[Step]:
     steps: list[Step] = [
         Split("product", "mo", (values["tile_co"],)),
         Split("product", "my", (values["tile_oh"],)),
