@@ -1,24 +1,23 @@
 """How fast candidates are scored: ``python benchmarks/bench_features.py [WORKLOAD ...]``.
 
-Printed are, for each workload, the legal candidates that were scored, how many a second get their invariant features
-and their prediction, and the rate of both together; before that, how long training on 100,000 rows takes. First in
-seconds of the processor, in one thread, so that other programs do not count; then by the clock, as ``best --predict``
-does it, with a thread a core for the prediction.
+Printed are, for each workload, the legal candidates that were scored, how many of them get their invariant features and
+their prediction in a second of the processor, so that other programs do not count, and how many get both in a second
+by the clock, as ``best --predict`` does it: one thread describes while another one predicts. Before that, how long
+training on 100,000 rows takes.
 """
 
-import os
 import sys
 import time
-from collections.abc import Callable
 
 import numpy as np
 
 from tuner.cost_model.global_model import GlobalModel, Settings
 from tuner.cost_model.training import TrainingSet
-from tuner.features.sketches import distinct_features
+from tuner.features.sketches import concatenated, distinct_features
 from tuner.search.candidates import Candidates
 from tuner.target import Target
 from tuner.templates import template_for
+from tuner.transfer import scores
 from tuner.workload import parse
 
 WORKLOADS = (
@@ -31,7 +30,7 @@ WORKLOADS = (
 ROUNDS = 200  # of the model, the most that there are
 CANDIDATES = 200_000
 GROUPS, ROWS = 50, 2000
-NAMES: dict[Callable[[], float], str] = {time.process_time: "one thread's processor", time.perf_counter: "by the clock"}
+PARTS = ("features", "prediction", "both", "by the clock")
 
 
 def main() -> None:
@@ -44,18 +43,21 @@ def main() -> None:
         candidates = Candidates(space, lambda columns: template.illegal(workload, target, columns))  # noqa: B023
         columns = space.columns(candidates.random(np.random.default_rng(0), CANDIDATES))
         if model is None:
-            model = _trained(distinct_features(template, workload, target, space, columns)[0])
-        for clock, threads in ((time.process_time, 1), (time.perf_counter, len(os.sched_getaffinity(0)))):
-            scorer = GlobalModel.from_bytes(model.to_bytes(), "gbt", model.rounds, "invariant", threads)
-            begin = clock()
-            features, places = distinct_features(template, workload, target, space, columns)
-            described = clock()
-            number = len(scorer.predict(features)[places])
-            predicted = clock()
-            print(
-                f"{key:<30} {number:>7} candidates, {NAMES[clock]}: features {number / (described - begin):>9,.0f}/s, "
-                f"prediction {number / (predicted - described):>9,.0f}/s, both {number / (predicted - begin):>9,.0f}/s"
-            )
+            blocks, _ = distinct_features(template, workload, target, space, columns)
+            model = _trained(concatenated(list(blocks)))
+        described, predicted, then = 0.0, 0.0, time.process_time()
+        blocks, _ = distinct_features(template, workload, target, space, columns)
+        for block in blocks:
+            made = time.process_time()
+            model.predict(block)
+            done = time.process_time()
+            described, predicted, then = described + made - then, predicted + done - made, done
+        start = time.perf_counter()
+        scores(model, template, workload, target, space, columns)
+        seconds = (described, predicted, described + predicted, time.perf_counter() - start)
+        number = len(next(iter(columns.values())))
+        rates = ", ".join(f"{name} {number / each:>9,.0f}/s" for name, each in zip(PARTS, seconds, strict=True))
+        print(f"{key:<30} {number:>7} candidates: {rates}")
 
 
 def _trained(features: np.ndarray) -> GlobalModel:
@@ -65,10 +67,9 @@ def _trained(features: np.ndarray) -> GlobalModel:
     seconds = np.exp(rows[:, :10] @ rng.normal(0, 0.2, 10) + rng.normal(0, 0.1, len(rows)))
     names = tuple(f"w{group}" for group in range(GROUPS))
     data = TrainingSet(rows, seconds, np.repeat(np.arange(GROUPS), ROWS), names, ("t",) * GROUPS, (1.0,) * GROUPS)
-    clocks = list(NAMES)
-    begin = [clock() for clock in clocks]
+    begin, start = time.process_time(), time.perf_counter()
     rounds = GlobalModel.fit(data).rounds
-    took = ", ".join(f"{clock() - then:.1f} s {NAMES[clock]}" for clock, then in zip(clocks, begin, strict=True))
+    took = f"{time.process_time() - begin:.1f} s of the processor, {time.perf_counter() - start:.1f} s by the clock"
     print(f"training on {len(rows):,} rows: {took}, {rounds} rounds")
     return GlobalModel.fit(data, Settings(rounds=2 * ROUNDS, folds=1))
 

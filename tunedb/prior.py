@@ -20,11 +20,10 @@ from tunedb.training import Choice, Training, chosen, training
 from tuner.cost_model.global_model import FEATURES, GlobalModel, ModelError, Settings
 from tuner.cost_model.held_out import Errors, HeldOut, errors, judge
 from tuner.errors import ScheduleError
-from tuner.features.sketches import distinct_features
 from tuner.space import Space
 from tuner.target import Target
 from tuner.templates import Template, template_for
-from tuner.transfer import GlobalPrior, Report, Seen, correlation, legal_sample, nothing, prior_from
+from tuner.transfer import GlobalPrior, Report, Seen, correlation, legal_sample, nothing, prior_from, scores
 from tuner.workload import Workload
 
 if TYPE_CHECKING:
@@ -176,13 +175,13 @@ def predict(database: "Database", workload: Workload, target: Target) -> Predict
 def predict_with(stored: registry.StoredModel, workload: Workload, target: Target) -> Prediction:
     """The schedule that a stored model expects to be the fastest."""
     threads = len(os.sched_getaffinity(0))
-    model, template = stored.model(threads), template_for(workload, target)
+    model, template = stored.model(), template_for(workload, target)
     space = template.space(workload, target)
     indices = legal_sample(template, workload, target, space, MOST_SCORED, threads)
     if not len(indices):
         raise ScheduleError(f"template {template.key} has no legal configuration of {workload.label}")
-    features, places = distinct_features(template, workload, target, space, space.columns(indices))
-    config = space.config(int(indices[int(np.argmax(model.predict(features)[places]))]))
+    predicted, _ = scores(model, template, workload, target, space, space.columns(indices))
+    config = space.config(int(indices[int(np.argmax(predicted))]))
     losses = [1 - one.top1 for one in stored.held_out if one.workload.startswith(f"{workload.operator}(")]
     return Prediction(
         workload=workload,

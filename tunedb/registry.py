@@ -78,8 +78,8 @@ class StoredModel:
         """Hash of the stored file."""
         return hashlib.sha256(self.blob).hexdigest()
 
-    def model(self, threads: int = 1) -> GlobalModel:
-        """The trained model, which predicts with so many threads if it is one of trees.
+    def model(self) -> GlobalModel:
+        """The trained model.
 
         Raises ModelError when it was trained on features that this program does not have, TorchMissingError when it is
         a neural one and PyTorch is missing.
@@ -91,7 +91,7 @@ class StoredModel:
                 f"model {self.name} was trained on features {self.feature_version}, this program has {known}: "
                 f"train it again with `tunedb model train --name {self.name}`"
             )
-        read = GlobalModel.from_bytes(self.blob, self.kind, self.parameters["used_rounds"], name, threads)
+        read = GlobalModel.from_bytes(self.blob, self.kind, self.parameters["used_rounds"], name)
         return replace(read, held_out=self.held_out)
 
     def to_json(self) -> dict[str, Any]:

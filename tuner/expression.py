@@ -10,7 +10,11 @@ Indices are affine in the axes, which is all that dense linear algebra and convo
 """
 
 from dataclasses import dataclass
+from functools import cached_property
+from math import prod
 from typing import cast
+
+import numpy as np
 
 from tuner.loopnest import Affine, Map
 
@@ -143,6 +147,13 @@ class Stage:
     @property
     def all_axes(self) -> tuple[Axis, ...]:
         return self.axes + self.reduce
+
+    @cached_property
+    def multiply_adds(self) -> float:
+        """By its definition; where extents are columns, those of the first candidate."""
+        extents = (axis.extent for axis in self.all_axes)
+        first = (extent if isinstance(extent, int) else int(np.ravel(extent)[0]) for extent in extents)
+        return float(prod(first)) if self.reduce else 0.0
 
 
 @dataclass(frozen=True)

@@ -226,7 +226,7 @@ class Schedule:
         """The schedule that ``to_json`` wrote. Raises ScheduleError naming the first step that is not one."""
         if not isinstance(data, list | tuple):
             raise ScheduleError(f"a schedule is a list of steps, not {data!r}")
-        return cls(tuple(_read_step(number, row) for number, row in enumerate(data)))
+        return cls(tuple(_step(number, row) for number, row in enumerate(data)))
 
     @property
     def fingerprint(self) -> str:
@@ -240,6 +240,20 @@ class Schedule:
 
     def __str__(self) -> str:
         return "\n".join(map(str, self.steps))
+
+
+_MOST_KNOWN = 2**14
+_known: dict[str, Step] = {}  # by their text
+
+
+def _step(number: int, row: Any) -> Step:
+    """The step of a row: one object for all schedules that have it, for thousands are read, and hardly differ."""
+    text = repr(row)
+    if text not in _known:
+        if len(_known) >= _MOST_KNOWN:
+            _known.clear()
+        _known[text] = _read_step(number, row)
+    return _known[text]
 
 
 def _read_step(number: int, row: Any) -> Step:

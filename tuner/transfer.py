@@ -49,9 +49,7 @@ class GlobalPrior:
 
     def scores(self, columns: Columns) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.int64]]:
         """Predicted log speed of N legal configurations, of which only differences mean something; their schedules."""
-        described = representation(self.model.representation)
-        features, places = described.distinct(self.template, self.workload, self.target, self.space, columns)
-        return self.model.predict(features)[places], places
+        return scores(self.model, self.template, self.workload, self.target, self.space, columns)
 
     def examples(self) -> Sequence[Config]:
         return self.best_elsewhere
@@ -173,6 +171,21 @@ def judge(same: Sequence[HeldOut], everything: Sequence[HeldOut], coverage: floa
     if coverage < COVERED:
         return "weak", f"the training covers {coverage:.0%} of what this workload's schedules are like"
     return "use", f"held-out workloads of this operator are ranked well ({correlation:.2f})"
+
+
+def scores(
+    model: GlobalModel, template: Template, workload: Workload, target: Target, space: Space, columns: Columns
+) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.int64]]:
+    """Predicted log speed of N legal configurations, (N,), and which of their distinct schedules each one makes."""
+    described = representation(model.representation)
+    blocks, places = described.distinct(template, workload, target, space, columns)
+    found, coming = [np.empty(0)], None
+    with ThreadPoolExecutor(1) as pool:  # which predicts one block while the next one is described
+        for block in blocks:
+            found += [coming.result()] if coming else []
+            coming = pool.submit(model.predict, block)
+        found += [coming.result()] if coming else []
+    return np.concatenate(found)[places], places
 
 
 def legal_sample(

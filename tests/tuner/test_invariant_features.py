@@ -13,10 +13,16 @@ from tuner.build import algorithms_of, expression_by, nest_of
 from tuner.dtype import DTYPES
 from tuner.errors import ScheduleError
 from tuner.features.invariant import NAMES, invariant_features
-from tuner.features.sketches import distinct_features, is_structural, schedule_features
+from tuner.features.sketches import (
+    concatenated,
+    distinct_features,
+    is_structural,
+    schedule_features,
+    structures_of,
+)
 from tuner.operators import OPERATORS
 from tuner.schedule import CacheWrite, Parallel, Reorder, Schedule, Split, Step, Unroll, Vectorize
-from tuner.space import Indices, Space
+from tuner.space import Config, Indices, Space
 from tuner.target import Target
 from tuner.templates import Template, template_for
 from tuner.workload import Workload, matmul, parse
@@ -98,7 +104,8 @@ def test_columns_of_a_template_give_what_each_candidate_gives_alone(key: str) ->
     assert any(len(np.unique(column)) > 1 for column in choices)
     each = {row for column in choices for value in np.unique(column) for row in np.flatnonzero(column == value)[:4]}
     indices = indices[sorted(each)]
-    rows, places = distinct_features(template, workload, TARGET, space, space.columns(indices))
+    blocks, places = distinct_features(template, workload, TARGET, space, space.columns(indices))
+    rows = concatenated(list(blocks))
     together = rows[places]
     assert together.shape == (len(indices), len(NAMES))
     for row, index in enumerate(indices.tolist()):
@@ -106,10 +113,25 @@ def test_columns_of_a_template_give_what_each_candidate_gives_alone(key: str) ->
         np.testing.assert_array_equal(together[row], alone(workload, schedule))
 
 
+def test_a_knob_that_a_template_does_not_read_makes_no_structures() -> None:
+    workload = parse("resnet18.C12(layout=NCHW16c)")
+    indices, template, space = legal(workload, 20_000)
+    columns = space.columns(indices)
+    made: list[Schedule] = []
+
+    def schedule(workload: Workload, target: Target, config: Config) -> Schedule:
+        made.append(template.schedule(workload, target, config))
+        return made[-1]
+
+    distinct_features(replace(template, schedule=schedule), workload, TARGET, space, columns)
+    assert len(made) < len(np.unique(structures_of(space, columns))) / 2
+
+
 def test_configurations_that_make_one_schedule_are_described_once() -> None:
     workload = parse("resnet18.C12(layout=NCHW16c)")
     indices, template, space = legal(workload, 20_000)
-    rows, places = distinct_features(template, workload, TARGET, space, space.columns(indices))
+    blocks, places = distinct_features(template, workload, TARGET, space, space.columns(indices))
+    rows = concatenated(list(blocks))
     schedules = [template.schedule(workload, TARGET, space.config(index)) for index in indices.tolist()]
     assert len(rows) == len(set(schedules)) < len(indices)
     for schedule, place in list(zip(schedules, places.tolist(), strict=True))[::20]:

@@ -45,6 +45,13 @@ def test_the_json_is_lists_of_plain_values() -> None:
     assert Schedule.from_json(EVERY_STEP.to_json()) == EVERY_STEP
 
 
+def test_schedules_that_are_read_share_their_steps_and_what_only_equals_one_is_refused() -> None:
+    one, other = (Schedule.from_json([["split", "conv2d", "ow", [1, 14], "shift"]]) for _ in range(2))
+    assert one.steps[0] is other.steps[0]
+    with pytest.raises(ScheduleError, match="split has a bad factors"):
+        Schedule.from_json([["split", "conv2d", "ow", [True, 14], "shift"]])
+
+
 def test_a_schedule_prints_one_step_a_line() -> None:
     assert str(EVERY_STEP).splitlines()[:3] == [
         "conv2d.split(ow, (14), shift)",

@@ -23,6 +23,7 @@ from tuner.cost_model.residual import Residual
 from tuner.cost_model.training import FEWEST, TrainingSet, choose
 from tuner.features.invariant import BOUND, NAMES
 from tuner.features.knob import knob_features
+from tuner.features.sketches import concatenated, distinct_features
 from tuner.neighbours import distance, nearest_best
 from tuner.search.candidates import Candidates, Tuner
 from tuner.search.model_guided import ModelGuided
@@ -30,7 +31,7 @@ from tuner.search.warm import COPIED, WarmStarted
 from tuner.space import Choice, Columns, Config, Space
 from tuner.target import Target
 from tuner.templates import template_for
-from tuner.transfer import Seen, judge, prior_from
+from tuner.transfer import Seen, judge, legal_sample, prior_from, scores
 from tuner.trial import Environment, Status, Trial
 from tuner.workload import Workload, matmul, parse
 
@@ -284,6 +285,23 @@ def test_a_prior_ranks_the_schedules_of_a_new_workload() -> None:
     times = np.array([seconds_of(trial) for trial in test])
     assert rank_correlation(prior.scores(columns)[0], -times) > 0.8
     assert quality(prior.scores(columns)[0], times, 1) > 0.9
+
+
+def test_a_large_space_is_scored_in_blocks_as_it_would_be_in_one() -> None:
+    workload = matmul(m=128, k=256, n=192)
+    model = GlobalModel.fit(TrainingSet.of(trials(workload, 80))[0], Settings(rounds=5))
+    template = template_for(workload, TARGET)
+    space = template.space(workload, TARGET)
+    columns = space.columns(legal_sample(template, workload, TARGET, space, 150_000))
+    blocks, places = distinct_features(template, workload, TARGET, space, columns)
+    features = list(blocks)
+    assert len(features) > 1
+    found, which = scores(model, template, workload, TARGET, space, columns)
+    np.testing.assert_array_equal(found, model.predict(concatenated(features))[places])
+    np.testing.assert_array_equal(which, places)
+    assert not len(
+        scores(model, template, workload, TARGET, space, {name: each[:0] for name, each in columns.items()})[0]
+    )
 
 
 def test_examples_are_the_best_of_the_most_similar_workloads() -> None:

@@ -110,16 +110,12 @@ class GlobalModel:
         return self.scorer.to_bytes()
 
     @classmethod
-    def from_bytes(
-        cls, data: bytes, kind: Kind, rounds: int, representation: str, threads: int = Settings.threads
-    ) -> "GlobalModel":
+    def from_bytes(cls, data: bytes, kind: Kind, rounds: int, representation: str) -> "GlobalModel":
         """The model that ``to_bytes`` wrote, without its history. The caller compares a hash before.
-
-        ``threads`` are those that trees predict with.
 
         Raises TorchMissingError when it is a neural one and PyTorch is missing.
         """
-        scorer = Forest.from_bytes(data, threads) if kind == "gbt" else network_from_bytes(data)
+        scorer = Forest.from_bytes(data) if kind == "gbt" else network_from_bytes(data)
         return cls(scorer, rounds, (), representation)
 
 

@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from tuner.features.representations import representation
-from tuner.features.sketches import padded
+from tuner.features.sketches import concatenated
 from tuner.features.stored import Example
 
 FEWEST = 8  # trials of one workload on one target from which something can be learned
@@ -97,10 +97,9 @@ class TrainingSet:
         if not parts:
             empty = np.empty(0)
             return cls(np.empty((0, 0), np.float32), empty, empty.astype(np.int64), (), (), (), features)
-        shape = np.max([block.shape[1:] for _, block in parts], axis=0).tolist()
         ones = [trials[numbers[0]] for numbers, _ in parts]
         return cls(
-            np.concatenate([padded(block, shape) for _, block in parts]),
+            concatenated([block for _, block in parts]),
             np.array([trials[number].seconds for numbers, _ in parts for number in numbers], dtype=np.float64),
             np.repeat(np.arange(len(parts)), [len(numbers) for numbers, _ in parts]),
             tuple(one.workload.problem.key for one in ones),

@@ -13,6 +13,7 @@ their rows.
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import accumulate, compress
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -131,26 +132,25 @@ class Chain:
     def _reaches(self) -> tuple[dict[str, Levels], dict[str, list[int]]]:
         """Of each axis, how far none, one, ... of its innermost loops reach, less one; and which row a level has."""
         reach: dict[str, list[Number]] = {loop.axis: [1.0] for loop in self.loops}
-        rows: dict[str, list[int]] = {axis: [0] for axis in reach}
         for loop, extent in zip(reversed(self.loops), self.extents[::-1], strict=True):
             reach[loop.axis].append(np.minimum(reach[loop.axis][-1] * extent, self.axes[loop.axis]))
-            for axis, row in rows.items():
-                row.insert(0, len(reach[axis]) - 1)
+        axes = [loop.axis for loop in reversed(self.loops)]
+        rows = {axis: [*accumulate((each == axis for each in axes), initial=0)][::-1] for axis in reach}
         return {axis: stacked(each) - 1 for axis, each in reach.items()}, rows
 
     def footprint(self, operand: Operand) -> Levels:
         """Elements of ``operand`` that are touched inside each level; ``depth + 1`` rows."""
         if operand not in self._footprints:
             reaches, rows = self._reaches
-            moving = [level for level, loop in enumerate(self.loops) if operand.moves_with(loop.axis)]
-            levels = [*moving, self.depth]  # between these it does not change
+            moves = [operand.moves_with(loop.axis) for loop in self.loops]
+            levels = [*compress(range(self.depth), moves), self.depth]  # between these it does not change
             region: Number = 1.0
             for dimension in operand.dimensions:
                 reach: Number = 1.0
                 for axis, coefficient in dimension:
                     reach = reach + coefficient * reaches[axis][[rows[axis][level] for level in levels]]
                 region = region * reach
-            inside = [sum(each < level for each in moving) for level in range(self.depth + 1)]
+            inside = [*accumulate(moves, initial=0)]
             self._footprints[operand] = (region * np.ones((len(levels), self.extents.shape[1])))[inside]
         return self._footprints[operand]
 

@@ -7,7 +7,6 @@ them for one layer can judge another layer, another operator, or another machine
 """
 
 from collections.abc import Container, Iterator, Sequence
-from math import prod
 
 import numpy as np
 import numpy.typing as npt
@@ -53,18 +52,12 @@ def _algorithm(own: float, *others: float) -> dict[str, Number]:
     return {"algorithm": own / others[0] if others else 1.0, "algorithm_excess": own / min(others, default=own)}
 
 
-def _turns(stage: ex.Stage) -> float:
-    """Multiply-adds of a stage by its definition; where extents are columns, those of the first candidate."""
-    extents = (axis.extent for axis in stage.all_axes)
-    first = (extent if isinstance(extent, int) else int(np.ravel(extent)[0]) for extent in extents)
-    return float(prod(first)) if stage.reduce else 0.0
-
-
 def _vector(
     nest: Nest, expression: ex.Expression, target: Target, known: Sequence[ex.Expression] = ()
 ) -> dict[str, Number]:
     """The features by name, counts and ratios, before they are put on a log2 scale."""
-    main = max(expression.stages, key=_turns)  # by the expression alone: so it is the same for all candidates
+    # By the expression alone: so it is the same for all candidates.
+    main = max(expression.stages, key=lambda stage: stage.multiply_adds)
     statements = statements_of(nest)
     chain = Chain(nest, statements, main)
     others = [Chain(nest, statements, stage) for stage in expression.stages if stage.reduce and stage is not main]
@@ -72,7 +65,7 @@ def _vector(
     operands = (first, second, chain.output)
     sizes = [operand.bytes * chain.footprint(operand) for operand in operands]
     total = sizes[0] + sizes[1] + sizes[2]
-    adds = [sum(map(_turns, each.stages)) for each in (expression, *known)]
+    adds = [sum(stage.multiply_adds for stage in each.stages) for each in (expression, *known)]
     values = {
         **_registers(chain, target, first, second),
         **_straight_line(chain, first, second),

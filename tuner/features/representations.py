@@ -4,7 +4,7 @@ Each gives features of candidates (columns of a space) and of trials (stored sch
 trained on the latter and asked about the former. What is invariant and what is not is in docs/features.md.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -15,7 +15,7 @@ from tuner.features import invariant
 from tuner.features.context import context_features
 from tuner.features.knob import knob_features
 from tuner.features.relation import curve_features, relation_features
-from tuner.features.sketches import OfNest, Places, Rows, assembled, distinct_features
+from tuner.features.sketches import OfNest, Places, Rows, assembled, concatenated, distinct_features
 from tuner.features.stored import Example, stored_features
 from tuner.features.tree import context_tree_features, tree_features
 from tuner.space import Columns, Space
@@ -38,8 +38,8 @@ class Representation(Protocol):
 
     def distinct(
         self, template: Template, workload: Workload, target: Target, space: Space, columns: Columns
-    ) -> tuple[Rows, Places]:
-        """The same, each of M kinds of configurations once, (M, ...), and of which kind each one is, (N,)."""
+    ) -> tuple[Iterable[Rows], Places]:
+        """The same, each of M kinds of configurations once, in blocks, and of which kind each one is, (N,)."""
 
     def of_trials(self, trials: Sequence[Example]) -> Rows:
         """The features of N trials of one workload and target, (N, ...); NaN for those that have none."""
@@ -55,12 +55,12 @@ class FromNest:
     def of_candidates(
         self, template: Template, workload: Workload, target: Target, space: Space, columns: Columns
     ) -> Rows:
-        features, places = self.distinct(template, workload, target, space, columns)
-        return features[places]
+        blocks, places = self.distinct(template, workload, target, space, columns)
+        return concatenated(list(blocks))[places]
 
     def distinct(
         self, template: Template, workload: Workload, target: Target, space: Space, columns: Columns
-    ) -> tuple[Rows, Places]:
+    ) -> tuple[Iterable[Rows], Places]:
         return distinct_features(template, workload, target, space, columns, self.of_nest)
 
     def of_trials(self, trials: Sequence[Example]) -> Rows:
@@ -81,10 +81,10 @@ class FromKnobs:
 
     def distinct(
         self, template: Template, workload: Workload, target: Target, space: Space, columns: Columns
-    ) -> tuple[Rows, Places]:
+    ) -> tuple[Iterable[Rows], Places]:
         """Every configuration is of its own kind."""
         rows = self.of_knobs(template, workload, target, columns)
-        return rows, np.arange(len(rows))
+        return [rows], np.arange(len(rows))
 
     def of_trials(self, trials: Sequence[Example]) -> Rows:
         """Trials of another template than the workload's own, or of values that it does not have, have none."""

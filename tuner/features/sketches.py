@@ -6,7 +6,7 @@ grouped by structure, and each group is lowered once, with the numbers of its di
 schedules, which need no template: the factors of the splits are the numbers, all else is structure.
 """
 
-from collections.abc import Callable, Hashable, Iterable, Sequence
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, TypeAlias
 
@@ -30,6 +30,7 @@ Places: TypeAlias = npt.NDArray[np.int64]
 OfNest: TypeAlias = Callable[[Nest, Expression, Target, Sequence[Expression]], Rows]
 
 CHUNK = 8192  # at most so many candidates are lowered together: what is known of their loops stays in a cache
+BLOCK = 4 * CHUNK  # features of about so many are handed out together: memory for those of all would be slow to get
 
 
 def distinct_features(
@@ -39,27 +40,81 @@ def distinct_features(
     space: Space,
     columns: Columns,
     of_nest: OfNest = invariant_features,
-) -> tuple[Rows, Places]:
-    """The features of the M schedules that N legal configurations make, (M, F), and which of them each one is, (N,).
+) -> tuple[Iterator[Rows], Places]:
+    """The features of the M schedules that N legal configurations make, and which of them each one is, (N,).
 
-    ``columns`` are those of the configurations in ``space``; the invariant features are (M, len(NAMES)).
+    ``columns`` are those of the configurations in ``space``. The M rows come in blocks, one after the other; the
+    invariant ones are (BLOCK or a few more, len(NAMES)).
+    """
+    skeletons: dict[Hashable, list[tuple[Places, Schedule]]] = {}
+    for members in _alike(template, workload, target, space, columns):
+        schedule = template.schedule(workload, target, _config(space, columns, members))
+        skeletons.setdefault(_skeleton(schedule), []).append((members, schedule))
+    places, known = np.empty(len(next(iter(columns.values()))), dtype=np.int64), 0
+    sketches: list[tuple[Schedule, int]] = []
+    for some in skeletons.values():
+        members = np.concatenate([numbers for numbers, _ in some])
+        joined = _joined([schedule for _, schedule in some], [len(numbers) for numbers, _ in some])
+        schedule, each, count = _distinct(joined, len(members))
+        places[members] = known + each
+        sketches.append((schedule, count))
+        known += count
+    parts = (part for schedule, count in sketches for part in _features(workload, target, schedule, count, of_nest))
+    return _blocks(parts), places
+
+
+class _Noted(Mapping[str, Any]):
+    """A configuration that notes which of its knobs were read."""
+
+    def __init__(self, config: Mapping[str, Any]) -> None:
+        self.config = config
+        self.read: set[str] = set()
+
+    def __getitem__(self, name: str) -> Any:
+        self.read.add(name)
+        return self.config[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.config)
+
+    def __len__(self) -> int:
+        return len(self.config)
+
+
+def _alike(template: Template, workload: Workload, target: Target, space: Space, columns: Columns) -> list[Places]:
+    """Which of N configurations agree in those structural knobs that their template reads.
+
+    A structure depends on no others: so it need not be made for each value of a knob that has no meaning in it.
     """
     code = structures_of(space, columns)
     order = np.argsort(code, kind="stable")
-    alike: dict[Hashable, list[tuple[Places, Schedule]]] = {}
-    for members in np.split(order, np.flatnonzero(np.diff(code[order])) + 1):
-        if len(members):
-            schedule = template.schedule(workload, target, _config(space, columns, members))
-            alike.setdefault(_skeleton(schedule), []).append((members, schedule))
-    places, known = np.empty(len(code), dtype=np.int64), 0
-    parts: list[tuple[Places, Rows]] = []
-    for some in alike.values():
-        members = np.concatenate([numbers for numbers, _ in some])
-        schedule, each, count = _distinct(_joined(some), len(members))
-        places[members] = known + each
-        parts.append((np.arange(known, known + count), _features(workload, target, schedule, count, of_nest)))
-        known += count
-    return assembled(known, parts), places
+    structural = [knob.name for knob in space.knobs if is_structural(knob)]
+    # By the names of the knobs that are read, and by their values.
+    found: dict[tuple[str, ...], dict[tuple[int, ...], list[Places]]] = {}
+    for members in np.split(order, np.flatnonzero(np.diff(code[order])) + 1) if len(code) else []:
+        values = {name: int(columns[name][members[0]]) for name in structural}
+        for names, groups in found.items():
+            if group := groups.get(tuple(values[name] for name in names)):
+                group.append(members)
+                break
+        else:
+            config = _Noted(_config(space, columns, members[:1]))
+            template.schedule(workload, target, config)
+            names = tuple(name for name in structural if name in config.read)
+            found.setdefault(names, {})[tuple(values[name] for name in names)] = [members]
+    return [np.concatenate(group) for groups in found.values() for group in groups.values()]
+
+
+def _blocks(parts: Iterable[Rows]) -> Iterator[Rows]:
+    """The same rows in larger parts."""
+    some: list[Rows] = []
+    for part in parts:
+        some.append(part)
+        if sum(map(len, some)) >= BLOCK:
+            yield concatenated(some)
+            some = []
+    if some:
+        yield concatenated(some)
 
 
 def structures_of(space: Space, columns: Columns) -> Places:
@@ -102,16 +157,21 @@ def _at(factor: Extent, rows: Places | slice) -> Extent:
     return factor[rows] if isinstance(factor, np.ndarray) and len(factor) > 1 else factor
 
 
-def assembled(rows: int, parts: Iterable[tuple[Places, Rows]]) -> Rows:
+def assembled(rows: int, parts: Sequence[tuple[Places, Rows]]) -> Rows:
     """One matrix from the features of parts of its rows. Shorter ones end with zeros; rows of no part are NaN."""
-    known = list(parts)
-    if not known:
-        return np.full((rows, 1), np.nan, dtype=np.float32)
-    shape = np.max([block.shape[1:] for _, block in known], axis=0).tolist()
-    result = np.full((rows, *shape), np.nan, dtype=np.float32)
-    for members, block in known:
-        result[members] = padded(block, shape)
+    block = concatenated([part for _, part in parts])
+    result = np.full((rows, *block.shape[1:]), np.nan, dtype=np.float32)
+    if parts:
+        result[np.concatenate([members for members, _ in parts])] = block
     return result
+
+
+def concatenated(parts: Sequence[Rows]) -> Rows:
+    """The rows of one part after those of the other. Shorter ones end with zeros."""
+    if len(parts) < 2:
+        return parts[0] if parts else np.empty((0, 1), dtype=np.float32)
+    shape = np.max([part.shape[1:] for part in parts], axis=0).tolist()
+    return np.concatenate([padded(part, shape) for part in parts])
 
 
 def padded(block: Rows, shape: Sequence[int]) -> Rows:
@@ -143,15 +203,17 @@ def _config(space: Space, columns: Columns, members: Places) -> dict[str, Any]:
     return config
 
 
-def _features(workload: Workload, target: Target, schedule: Schedule, count: int, of_nest: OfNest) -> Rows:
-    """Those of the ``count`` candidates that a schedule stands for. Raises ScheduleError when it is not legal."""
+def _features(workload: Workload, target: Target, schedule: Schedule, count: int, of_nest: OfNest) -> Iterator[Rows]:
+    """Those of the ``count`` candidates that a schedule stands for, in parts.
+
+    Raises ScheduleError when it is not legal.
+    """
     expression, known = expression_by(workload, schedule), algorithms_of(workload)
     number = -(-count // CHUNK)
-    parts = [slice(count * part // number, count * (part + 1) // number) for part in range(number)]
-    found = [of_nest(nest_of(workload, _cut(schedule, part)), expression, target, known) for part in parts]
-    sizes = [part.stop - part.start for part in parts]
-    blocks = [np.broadcast_to(block, (size, *block.shape[1:])) for block, size in zip(found, sizes, strict=True)]
-    return blocks[0] if len(blocks) == 1 else np.concatenate(blocks)
+    for part in range(number):
+        rows = slice(count * part // number, count * (part + 1) // number)
+        block = of_nest(nest_of(workload, _cut(schedule, rows)), expression, target, known)
+        yield np.broadcast_to(block, (rows.stop - rows.start, *block.shape[1:]))
 
 
 def schedule_features(
@@ -169,10 +231,11 @@ def schedule_features(
     for members in groups.values():
         for part in (members, *([member] for member in members)):
             try:
-                stacked = _stacked([schedules[member] for member in part])
-                parts.append((np.array(part), _features(workload, target, stacked, len(part), of_nest)))
+                schedule = _joined([schedules[member] for member in part], [1] * len(part))
+                features = list(_features(workload, target, schedule, len(part), of_nest))
             except ScheduleError:
                 continue  # if one of many cannot be lowered, each is tried alone
+            parts.append((np.array(part), concatenated(features)))
             if part is members:
                 break
     return assembled(len(schedules), parts)
@@ -186,44 +249,27 @@ def _skeleton(schedule: Schedule) -> Hashable:
     )
 
 
-def _joined(parts: Sequence[tuple[Places, Schedule]]) -> Schedule:
-    """Schedules of one skeleton, each of as many candidates as it has members, as one for all of them."""
-    if len(parts) == 1:
-        return parts[0][1]
-    steps: list[Step] = []
-    for alike in zip(*(schedule.steps for _, schedule in parts), strict=True):
-        if isinstance(alike[0], Split):
-            factors = [step.factors for step in alike if isinstance(step, Split)]
-            columns = [
-                _column(
-                    np.concatenate(
-                        [
-                            np.broadcast_to(each[place], len(members))
-                            for each, (members, _) in zip(factors, parts, strict=True)
-                        ]
-                    )
-                )
-                for place in range(len(factors[0]))
-            ]
-            steps.append(replace(alike[0], factors=tuple(columns)))
-        else:
-            steps.append(alike[0])
-    return Schedule(tuple(steps))
-
-
-def _column(factors: Places) -> Extent:
-    """What is the same for all candidates is no column: the two turns of a dot product have to be known as such."""
-    return factors if (factors != factors[0]).any() else int(factors[0])
-
-
-def _stacked(schedules: Sequence[Schedule]) -> Schedule:
-    """Schedules of one skeleton as one whose factors are columns."""
+def _joined(schedules: Sequence[Schedule], counts: Sequence[int]) -> Schedule:
+    """Schedules of one skeleton, each of so many candidates, as one for all of them."""
     steps: list[Step] = []
     for alike in zip(*(schedule.steps for schedule in schedules), strict=True):
         first = alike[0]
         if isinstance(first, Split):
-            table = np.array([step.factors for step in alike if isinstance(step, Split)], dtype=np.int64)
-            steps.append(replace(first, factors=tuple(map(_column, table.T))))
+            factors = zip(*(step.factors for step in alike if isinstance(step, Split)), strict=True)
+            steps.append(replace(first, factors=tuple(_column(values, counts) for values in factors)))
         else:
             steps.append(first)
     return Schedule(tuple(steps))
+
+
+def _column(values: Sequence[Extent], counts: Sequence[int]) -> Extent:
+    """One after the other, each as often as it counts; what is the same for all candidates is no column.
+
+    For the two turns of a dot product have to be known as such.
+    """
+    if any(isinstance(value, np.ndarray) for value in values):
+        parts = [np.broadcast_to(value, count) for value, count in zip(values, counts, strict=True)]
+        column = np.concatenate(parts) if len(parts) > 1 else parts[0]
+    else:
+        column = np.repeat(np.array(values, dtype=np.int64), counts)
+    return column if (column != column[0]).any() else int(column[0])

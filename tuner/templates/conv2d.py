@@ -28,6 +28,7 @@ from tuner.templates.template import (
     ceil,
     logarithms,
     numeric,
+    rows_of,
     tiles,
     up_to,
 )
@@ -128,11 +129,12 @@ def _schedule(workload: Workload, target: Target, config: Config) -> Schedule:
 def _illegal(workload: Workload, target: Target, columns: Columns) -> npt.NDArray[np.bool_]:
     result = np.zeros(len(columns["tile_co"]), dtype=np.bool_)
     for which, shape in _pictured(workload, target, columns):
-        result |= which & outer_product.illegal(shape, target, columns)
+        rows = np.flatnonzero(which)
+        result[rows] = outer_product.illegal(shape, target, rows_of(columns, rows))
     if "algorithm" in columns and applies(workload):
         rows = np.flatnonzero(np.isin(columns["algorithm"], range(1, len(winograd.ALGORITHMS))))
         if len(rows):
-            result[rows] = winograd.illegal(workload, target, {name: each[rows] for name, each in columns.items()})
+            result[rows] = winograd.illegal(workload, target, rows_of(columns, rows))
     algorithms = _algorithms(workload, target)
     if "unit" in columns and len(algorithms) > 1:  # vectors are for Winograd's sums, and never fast enough for split's
         transforms = np.array([name.startswith("winograd") for name in algorithms])

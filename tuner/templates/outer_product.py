@@ -20,7 +20,7 @@ from tuner.operators.image import channel_block, output_size
 from tuner.operators.views import is_flat, seen
 from tuner.space import Columns
 from tuner.target import Target
-from tuner.templates.template import CODE_LIMIT, UNROLL_LIMIT, WASTE, bodies, by_matrices, ceil
+from tuner.templates.template import CODE_LIMIT, UNROLL_LIMIT, WASTE, bodies, by_matrices, ceil, rows_of
 from tuner.workload import Workload
 
 ORDERS = ("ci,kh,kw", "kh,kw,ci", "kh,ci,kw")
@@ -165,25 +165,37 @@ def _pieces(
 
 def illegal(shape: Shape, target: Target, columns: Columns) -> npt.NDArray[np.bool_]:
     """For columns of N candidates, which of them are no such product, or another one's double, or never fast."""
+    result = _misfits(shape, columns)
+    left = np.flatnonzero(~result)  # few: most are ruled out by what costs least to know
+    result[left] = _too_large(shape, target, rows_of(columns, left))
+    return result
+
+
+def _too_large(shape: Shape, target: Target, columns: Columns) -> npt.NDArray[np.bool_]:
+    """Which of N candidates need more registers than there are, or write out too much."""
     known = quantities(shape, target, columns)
-    # A block with more tiles than there are is the same schedule as a smaller one.
     # One pixel of one block is always possible: the blocks of a layout may be too large for the registers of a target.
     result = (known["registers"] > 1) & (known["accumulators"] > shape.parts) | (known["unrolled"] > UNROLL_LIMIT)
-    result |= known["unrolled"] * known["copies"] > CODE_LIMIT
-    channels = ceil(shape.co, columns["tile_ow"]) if shape.pixels else ceil(shape.vectors, columns["tile_co"])
+    return np.asarray(result | (known["unrolled"] * known["copies"] > CODE_LIMIT))
+
+
+def _misfits(shape: Shape, columns: Columns) -> npt.NDArray[np.bool_]:
+    """Which of N candidates have values that do not go together, or mean what others mean as well."""
     matrices, (steps, turns) = by_matrices(columns), _steps(shape, columns)
+    # A knob has the values for all pictures.
+    result = (columns["tile_co"] > shape.vectors) | (columns["tile_ow"] > shape.others)
+    result |= ceil(shape.others, columns["tile_ow"]) * columns["tile_ow"] > shape.others * (1 + WASTE)
+    result |= steps % columns["split_ci"] != 0
+    # A block with more tiles than there are is the same schedule as a smaller one.
+    channels = ceil(shape.co, columns["tile_ow"]) if shape.pixels else ceil(shape.vectors, columns["tile_co"])
     rows, high = ceil(shape.oh, columns["tile_oh"]), np.full(len(result), shape.oh)
     if shape.flat:
         tiles = ceil(shape.ow, columns["tile_co"] * shape.lanes if shape.pixels else columns["tile_ow"])
         rows, high = ceil(tiles, columns["tile_oh"]), np.where(matrices, tiles, high)  # rows of tiles of pixels
         result |= matrices & (columns["block_oh"] * columns["tile_oh"] * columns["tile_ow"] > shape.ow)  # not whole
+    result |= columns["tile_oh"] > high
     result |= (columns["block_co"] > 1) & (columns["block_co"] > channels)
     result |= (columns["block_oh"] > 1) & (columns["block_oh"] > rows)
-    # A knob has the values for all pictures.
-    result |= (columns["tile_co"] > shape.vectors) | (columns["tile_oh"] > high)
-    result |= columns["tile_ow"] > shape.others
-    result |= ceil(shape.others, columns["tile_ow"]) * columns["tile_ow"] > shape.others * (1 + WASTE)
-    result |= steps % columns["split_ci"] != 0
     # Blocks of one are walked through in the same order either way.
     result |= (columns["co_inside"] == 1) & (columns["block_co"] == 1)
     result |= (columns["unroll_kw"] == 1) & (turns == 1)
@@ -194,7 +206,6 @@ def illegal(shape: Shape, target: Target, columns: Columns) -> npt.NDArray[np.bo
         # The border is decided where the code is written: along rows by unrolling, down the image by whole rows.
         inner = (columns["tile_oh"] == 1) & ((columns["unroll_kw"] == 1) | (shape.kw == 1)) & (shape.pairs != "kw")
         result |= (columns["pad"] == PADS.index("skip")) & ~inner
-    result |= matrices & ((columns["tile_ow"] > LARGEST) | (columns["split_ci"] > LARGEST) | (not shape.tiles))
-    if shape.padded:
         result |= matrices & (columns["pad"] == PADS.index("skip"))
+    result |= matrices & ((columns["tile_ow"] > LARGEST) | (columns["split_ci"] > LARGEST) | (not shape.tiles))
     return np.asarray(result)

@@ -6,6 +6,7 @@ operands a step takes pairs, of channels or of columns of the kernel. Around it:
 caches, and the task space.
 """
 
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 from tuner.schedule import (
@@ -57,7 +58,7 @@ def schedule(workload: Workload, target: Target, config: Config) -> Schedule:
     """The schedule of a configuration whose algorithm is such a product; its integers may be columns."""
     algorithm = str(config.get("algorithm", "direct"))
     shape = Shape(workload, target, algorithm, str(config.get("lanes", "channels")))
-    values: dict[str, Any] = dict(config)
+    values: Mapping[str, Any] = config
     matrices = config.get("unit") == "matrices"
     out, sums = _output(shape, values, matrices), _reduction(shape, values, matrices)
     products = ["p", "q"] if algorithm == "split" else []
@@ -94,7 +95,7 @@ def schedule(workload: Workload, target: Target, config: Config) -> Schedule:
     return Schedule(tuple(steps))
 
 
-def _output(shape: Shape, values: dict[str, Any], matrices: bool) -> _Output:
+def _output(shape: Shape, values: Mapping[str, Any], matrices: bool) -> _Output:
     channel, pixel = ("tile_ow", "tile_co") if shape.pixels else ("tile_co", "tile_ow")
     lanes = ["co"]
     if shape.blocked:
@@ -122,7 +123,7 @@ def _output(shape: Shape, values: dict[str, Any], matrices: bool) -> _Output:
     return _Output(splits, co, rows, tile, pixels, lanes)
 
 
-def _reduction(shape: Shape, values: dict[str, Any], matrices: bool) -> _Reduction:
+def _reduction(shape: Shape, values: Mapping[str, Any], matrices: bool) -> _Reduction:
     depth = values["split_ci"]
     if shape.pairs == "kw":
         splits: list[Step] = [Split(STAGE, "ci", (1 if matrices else depth,))]

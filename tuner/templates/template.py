@@ -105,6 +105,11 @@ def by_matrices(columns: Columns) -> npt.NDArray[np.bool_]:
     return np.asarray(columns["unit"] == UNITS.index("matrices"))
 
 
+def rows_of(columns: Columns, rows: npt.NDArray[np.int64]) -> Columns:
+    """The columns of some of N candidates."""
+    return {name: column[rows] for name, column in columns.items()}
+
+
 def logarithms(known: Mapping[str, npt.NDArray[Any]], columns: Columns) -> npt.NDArray[np.float32]:
     """Features (N, F) of N candidates: what is ``known`` of them, above zero, and their knobs, all as logarithms."""
     derived = [np.log2(value) for value in known.values()]

@@ -9,7 +9,7 @@ the tiles. The other knobs change nothing, and are legal at every value: so a st
 configuration to Winograd ones and back, and the tuner does not try a schedule twice.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import cache
 from typing import Any, NamedTuple
 
@@ -36,7 +36,7 @@ from tuner.schedule import (
 )
 from tuner.space import Columns, Config, Space, Value
 from tuner.target import Target
-from tuner.templates.template import UNROLL_LIMIT, bodies, ceil, least
+from tuner.templates.template import UNROLL_LIMIT, bodies, ceil, least, rows_of
 from tuner.workload import Workload
 
 Members = npt.NDArray[np.int64]  # numbers of some of N candidates
@@ -118,7 +118,7 @@ def _written_out(tile: tuple[int, int], plain: bool) -> int:
 
 def schedule(workload: Workload, target: Target, config: Config) -> Schedule:
     """The schedule of a configuration whose algorithm is one of Winograd's."""
-    values: dict[str, Any] = dict(config)
+    values: Mapping[str, Any] = config
     shape = _Shape(workload, target, str(values["algorithm"]))
     by_task = values["outer"] == "oh"
     block = shape.block(values["tile_oh"], values["tile_ow"], values["block_oh"]) if by_task else (1, shape.columns)
@@ -153,7 +153,7 @@ def _output(shape: _Shape, block: tuple[Any, Any], by_task: bool) -> list[Step]:
     ]
 
 
-def _product(shape: _Shape, values: dict[str, Any], by_task: bool) -> list[Step]:
+def _product(shape: _Shape, values: Mapping[str, Any], by_task: bool) -> list[Step]:
     steps: list[Step] = [
         Split("product", "mo", (values["tile_co"],)),
         Split("product", "my", (values["tile_oh"],)),
@@ -223,8 +223,7 @@ def _parts(workload: Workload, target: Target, columns: Columns) -> Iterator[tup
     number = np.clip(columns["algorithm"] - 1, 0, len(TILES) - 1)
     for position in np.unique(number):
         members = np.flatnonzero(number == position)
-        own = {name: column[members] for name, column in columns.items()}
-        yield members, _Shape(workload, target, ALGORITHMS[position + 1]), own
+        yield members, _Shape(workload, target, ALGORITHMS[position + 1]), rows_of(columns, members)
 
 
 def _joined(columns: Columns, parts: Sequence[tuple[Members, npt.NDArray[Any]]]) -> npt.NDArray[Any]:
@@ -278,7 +277,7 @@ def illegal(workload: Workload, target: Target, columns: Columns) -> npt.NDArray
     """For columns of N candidates; of no meaning for direct ones."""
     shapes = [_Shape(workload, target, name) for name in TILES]
     parts = [
-        (members, _illegal(shape, target, own) | _useless(shape, shapes))
+        (members, np.ones(len(members), np.bool_) if _useless(shape, shapes) else _illegal(shape, target, own))
         for members, shape, own in _parts(workload, target, columns)
     ]
     return _joined(columns, parts)
@@ -354,11 +353,14 @@ def direct_cycles(workload: Workload, target: Target) -> float:
 
 
 def _illegal(shape: _Shape, target: Target, columns: Columns) -> npt.NDArray[np.bool_]:
-    known = _quantities(shape, target, columns)
-    result = (known["registers"] > 1) | (known["unrolled"] > UNROLL_LIMIT)
-    code = known["unrolled"] * known["copies"] + shape.transforms * _task_copies(shape, columns)
-    result |= code > _CODE_LIMIT
+    vectors, tiles = columns["tile_co"] * shape.parts, columns["tile_oh"] * columns["tile_ow"]
+    result = (vectors * tiles + vectors + 1 > target.registers) | (vectors * tiles * columns["split_ci"] > UNROLL_LIMIT)
     result |= (columns["tile_oh"] > shape.rows) | (columns["tile_ow"] > shape.columns)
     result |= shape.block_ci % columns["split_ci"] != 0
-    result |= np.full(result.shape, shape.block_co % shape.lanes != 0)
+    result |= shape.block_co % shape.lanes != 0
+    left = np.flatnonzero(~result)  # few, and what they write out takes longest to count
+    own = rows_of(columns, left)
+    known = _quantities(shape, target, own)
+    code = known["unrolled"] * known["copies"] + shape.transforms * _task_copies(shape, own)
+    result[left] = code > _CODE_LIMIT
     return np.asarray(result)
