@@ -184,6 +184,8 @@ def illegal(shape: Shape, target: Target, columns: Columns) -> npt.NDArray[np.bo
     result |= columns["tile_ow"] > shape.others
     result |= ceil(shape.others, columns["tile_ow"]) * columns["tile_ow"] > shape.others * (1 + WASTE)
     result |= steps % columns["split_ci"] != 0
+    if "prefetch" in columns and not shape.pixels:  # neighbouring tiles of channels read on where the last one stopped
+        result |= columns["prefetch"] == 1
     # Blocks of one are walked through in the same order either way.
     result |= (columns["co_inside"] == 1) & (columns["block_co"] == 1)
     result |= (columns["unroll_kw"] == 1) & (turns == 1)
