@@ -11,7 +11,7 @@ import random
 import statistics
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from math import prod
 
@@ -39,13 +39,15 @@ PIECE = 64  # elements that a pass does in each turn
 Run = Callable[[int], object]  # so many times
 
 
-def main() -> int:
+def main(arguments: Sequence[str] | None = None) -> int:
     """Run it. Returns the exit code."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("workloads", nargs="*", default=WORKLOADS, metavar="WORKLOAD")
     parser.add_argument("--db", metavar="URL", help="database of our schedules; default: TUNEDB_URL or the user's")
     parser.add_argument("--rounds", type=int, default=100, help=f"samples of each way, {1e3 * SAMPLE:g} ms long")
-    options = parser.parse_args()
+    options = parser.parse_args(arguments)
+    if options.rounds < 1:
+        parser.error("--rounds is 1 or more")
     target = Target.host(threads=1)
     print("| layer | schedule | output | " + " | ".join(WAYS) + " |")
     print("| --- " * (3 + len(WAYS)) + "|")

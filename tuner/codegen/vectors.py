@@ -195,14 +195,33 @@ class VectorWriter(AddressWriter):
     def _transposed(
         self, pointer: str, start: int, stride: int, rows: int, columns: Sequence[Value], later: Sequence[Later]
     ) -> None:
-        """Store the first ``rows`` lanes of vectors, which are rows in memory, as such.
-
-        ``log2`` rounds of interleaving halves transpose them.
-
-        Seen as one array of ``width * lanes`` elements, each round turns the bits of the element's number by one.
-        """
+        """Store the first ``rows`` lanes of vectors, which are rows in memory, as such."""
         lanes, width, element = columns[0].lanes, 1 << (len(columns) - 1).bit_length(), columns[0].element
-        type_ = vector_type(element, lanes)
+        type_, count, whole = vector_type(element, lanes), len(columns), self._width(len(columns))
+        vectors = self._interleaved(columns, width)
+        for row in range(rows):
+            vector, first = vectors[row * width // lanes], row * width % lanes
+            place, value = start + row * stride, Value(vector, lanes, element)
+            address = self._address(pointer, place, element)
+            if width < lanes:  # else a row is a register; what lies behind a short one is not written
+                order = ", ".join(f"i32 {first + i}" if i < count else "i32 poison" for i in range(whole))
+                text = f"shufflevector {type_} {vector}, {type_} poison, <{whole} x i32> <{order}>"
+                value = self._operation("r", text, whole, element)
+            for each in later:
+                other = Value(each.operand)
+                if each.ahead is not None:
+                    beside = self._address(each.operand, place + each.ahead, element)
+                    other = self._load_part(count, value.lanes, element, beside, SIZES[element])
+                value = self._arithmetic(each.operator, value, other)
+            self._store_part(value, count, address, SIZES[element])
+
+    def _interleaved(self, columns: Sequence[Value], width: int) -> list[str]:
+        """Vectors that hold ``columns``, filled up to ``width`` of them, row by row.
+
+        ``log2`` rounds of interleaving halves transpose them: seen as one array of ``width * lanes`` elements, each
+        round turns the bits of the element's number by one.
+        """
+        lanes, element, type_ = columns[0].lanes, columns[0].element, columns[0].type
         vectors = [value.name for value in columns] + ["poison"] * (width - len(columns))
         for round_ in range(width.bit_length() - 1):
             half, turned = width // 2, list[str]()
@@ -216,22 +235,7 @@ class VectorWriter(AddressWriter):
             vectors = turned
             if round_ % 2 and element == "float" and lanes <= self.instructions.lanes:
                 vectors = [self._apart(vector, type_, lanes) for vector in vectors]
-        count, whole = len(columns), lanes if width == lanes else self._width(len(columns))
-        for row in range(rows):
-            vector, first = vectors[row * width // lanes], row * width % lanes
-            value = Value(vector, lanes, element)
-            if width < lanes:  # else a row is a register; what lies behind a short one is not written
-                order = ", ".join(f"i32 {first + i}" if i < count else "i32 poison" for i in range(whole))
-                text = f"shufflevector {type_} {vector}, {type_} poison, <{whole} x i32> <{order}>"
-                value = self._operation("r", text, whole, element)
-            place = start + row * stride
-            for each in later:
-                other = Value(each.operand)
-                if each.ahead is not None:
-                    address = self._address(each.operand, place + each.ahead, element)
-                    other = self._load_part(count, value.lanes, element, address, SIZES[element])
-                value = self._arithmetic(each.operator, value, other)
-            self._store_part(value, count, self._address(pointer, place, element), SIZES[element])
+        return vectors
 
     def _apart(self, vector: str, type_: str, lanes: int) -> str:
         """The same vector, but LLVM sees nothing of how it was made.

@@ -89,16 +89,15 @@ def _expression(workload: Workload, joined: tuple[tuple[int, ...], ...] = ()) ->
     if block_co is None or block_ci is None:
         co, ci = Axis("co", all_co), Axis("ci", all_ci, reduce=True)
         place: tuple[Axis, ...] = (n, co, y, x)
-        body = data[n, ci, row, column] * weight[co, ci, ky, kx]
-        epilogue = epilogue_expression(workload, known, co, place)
-        return Expression((*stages, Stage("conv2d", output, place, (ci, ky, kx), body, epilogue)))
-    cob, co = Axis("cob", all_co // block_co), Axis("co", block_co)
-    cib, ci = Axis("cib", all_ci // block_ci, reduce=True), Axis("ci", block_ci, reduce=True)
-    place = (n, cob, y, x, co)
-    channel = cob * block_co + co.affine
-    body = data[n, cib, row, column, ci] * weight[channel, cib * block_ci + ci.affine, ky, kx]
+        sums: tuple[Axis, ...] = (ci, ky, kx)
+        body, channel = data[n, ci, row, column] * weight[co, ci, ky, kx], co.affine
+    else:
+        cob, co = Axis("cob", all_co // block_co), Axis("co", block_co)
+        cib, ci = Axis("cib", all_ci // block_ci, reduce=True), Axis("ci", block_ci, reduce=True)
+        place, sums, channel = (n, cob, y, x, co), (cib, ci, ky, kx), cob * block_co + co.affine
+        body = data[n, cib, row, column, ci] * weight[channel, cib * block_ci + ci.affine, ky, kx]
     epilogue = epilogue_expression(workload, known, channel, place)
-    return Expression((*stages, Stage("conv2d", output, place, (cib, ci, ky, kx), body, epilogue)))
+    return Expression((*stages, Stage("conv2d", output, place, sums, body, epilogue)))
 
 
 def flat(workload: Workload) -> Expression:

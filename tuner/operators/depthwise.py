@@ -76,12 +76,11 @@ def _expression(workload: Workload) -> Expression:
     if block is None:
         c = Axis("c", channels)
         place: tuple[Axis, ...] = (n, c, y, x)
-        body = data[n, c, row, column] * weight[c, Affine(), ky, kx]
-        epilogue = epilogue_expression(workload, known, c, place)
-        return Expression((*stages, Stage("depthwise_conv2d", output, place, (ky, kx), body, epilogue)))
-    cb, c = Axis("cb", channels // block), Axis("c", block)
-    place, channel = (n, cb, y, x, c), cb * block + c.affine
-    body = data[n, cb, row, column, c] * weight[channel, Affine(), ky, kx]
+        body, channel = data[n, c, row, column] * weight[c, Affine(), ky, kx], c.affine
+    else:
+        cb, c = Axis("cb", channels // block), Axis("c", block)
+        place, channel = (n, cb, y, x, c), cb * block + c.affine
+        body = data[n, cb, row, column, c] * weight[channel, Affine(), ky, kx]
     epilogue = epilogue_expression(workload, known, channel, place)
     return Expression((*stages, Stage("depthwise_conv2d", output, place, (ky, kx), body, epilogue)))
 

@@ -63,6 +63,8 @@ def _space(workload: Workload, target: Target) -> Space:
         knobs.append(Choice("algorithm", algorithms, absent="direct"))
     if len(lanes := _lanes(workload)) > 1:
         knobs.append(Choice("lanes", lanes, absent="channels"))
+        if "residual" in workload.epilogue:
+            knobs.append(Flag("prefetch", absent=0))
     return Space(knobs)
 
 
@@ -135,6 +137,8 @@ def _illegal(workload: Workload, target: Target, columns: Columns) -> npt.NDArra
         rows = np.flatnonzero(np.isin(columns["algorithm"], range(1, len(winograd.ALGORITHMS))))
         if len(rows):
             result[rows] = winograd.illegal(workload, target, rows_of(columns, rows))
+            if "prefetch" in columns:
+                result[rows] |= columns["prefetch"][rows] == 1
     algorithms = _algorithms(workload, target)
     if "unit" in columns and len(algorithms) > 1:  # vectors are for Winograd's sums, and never fast enough for split's
         transforms = np.array([name.startswith("winograd") for name in algorithms])
@@ -196,6 +200,8 @@ def _ways(workload: Workload, target: Target) -> list[winograd.Way]:
     }
     if "lanes" in values:
         config["lanes"] = LANES[shape.pixels]
+    if "prefetch" in values:
+        config["prefetch"] = int(shape.pixels and 4 * shape.n * shape.co * shape.oh * shape.ow > target.l2)
     if "unit" in values:
         config["unit"] = "vectors"
     if "algorithm" in values:

@@ -6,6 +6,7 @@ import numpy as np
 import numpy.typing as npt
 
 from tuner.codegen.matrix import LARGEST, REGISTERS
+from tuner.dtype import item_bytes
 from tuner.schedule import (
     CacheWrite,
     Dot,
@@ -24,6 +25,7 @@ from tuner.schedule import (
 from tuner.space import Choice, Columns, Config, Flag, Knob, Space
 from tuner.target import Target
 from tuner.templates.template import (
+    AHEAD,
     CODE_LIMIT,
     UNITS,
     UNROLL_LIMIT,
@@ -38,7 +40,6 @@ from tuner.templates.template import (
 )
 from tuner.workload import Workload
 
-_AHEAD = 16  # rows of a residual that are asked for before they are read: few tiles have more
 OUTERS = ("n,m", "m,n", "m")  # the task space; with "m" a task makes all columns of its rows
 
 
@@ -74,7 +75,7 @@ def _space(workload: Workload, target: Target) -> Space:
     ]
     if not shape.dense:
         knobs.append(Flag("pack_columns"))
-    if shape.residual and shape.m > _AHEAD:
+    if shape.residual and shape.m > AHEAD:
         knobs.append(Flag("prefetch", absent=0))
     if shape.tiles:
         knobs.append(Choice("unit", UNITS))
@@ -114,7 +115,7 @@ def _schedule(workload: Workload, target: Target, config: Config) -> Schedule:
         Vectorize(stage, "n.3"),
         *(Dot(stage, loop) for loop in dot),
         *([Matrix(stage, "m.2", "k.2")] if matrices else []),
-        *([Prefetch(stage, "residual", _AHEAD * shape.n)] if values.get("prefetch") else []),
+        *([Prefetch(stage, "residual", AHEAD * shape.n)] if values.get("prefetch") else []),
     ]
     if shape.dense:
         steps.append(Pack(stage, "weight", ("n.0", "k.0", "n.1", *columns, *dot)))
@@ -195,7 +196,7 @@ def _default(workload: Workload, target: Target) -> dict[str, Any]:
     if not shape.dense:
         config["pack_columns"] = int(shape.m > tile_m)
     if "prefetch" in values:
-        config["prefetch"] = 1
+        config["prefetch"] = int(item_bytes(workload.text("dtype")) * shape.m * shape.n > target.l2)
     if shape.tiles:
         config |= _matrices(shape, values)
     return config

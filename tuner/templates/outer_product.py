@@ -196,6 +196,8 @@ def _misfits(shape: Shape, columns: Columns) -> npt.NDArray[np.bool_]:
     result |= columns["tile_oh"] > high
     result |= (columns["block_co"] > 1) & (columns["block_co"] > channels)
     result |= (columns["block_oh"] > 1) & (columns["block_oh"] > rows)
+    if "prefetch" in columns and not shape.pixels:  # neighbouring tiles of channels read on where the last one stopped
+        result |= columns["prefetch"] == 1
     # Blocks of one are walked through in the same order either way.
     result |= (columns["co_inside"] == 1) & (columns["block_co"] == 1)
     result |= (columns["unroll_kw"] == 1) & (turns == 1)

@@ -19,6 +19,7 @@ from tuner.schedule import (
     Matrix,
     Pack,
     Parallel,
+    Prefetch,
     Reorder,
     Schedule,
     Split,
@@ -29,6 +30,7 @@ from tuner.schedule import (
 from tuner.space import Config
 from tuner.target import Target
 from tuner.templates.outer_product import Shape
+from tuner.templates.template import AHEAD
 from tuner.workload import Workload
 
 STAGE = "conv2d"
@@ -87,6 +89,7 @@ def schedule(workload: Workload, target: Target, config: Config) -> Schedule:
         Pack(STAGE, "weight", (*out.channels[:2], *(loop for loop in reading if loop != "p"))),
         *(Dot(STAGE, loop) for loop in sums.dot),
         *(Matrix(STAGE, out.pixels, loop) for loop in sums.product),
+        *([Prefetch(STAGE, "residual", AHEAD * shape.oh * shape.ow)] if values.get("prefetch") else []),
     ]
     if algorithm == "split":
         steps += _parts(shape, values.get("pad", "first"), tasks[-1])

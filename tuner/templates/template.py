@@ -19,6 +19,8 @@ WASTE = 0.25  # of the work, that partial tiles may leave idle
 
 _DELAY = 0.15  # cycles, of a load beside multiply-adds
 
+AHEAD = 16  # rows of a residual, or its channels in NCHW, that are asked for before they are read: few tiles have more
+
 UNITS = ("matrices", "vectors")  # what multiplies bfloat16 operands, where the target has registers for matrices
 
 

@@ -215,7 +215,7 @@ def _packing(target: Target, width: int) -> list[Step]:
 def quantities(workload: Workload, target: Target, columns: Columns) -> dict[str, npt.NDArray[np.float64]]:
     """The same as for direct convolution, by name, for columns of N candidates; of no meaning for direct ones."""
     parts = [(members, _quantities(shape, target, own)) for members, shape, own in _parts(workload, target, columns)]
-    return {name: _joined(columns, [(members, known[name]) for members, known in parts]) for name in parts[0][1]}
+    return {name: _combined(columns, [(members, known[name]) for members, known in parts]) for name in parts[0][1]}
 
 
 def _parts(workload: Workload, target: Target, columns: Columns) -> Iterator[tuple[Members, _Shape, Columns]]:
@@ -226,7 +226,7 @@ def _parts(workload: Workload, target: Target, columns: Columns) -> Iterator[tup
         yield members, _Shape(workload, target, ALGORITHMS[position + 1]), rows_of(columns, members)
 
 
-def _joined(columns: Columns, parts: Sequence[tuple[Members, npt.NDArray[Any]]]) -> npt.NDArray[Any]:
+def _combined(columns: Columns, parts: Sequence[tuple[Members, npt.NDArray[Any]]]) -> npt.NDArray[Any]:
     """One column of N from those of parts."""
     result = np.empty(len(columns["algorithm"]), dtype=np.result_type(*(values for _, values in parts)))
     for members, values in parts:
@@ -280,7 +280,7 @@ def illegal(workload: Workload, target: Target, columns: Columns) -> npt.NDArray
         (members, np.ones(len(members), np.bool_) if _useless(shape, shapes) else _illegal(shape, target, own))
         for members, shape, own in _parts(workload, target, columns)
     ]
-    return _joined(columns, parts)
+    return _combined(columns, parts)
 
 
 def _useless(shape: _Shape, others: Sequence[_Shape]) -> bool:
