@@ -3,9 +3,9 @@
 The engine gets trials; where they were kept is not its business.
 """
 
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from statistics import mean, median
 from typing import Any, Literal
@@ -28,6 +28,7 @@ from tuner.workload import Workload
 NEAREST = 8  # workloads whose best schedules are examples
 SAMPLE = 4096  # configurations of a new workload, of whose legal ones its coverage is judged by
 KINDS = 8  # loop structures: describing costs by the structure, and the coverage of all is within 0.03 of theirs
+PREDICTING = 2  # threads that predict blocks of candidates while the next ones are described
 GOOD = 0.5  # rank correlation on held-out workloads from which a prior is used in full
 POOR = 0.2  # and below which it is not used at all
 COVERED = 0.8  # share of the new workload's features that the training has seen, for full use
@@ -179,12 +180,13 @@ def scores(
     """Predicted log speed of N legal configurations, (N,), and which of their distinct schedules each one makes."""
     described = representation(model.representation)
     blocks, places = described.distinct(template, workload, target, space, columns)
-    found, coming = [np.empty(0)], None
-    with ThreadPoolExecutor(1) as pool:  # which predicts one block while the next one is described
+    found, coming = [np.empty(0)], deque[Future[npt.NDArray[np.float64]]]()
+    with ThreadPoolExecutor(PREDICTING) as pool:
         for block in blocks:
-            found += [coming.result()] if coming else []
-            coming = pool.submit(model.predict, block)
-        found += [coming.result()] if coming else []
+            if len(coming) == PREDICTING:
+                found.append(coming.popleft().result())
+            coming.append(pool.submit(model.predict, block))
+    found += [each.result() for each in coming]
     return np.concatenate(found)[places], places
 
 

@@ -30,7 +30,7 @@ Places: TypeAlias = npt.NDArray[np.int64]
 OfNest: TypeAlias = Callable[[Nest, Expression, Target, Sequence[Expression]], Rows]
 
 CHUNK = 8192  # at most so many candidates are lowered together: what is known of their loops stays in a cache
-BLOCK = 4 * CHUNK  # features of about so many are handed out together: memory for those of all would be slow to get
+BLOCK = 2 * CHUNK  # features of about so many are handed out together: memory for those of all would be slow to get
 
 
 def distinct_features(
