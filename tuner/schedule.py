@@ -249,11 +249,12 @@ _known: dict[str, Step] = {}  # by their text
 def _step(number: int, row: Any) -> Step:
     """The step of a row: one object for all schedules that have it, for thousands are read, and hardly differ."""
     text = repr(row)
-    if text not in _known:
+    if (step := _known.get(text)) is None:
+        step = _read_step(number, row)
         if len(_known) >= _MOST_KNOWN:
             _known.clear()
-        _known[text] = _read_step(number, row)
-    return _known[text]
+        _known[text] = step
+    return step
 
 
 def _read_step(number: int, row: Any) -> Step:
