@@ -2,7 +2,7 @@
 
 Printed are, for each workload, the legal candidates that were scored, how many of them get their invariant features and
 their prediction in a second of the processor, so that other programs do not count, and how many get both in a second
-by the clock, as ``best --predict`` does it: one thread describes while another one predicts. Before that, how long
+by the clock, as ``best --predict`` does it: two threads predict while one describes. Before that, how long
 training on 100,000 rows takes.
 """
 

@@ -28,6 +28,7 @@ from tuner.templates.template import (
     ceil,
     logarithms,
     numeric,
+    outgrows_l2,
     rows_of,
     tiles,
     up_to,
@@ -201,7 +202,7 @@ def _ways(workload: Workload, target: Target) -> list[winograd.Way]:
     if "lanes" in values:
         config["lanes"] = LANES[shape.pixels]
     if "prefetch" in values:
-        config["prefetch"] = int(shape.pixels and 4 * shape.n * shape.co * shape.oh * shape.ow > target.l2)
+        config["prefetch"] = int(shape.pixels and outgrows_l2(workload, target))
     if "unit" in values:
         config["unit"] = "vectors"
     if "algorithm" in values:

@@ -6,7 +6,6 @@ import numpy as np
 import numpy.typing as npt
 
 from tuner.codegen.matrix import LARGEST, REGISTERS
-from tuner.dtype import item_bytes
 from tuner.schedule import (
     CacheWrite,
     Dot,
@@ -34,6 +33,7 @@ from tuner.templates.template import (
     by_matrices,
     ceil,
     logarithms,
+    outgrows_l2,
     register_tile,
     tiles,
     up_to,
@@ -196,7 +196,7 @@ def _default(workload: Workload, target: Target) -> dict[str, Any]:
     if not shape.dense:
         config["pack_columns"] = int(shape.m > tile_m)
     if "prefetch" in values:
-        config["prefetch"] = int(item_bytes(workload.text("dtype")) * shape.m * shape.n > target.l2)
+        config["prefetch"] = int(outgrows_l2(workload, target))
     if shape.tiles:
         config |= _matrices(shape, values)
     return config

@@ -2,11 +2,13 @@
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from math import prod
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from tuner.dtype import item_bytes
 from tuner.schedule import Schedule
 from tuner.space import Columns, Config, Space
 from tuner.target import Target
@@ -105,6 +107,12 @@ def by_matrices(columns: Columns) -> npt.NDArray[np.bool_]:
     if "unit" not in columns:
         return np.zeros(len(next(iter(columns.values()))), np.bool_)
     return np.asarray(columns["unit"] == UNITS.index("matrices"))
+
+
+def outgrows_l2(workload: Workload, target: Target) -> bool:
+    """Whether the output, and so a residual, is larger than the second-level cache."""
+    output = workload.operands[-1]
+    return item_bytes(output.dtype) * prod(output.shape) > target.l2
 
 
 def rows_of(columns: Columns, rows: npt.NDArray[np.int64]) -> Columns:
